@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel features and swap of the host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
+
+# Kernel module -> a file that is there, or a line in /proc/filesystems, once the feature is; a module that is built
+# in shows no other trace when it takes no parameters.
+PROBES = {
+    "overlay": "filesystem:overlay",
+    "br_netfilter": "/proc/sys/net/bridge/bridge-nf-call-iptables",
+    "nf_conntrack": "/proc/sys/net/netfilter/nf_conntrack_max",
+}
+
+
+def has_feature(module: str) -> bool:
+    """Tell whether the kernel has what ``module`` brings, loaded or built in."""
+    probe = PROBES.get(module, "")
+    if probe.startswith("filesystem:"):
+        lines = Path("/proc/filesystems").read_text().splitlines()
+        return any(line.split()[-1] == probe.partition(":")[2] for line in lines)
+    return os.path.exists(probe) if probe else os.path.isdir(f"/sys/module/{module}")
+
+
+def load_module(module: str) -> str:
+    """Load ``module``; return "" or what modprobe said."""
+    result = __salt__["cmd.run_all"](["modprobe", module], python_shell=False, timeout=30, ignore_retcode=True)
+    if result["retcode"] == 0 or has_feature(module):
+        return ""
+    return str(result["stderr"]).strip() or f"modprobe exited with {result['retcode']}"
+
+
+def active_swaps() -> list[str]:
+    """Return the devices and files that the kernel swaps to now."""
+    return [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
+
+
+def swap_lines(fstab: str) -> list[str]:
+    """Return the lines of ``fstab`` (its text) that turn swap on at boot."""
+    found = []
+    for line in fstab.splitlines():
+        fields = line.split()
+        if len(fields) >= 3 and not fields[0].startswith("#") and fields[2] == "swap":
+            found.append(line)
+    return found

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API server, through ``kubectl`` and the administrator's kubeconfig; and pure edits of what is applied.
+
+The edits (``calico_manifest``, ``corefile``) change upstream's own texts as little as needed; each change is listed
+where it is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
+
+KUBECONFIG = "/etc/kubernetes/admin.conf"
+FIELD_MANAGER = "caisson"
+
+
+def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> str:
+    """Run ``kubectl``; return its output. Raises RuntimeError with its last words."""
+    command = ["kubectl", "--kubeconfig", KUBECONFIG, *arguments]
+    result = __salt__["cmd.run_all"](command, python_shell=False, timeout=timeout_s, stdin=stdin, ignore_retcode=True)
+    if result["retcode"] != 0:
+        raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: {result['stderr'].strip()[-1000:]}")
+    return str(result["stdout"])
+
+
+def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
+    """Return Calico's VXLAN manifest, made fit for this cluster.
+
+    Changes: the pool is ``pod_cidr`` with VXLAN always (upstream: CrossSubnet, which needs a fabric that routes pod
+    addresses within a subnet); the node's address is looked for in ``workload_cidrs``; usage reports are off.
+    """
+    environment = {
+        "CALICO_IPV4POOL_CIDR": pod_cidr,
+        "CALICO_IPV4POOL_VXLAN": "Always",
+        "CALICO_IPV4POOL_IPIP": "Never",
+        "CALICO_IPV6POOL_VXLAN": "Never",
+        "IP_AUTODETECTION_METHOD": "cidr=" + ",".join(workload_cidrs),
+        "FELIX_USAGEREPORTINGENABLED": "false",
+    }
+    texts = split_documents(text)
+    patched = False
+    for position, document_text in enumerate(texts):
+        if not re.search(r"^kind: DaemonSet$", document_text, flags=re.MULTILINE):
+            continue
+        document = yaml.safe_load(document_text)
+        if document["metadata"]["name"] != "calico-node":
+            continue
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            if container["name"] == "calico-node":
+                kept = [entry for entry in container["env"] if entry["name"] not in environment]
+                container["env"] = kept + [{"name": name, "value": environment[name]} for name in sorted(environment)]
+                patched = True
+        texts[position] = yaml.safe_dump(document, sort_keys=False)
+    if not patched:
+        raise ValueError("the manifest has no DaemonSet calico-node with a container calico-node")
+    return "---\n".join(texts)
+
+
+def split_documents(text: str) -> list[str]:
+    """Return the YAML documents of ``text`` as texts, each with its last newline; empty ones are left out."""
+    parts = re.split(r"^---[ \t]*\n", text, flags=re.MULTILINE)
+    return [part if part.endswith("\n") else part + "\n" for part in parts if part.strip()]
+
+
+def is_definition(document_text: str) -> bool:
+    """Tell whether a document defines a kind."""
+    return bool(re.search(r"^kind: CustomResourceDefinition$", document_text, flags=re.MULTILINE))
+
+
+def corefile(text: str, nameservers: list[str]) -> str:
+    """Return kubeadm's Corefile, made fit for a site without a way out.
+
+    Changes: without a nameserver on the host ``forward`` goes (CoreDNS exits on an empty resolv.conf); ``loop`` goes
+    always, because at every start it sends a query of its own to the site's nameserver. That nameserver is not a
+    loop is checked by the installer: a loopback address counts as none.
+    """
+    text = re.sub(r"^[ \t]*loop[ \t]*\n", "", text, flags=re.MULTILINE)
+    if not nameservers:
+        text = re.sub(r"^[ \t]*forward [^\n{]*(\{[^}]*\})?[ \t]*\n", "", text, flags=re.MULTILINE)
+    return text
+
+
+def corefile_now() -> str:
+    """Return the Corefile that the cluster has."""
+    answer = kubectl("--namespace", "kube-system", "get", "configmap", "coredns", "--output", "json")
+    return str(json.loads(answer)["data"]["Corefile"])
+
+
+def write_corefile(text: str) -> None:
+    """Replace the cluster's Corefile."""
+    patch = json.dumps({"data": {"Corefile": text}})
+    kubectl("--namespace", "kube-system", "patch", "configmap", "coredns", "--type", "merge", "--patch", patch)
+
+
+def apply(text: str) -> None:
+    """Apply the documents of ``text`` (server side, as field manager ``caisson``)."""
+    arguments = ("apply", "--server-side", "--force-conflicts", "--field-manager", FIELD_MANAGER, "--filename", "-")
+    kubectl(*arguments, stdin=text, timeout_s=120)
+
+
+def sha256(text: str) -> str:
+    """Return the digest of ``text``, as the stamp of what was applied."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_text(path: str) -> str:
+    """Return the text of the file ``path``."""
+    return Path(path).read_text()
+
+
+def not_ready() -> list[str]:
+    """Return one line for each node and pod that is not Ready, and for each workload that has too few pods.
+
+    Raises RuntimeError when the API server does not answer.
+    """
+    lines: list[str] = []
+    for node in json.loads(kubectl("get", "nodes", "--output", "json"))["items"]:
+        if not _is_ready(node["status"].get("conditions", [])):
+            lines.append(f"node {node['metadata']['name']}: not Ready")
+    workloads = kubectl("get", "deployments,daemonsets", "--all-namespaces", "--output", "json")
+    for item in json.loads(workloads)["items"]:
+        status, spec = item["status"], item["spec"]
+        wanted = spec["replicas"] if item["kind"] == "Deployment" else status.get("desiredNumberScheduled", 0)
+        ready = status.get("readyReplicas" if item["kind"] == "Deployment" else "numberReady", 0)
+        if ready < wanted or status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+            lines.append(f"{item['kind'].lower()} {item['metadata']['name']}: {ready} of {wanted} ready")
+    for pod in json.loads(kubectl("get", "pods", "--all-namespaces", "--output", "json"))["items"]:
+        if pod["status"].get("phase") == "Succeeded" or _is_ready(pod["status"].get("conditions", [])):
+            continue
+        lines.append(f"pod {pod['metadata']['name']}: {_pod_reason(pod['status'])}")
+    return lines
+
+
+def _is_ready(conditions: list[dict[str, Any]]) -> bool:
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _pod_reason(status: dict[str, Any]) -> str:
+    for entry in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        waiting = entry.get("state", {}).get("waiting", {})
+        if waiting.get("reason"):
+            return f"{entry['name']}: {waiting['reason']} {waiting.get('message', '')[:200]}".strip()
+    return str(status.get("phase", "unknown"))

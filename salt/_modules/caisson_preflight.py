@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installer's preflights, run by Salt: the same engine, the same codes, Salt's own Python.
+
+The installer's copy on the host (``/opt/caisson/VERSION``) is imported, so there is one engine and no second list.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    __pillar__: dict[str, Any] = {}
+
+
+def run(config_file: str = "/etc/caisson/bootstrap.yaml") -> dict[str, Any]:
+    """Check this host and change nothing.
+
+    Returns the report of ``caisson check --json`` with one more key: ``failed``, the lines of what stops a bootstrap.
+    """
+    tree_dir = Path("/opt/caisson") / __pillar__["caisson"]["version"]
+    searched = list(sys.path)
+    # At the end: what Salt carries itself (PyYAML, attrs) is used as it is.
+    sys.path += [str(tree_dir), str(tree_dir / "installer" / "vendor")]
+    try:
+        from installer import readiness
+
+        found = readiness.assess(tree_dir, Path(config_file))
+    finally:
+        sys.path[:] = searched
+    report: dict[str, Any] = found.to_json()
+    report["failed"] = found.lines(*{result.status for result in found.failed})
+    return report

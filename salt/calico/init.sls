@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set caisson = pillar['caisson'] %}
+Apply Calico's manifest:
+  caisson_kubernetes.calico_applied:
+    - source: {{ caisson['media_dir'] }}/{{ caisson['manifests']['calico']['path'] }}
+    - pod_cidr: {{ caisson['networks']['pods'] }}
+    - workload_cidrs: {{ caisson['networks']['workload_plane'] | json }}

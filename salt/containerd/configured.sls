@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set caisson = pillar['caisson'] %}
+include:
+  - containerd.installed
+
+Write containerd configuration:
+  file.managed:
+    - name: /etc/containerd/config.toml
+    - source: salt://containerd/files/config.toml.j2
+    - template: jinja
+    - context:
+        pause_reference: {{ caisson['images']['pause']['reference'] }}
+    - mode: '0644'
+    - require:
+      - sls: containerd.installed
+
+Write containerd overrides of the site:
+  file.managed:
+    - name: /etc/containerd/conf.d/90-overrides.toml
+    - contents: {{ (caisson['overrides']['containerd'] or '# none') | json }}
+    - makedirs: true
+    - mode: '0644'
+    - require:
+      - sls: containerd.installed
+
+Send every pull to the media servers:
+  file.managed:
+    - name: /etc/containerd/certs.d/_default/hosts.toml
+    - source: salt://containerd/files/hosts.toml.j2
+    - template: jinja
+    - context:
+        media_servers: {{ caisson['media_servers'] | json }}
+    - makedirs: true
+    - mode: '0644'
+    - require:
+      - sls: containerd.installed
+
+Tell crictl where the runtime is:
+  file.managed:
+    - name: /etc/crictl.yaml
+    - contents: |
+        runtime-endpoint: unix:///run/containerd/containerd.sock
+        image-endpoint: unix:///run/containerd/containerd.sock
+        timeout: 30
+    - mode: '0644'

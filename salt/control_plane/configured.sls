@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set caisson = pillar['caisson'] %}
+Write kubeadm configuration:
+  file.managed:
+    - name: /etc/caisson/kubeadm/init.yaml
+    - contents: |
+{%- for document in salt['caisson_kubeadm.configuration'](caisson) %}
+        ---
+        {{ document | yaml(False) | indent(8) }}
+{%- endfor %}
+    - makedirs: true
+    - mode: '0600'
+
+{%- for name, text in salt['caisson_kubeadm.patches'](caisson) | dictsort %}
+
+Write kubeadm patch {{ name }}:
+  file.managed:
+    - name: /etc/kubernetes/patches/{{ name }}
+    - contents: {{ text | json }}
+    - makedirs: true
+    - mode: '0600'
+    - require_in:
+      - cmd: Validate kubeadm configuration
+{%- endfor %}
+
+Validate kubeadm configuration:
+  cmd.run:
+    - name: kubeadm config validate --config /etc/caisson/kubeadm/init.yaml
+    - onchanges:
+      - file: Write kubeadm configuration

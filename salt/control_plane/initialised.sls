@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# The phases of `kubeadm init`, kubelet-start moved before the static pods: the standalone kubelet would start them.
+{%- set address = pillar['caisson']['node']['control_plane_address'] %}
+{%- macro phase(name, creates, timeout='') %}
+Complete kubeadm phase {{ name }}:
+  caisson_kubeadm.phase_completed:
+    - phase: {{ name }}
+    - creates: {{ creates | json }}
+    - failhard: true
+{%- endmacro %}
+include:
+  - control_plane.configured
+{{ phase('preflight', []) }}
+{{ phase('certs all', ['/etc/kubernetes/pki/ca.crt', '/etc/kubernetes/pki/etcd/server.crt']) }}
+{{ phase('kubeconfig all', ['/etc/kubernetes/admin.conf', '/etc/kubernetes/kubelet.conf']) }}
+
+Remove standalone kubelet drop-in:
+  file.absent:
+    - name: /etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf
+
+Read unit files without the drop-in:
+  module.run:
+    - service.systemctl_reload: []
+    - onchanges:
+      - file: Remove standalone kubelet drop-in
+{{ phase('kubelet-start', ['/var/lib/kubelet/config.yaml']) }}
+{{ phase('etcd local', ['/etc/kubernetes/manifests/etcd.yaml']) }}
+{{ phase('control-plane all', ['/etc/kubernetes/manifests/kube-apiserver.yaml']) }}
+
+Wait for the kubelet:
+  caisson_wait.url_answers:
+    - url: http://127.0.0.1:10248/healthz
+    - failhard: true
+{%- for endpoint in ['livez', 'readyz'] %}
+
+Wait for the API server's {{ endpoint }}:
+  caisson_wait.url_answers:
+    - url: https://{{ address }}:6443/{{ endpoint }}
+    - ca_file: /etc/kubernetes/pki/ca.crt
+    - timeout_s: 240
+    - failhard: true
+{%- endfor %}
+{{ phase('upload-config all', []) }}
+{{ phase('mark-control-plane', []) }}
+{{ phase('bootstrap-token', []) }}
+{{ phase('kubelet-finalize all', []) }}

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set caisson = pillar['caisson'] %}
+
+Provide kernel features:
+  caisson_host.features_present:
+    - modules: [overlay, br_netfilter, nf_conntrack]
+
+Load kernel modules at boot:
+  file.managed:
+    - name: /etc/modules-load.d/caisson.conf
+    - contents: |
+        overlay
+        br_netfilter
+        nf_conntrack
+    - mode: '0644'
+
+{%- for key in ['net.ipv4.ip_forward', 'net.bridge.bridge-nf-call-iptables', 'net.bridge.bridge-nf-call-ip6tables'] %}
+
+Set {{ key }}:
+  sysctl.present:
+    - name: {{ key }}
+    - value: 1
+    - config: /etc/sysctl.d/90-caisson.conf
+    - require:
+      - caisson_host: Provide kernel features
+{%- endfor %}
+
+{%- if caisson['overrides']['kubelet'].get('failSwapOn', true) %}
+
+Turn swap off:
+  caisson_host.swap_off: []
+{%- endif %}
+
+Resolve the cluster endpoint locally:
+  host.present:
+    - ip: {{ caisson['node']['control_plane_address'] }}
+    - names: [{{ caisson['cluster']['endpoint'] }}]
+
+Let NetworkManager leave the pod interfaces alone:
+  file.managed:
+    - name: /etc/NetworkManager/conf.d/90-caisson.conf
+    - contents: |
+        [keyfile]
+        unmanaged-devices=interface-name:cali*;interface-name:vxlan.calico;interface-name:vxlan-v6.calico
+    - makedirs: true
+    - mode: '0644'
+
+Tell a running NetworkManager:
+  cmd.run:
+    - name: systemctl reload NetworkManager.service
+    - onlyif: systemctl is-active --quiet NetworkManager.service
+    - onchanges:
+      - file: Let NetworkManager leave the pod interfaces alone

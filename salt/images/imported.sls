@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# What must run before nginx serves images; everything else is pulled from it.
+{%- set caisson = pillar['caisson'] %}
+{%- for id, image in caisson['images'] | dictsort if image['preload'] %}
+
+Import {{ id }}:
+  caisson_image.imported:
+    - reference: {{ image['reference'] }}
+    - digests: [{{ image['platform_digest'] }}, {{ image['digest'] }}]
+    - layout_dir: {{ caisson['media_dir'] }}/oci
+{%- endfor %}

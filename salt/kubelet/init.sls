@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+include:
+  - kubelet.installed
+  - kubelet.configured
+  - kubelet.standalone

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# The kubelet before there is an API server: it runs static pods and nothing else. Once kubeadm has written its own
+# configuration (/var/lib/kubelet/config.yaml) these states stand back.
+{%- set node = pillar['caisson']['node'] %}
+include:
+  - kubelet.configured
+
+Create static pod directory:
+  file.directory:
+    - name: /etc/kubernetes/manifests
+    - mode: '0755'
+    - makedirs: true
+
+Write standalone kubelet configuration:
+  file.managed:
+    - name: /etc/caisson/kubelet/standalone.yaml
+    - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | yaml | json }}
+    - makedirs: true
+    - mode: '0600'
+
+Write standalone kubelet drop-in:
+  file.managed:
+    - name: /etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf
+    - contents: |
+        # Managed by Caisson; goes when kubeadm's configuration takes over.
+        [Service]
+        ExecStart=
+        ExecStart=/usr/bin/kubelet --config=/etc/caisson/kubelet/standalone.yaml --hostname-override={{ node['name'] }} --node-ip={{ node['control_plane_address'] }}
+    - mode: '0644'
+    - unless:
+      - fun: file.file_exists
+        path: /var/lib/kubelet/config.yaml
+    - require:
+      - sls: kubelet.configured
+      - file: Write standalone kubelet configuration
+
+Run standalone kubelet:
+  service.running:
+    - name: kubelet
+    - enable: true
+    - require:
+      - file: Create static pod directory
+    - watch:
+      - file: Write standalone kubelet drop-in

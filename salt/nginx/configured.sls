@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set caisson = pillar['caisson'] %}
+include:
+  - pki
+
+Create nginx directories:
+  file.directory:
+    - names:
+      - /etc/caisson/nginx
+      - /var/log/caisson/nginx
+    - mode: '0755'
+    - makedirs: true
+
+# Small texts, copied so that nginx starts at boot whether the ISO is there or not; what they point to stays on it.
+{%- for name in ['oci-maps.conf', 'oci-locations.conf'] %}
+
+Copy {{ name }}:
+  file.managed:
+    - name: /etc/caisson/nginx/{{ name }}
+    - source: {{ caisson['media_dir'] }}/nginx/{{ name }}
+    - mode: '0644'
+    - require:
+      - file: Create nginx directories
+{%- endfor %}
+
+Write nginx configuration:
+  file.managed:
+    - name: /etc/caisson/nginx/nginx.conf
+    - source: salt://nginx/files/nginx.conf.j2
+    - template: jinja
+    - context:
+        address: {{ caisson['node']['control_plane_address'] }}
+        media_dir: {{ caisson['media_dir'] }}
+    - mode: '0644'
+    - require:
+      - file: Create nginx directories

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set node = pillar['caisson']['node'] %}
+include:
+  - nginx.configured
+
+Run nginx:
+  caisson_static_pod.running:
+    - name: nginx
+    - source: salt://nginx/files/pod.yaml.j2
+    - configuration_files:
+      - /etc/caisson/nginx/nginx.conf
+      - /etc/caisson/nginx/oci-maps.conf
+      - /etc/caisson/nginx/oci-locations.conf
+      - /etc/caisson/pki/media.crt
+    - require:
+      - sls: nginx.configured
+
+Wait for nginx:
+  caisson_wait.url_answers:
+    - url: https://{{ node['control_plane_address'] }}:8443/v2/
+    - ca_file: /etc/caisson/ca.crt
+    - timeout_s: 60
+    - require:
+      - caisson_static_pod: Run nginx

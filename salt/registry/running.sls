@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+include:
+  - registry.configured
+
+Run registry:
+  caisson_static_pod.running:
+    - name: registry
+    - source: salt://registry/files/pod.yaml.j2
+    - configuration_files: [/etc/caisson/registry/config.yml]
+    - require:
+      - sls: registry.configured
+
+Wait for the registry:
+  caisson_wait.url_answers:
+    - url: http://127.0.0.1:5000/v2/
+    - timeout_s: 60
+    - require:
+      - caisson_static_pod: Run registry

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the bootstrap node is, as one list; the installer applies it part by part, in this order.
+include:
+  - host
+  - containerd
+  - images.imported
+  - kubelet
+  - salt_master
+  - salt_minion.connected
+  - registry
+  - nginx
+  - firewall
+  - images.pulled
+  - control_plane
+  - calico
+  - addons
+  - cluster.ready

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set address = pillar['caisson']['node']['control_plane_address'] %}
+include:
+  - salt_master.configured
+
+Run salt-master:
+  caisson_static_pod.running:
+    - name: salt-master
+    - source: salt://salt_master/files/pod.yaml.j2
+    - configuration_files: [/etc/caisson/salt/master/master]
+    - require:
+      - sls: salt_master.configured
+{%- for port in [4505, 4506] %}
+
+Wait for salt-master on port {{ port }}:
+  caisson_wait.port_accepts:
+    - host: {{ address }}
+    - port: {{ port }}
+    - timeout_s: 180
+    - require:
+      - caisson_static_pod: Run salt-master
+{%- endfor %}

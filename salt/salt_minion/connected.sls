@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+{%- set node = pillar['caisson']['node'] %}
+Write minion configuration:
+  file.managed:
+    - name: /etc/salt/minion.d/90-caisson.conf
+    - contents: |
+        # Managed by Caisson.
+        master: {{ node['control_plane_address'] }}
+        id: {{ node['name'] }}
+        enable_fqdns_grains: false
+        retry_dns: 0
+        acceptance_wait_time: 2
+        random_reauth_delay: 5
+    - makedirs: true
+    - mode: '0644'
+
+# Known beforehand in the other direction too: this minion will talk to this master only.
+Know the master's key:
+  file.managed:
+    - name: /etc/salt/pki/minion/minion_master.pub
+    - source: /etc/caisson/salt/pki/master/master.pub
+    - mode: '0644'
+
+Run salt-minion:
+  service.running:
+    - name: salt-minion
+    - enable: true
+    - watch:
+      - file: Write minion configuration
+      - file: Know the master's key
