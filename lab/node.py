@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Air-gapped nodes: systemd in a container of its own, as close to a minimal EL9 host as the machine allows.
+
+    with Lab() as lab:
+        node = lab.start_node("node1", iso=Path("_out/caisson-0.1.0-lab.iso"))
+        node.mount_iso()
+        node.run(["/mnt/caisson/bootstrap.sh", ...])
+
+A node has three interfaces (control plane, workload plane, uplink with the default route), its root on a disk
+image of its own, its own control-group namespace, and no neighbour but the other nodes of its lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from lab import cleanup
+from lab.cleanup import LabRecord, NodeRecord, Process, is_alive, process_of, wait_until
+from lab.errors import LabError
+from lab.places import (
+    CONTROL_PLANE,
+    GATEWAY,
+    MEDIA_DIR,
+    UPLINK,
+    WORKLOAD_PLANE,
+    LabPlaces,
+    NodePlaces,
+    checked_lab_name,
+    node_number,
+)
+from lab.root import ensure_root
+from lab.run import Completed, become, run, spawn, stream
+from lab.switch import Switch
+
+DISK_SIZE_BYTES = 24 << 30
+BOOT_TIMEOUT_S = 120.0
+ISO_MOUNT_DIR = "/mnt/caisson"
+
+#: The environment of everything that is run in a node: nothing of this machine's.
+NODE_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "USER": "root",
+}
+
+_NUMBERS = itertools.count(1)
+_SETTLED = ("running", "degraded", "maintenance", "stopping")
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end; as with Ctrl-C, everything is cleaned up on the way out."""
+
+
+class Node:
+    """One node, made by ``Lab.start_node``; its state is on disk, so another process can take it up."""
+
+    def __init__(self, lab: str, name: str) -> None:
+        self._places = LabPlaces(lab=lab).node(name)
+        self.name = name
+        self.number = node_number(name)
+        self.boot_s = 0.0
+
+    # --- what it is
+
+    @property
+    def places(self) -> NodePlaces:
+        """Return the paths and names of this node on the machine."""
+        return self._places
+
+    @property
+    def control_plane_address(self) -> str:
+        """Return the address of eth0."""
+        return CONTROL_PLANE.address(self.number)
+
+    @property
+    def workload_plane_address(self) -> str:
+        """Return the address of eth1."""
+        return WORKLOAD_PLANE.address(self.number)
+
+    @property
+    def uplink_address(self) -> str:
+        """Return the address of eth2, which has the default route."""
+        return UPLINK.address(self.number)
+
+    @property
+    def record(self) -> NodeRecord:
+        """Return what is recorded of this node.
+
+        Raises:
+            LabError: the node is gone.
+        """
+        for record in cleanup.read_nodes(self._places.lab):
+            if record.name == self.name:
+                return record
+        raise LabError(
+            f"there is no node {self.name!r} in the lab {self._places.lab!r}",
+            resolution="see 'python -m lab node list'",
+        )
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether the node's first process runs."""
+        return is_alive(self.record.leader)
+
+    # --- using it
+
+    def run(
+        self,
+        args: Sequence[str | PurePosixPath],
+        *,
+        timeout_s: float = 600,
+        check: bool = True,
+        input_text: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run a command in the node, as root, with a clean environment to which ``env`` is added.
+
+        Raises:
+            CommandError: as ``lab.run.run`` does.
+            LabError: the node is down.
+        """
+        words, groups = self._inside(args, env)
+        label = f"{PurePosixPath(args[0]).name} in {self.name}"
+        return run(
+            words, timeout_s=timeout_s, check=check, input_text=input_text, control_groups=groups, label=label
+        )
+
+    def stream(
+        self,
+        args: Sequence[str | PurePosixPath],
+        on_line: Callable[[str], None],
+        *,
+        timeout_s: float = 3600,
+        env: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run a command in the node, hand on each line of its output as it comes, and return its exit code.
+
+        Raises:
+            CommandError: it took longer than ``timeout_s``.
+            LabError: the node is down.
+        """
+        words, groups = self._inside(args, env)
+        label = f"{PurePosixPath(args[0]).name} in {self.name}"
+        return stream(words, on_line, timeout_s=timeout_s, control_groups=groups, label=label)
+
+    def write_file(self, path: str | PurePosixPath, text: str, mode: int = 0o644) -> None:
+        """Write a file in the node in one piece, its directory made if need be."""
+        target = PurePosixPath(path)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        self.run(
+            ["install", "-D", "-m", f"{mode:04o}", "/dev/stdin", temporary], input_text=text, timeout_s=60
+        )
+        self.run(["mv", "-T", temporary, target], timeout_s=60)
+
+    def read_file(self, path: str | PurePosixPath) -> str:
+        """Return the text of a file in the node."""
+        return self.run(["cat", PurePosixPath(path)], timeout_s=60).stdout
+
+    def copy_in(self, source: Path, target: str | PurePosixPath, mode: int = 0o644) -> None:
+        """Copy a file of this machine into the node, whatever its size; the directory is made if need be."""
+        path = PurePosixPath(target)
+        self.run(["mkdir", "-p", path.parent], timeout_s=60)
+        seen_here = Path(f"/proc/{self._leader().pid}/root", *path.parts[1:])
+        run(["cp", "--sparse=auto", source, seen_here], timeout_s=600)
+        self.run(["chmod", f"{mode:04o}", path], timeout_s=60)
+
+    def enter(self, args: Sequence[str] = ()) -> None:
+        """Replace this process by a shell in the node, on a terminal of the node's, or by a command there.
+
+        Raises:
+            LabError: the node is down.
+        """
+        extra = {"TERM": os.environ.get("TERM", "xterm")}
+        shell = ["script", "--quiet", "--return", "--command", "bash --login", "/dev/null"]
+        words, groups = self._inside(
+            list(args) or (shell if sys.stdin.isatty() else ["bash", "--login"]), extra
+        )
+        for group in groups:
+            (group / "cgroup.procs").write_text("0")
+        become(words)
+
+    # --- the ISO
+
+    def attach_iso(self, iso: Path) -> PurePosixPath:
+        """Let the node see an ISO file, read-only, and return its path there. It stays over reboots.
+
+        It is the same file (a hard link) where the file system allows, else a copy.
+
+        Raises:
+            LabError: there is no such file.
+        """
+        if not iso.is_file():
+            raise LabError(
+                f"there is no ISO file {iso}",
+                resolution="make it with 'doit iso upstream=lab', or name another one",
+            )
+        media = self._places.media_dir / iso.name
+        media.unlink(missing_ok=True)
+        try:
+            os.link(iso.resolve(), media)
+        except OSError:
+            run(["cp", "--reflink=auto", "--sparse=always", iso, media])
+        return PurePosixPath(MEDIA_DIR, iso.name)
+
+    def detach_iso(self) -> None:
+        """Take the ISO files away, now and for later boots; what is mounted from them stays mounted."""
+        for media in self._places.media_dir.iterdir():
+            media.unlink()
+
+    def mount_iso(self, directory: str = ISO_MOUNT_DIR) -> str:
+        """Mount the ISO as an operator does, and return where.
+
+        Raises:
+            LabError: the node sees no ISO, or several.
+        """
+        media = sorted(self._places.media_dir.iterdir())
+        if len(media) != 1:
+            raise LabError(
+                f"the node {self.name!r} sees {len(media)} ISO files, where one is needed",
+                details=", ".join(path.name for path in media) or "none",
+                resolution="attach one with attach_iso()",
+            )
+        self.run(["mkdir", "-p", directory], timeout_s=60)
+        self.run(["mount", "-o", "loop,ro", f"{MEDIA_DIR}/{media[0].name}", directory], timeout_s=60)
+        return directory
+
+    # --- its life
+
+    def boot(self, *, degraded_ok: bool = False) -> None:
+        """Start the node on its disk, in a fresh network namespace, and wait until it has settled.
+
+        Raises:
+            LabError: it did not come up, or (unless ``degraded_ok``) units of it failed.
+        """
+        began = time.monotonic()
+        places, record = self._places, self.record
+        cleanup.stop_node(places.lab, self.name, record)
+        self._mount_root()
+        Switch(lab=places.lab).connect(places, self.number)
+        groups = cleanup.make_control_groups(places.key)
+        record = replace(
+            record, control_groups=tuple(map(str, groups)), nspawn=None, leader=None, boots=record.boots + 1
+        )
+        cleanup.write_record(places.record_file, record)
+        nspawn = spawn(
+            nspawn_command(places),
+            output_file=places.console_file,
+            env=_NSPAWN_ENVIRONMENT,
+            control_groups=groups,
+        )
+        record = replace(record, nspawn=process_of(nspawn.pid))
+        cleanup.write_record(places.record_file, record)
+        found: list[Process] = []
+        wait_until(lambda: nspawn.poll() is not None or bool(found or _add_leader(found, nspawn.pid)), 20.0)
+        if not found:
+            raise self._not_booted("nspawn did not start its first process")
+        cleanup.write_record(places.record_file, replace(record, leader=found[0]))
+        self.wait_booted(degraded_ok=degraded_ok)
+        self.boot_s = time.monotonic() - began
+
+    def wait_booted(self, *, timeout_s: float = BOOT_TIMEOUT_S, degraded_ok: bool = False) -> None:
+        """Wait until systemd in the node has started everything.
+
+        Raises:
+            LabError: it took longer than ``timeout_s``; or, unless ``degraded_ok``, units failed.
+        """
+        ends_at = time.monotonic() + timeout_s
+        state = ""
+        while time.monotonic() < ends_at:
+            if not self.is_up:
+                raise self._not_booted("its first process ended")
+            state = self.run(["systemctl", "is-system-running"], check=False, timeout_s=30).stdout.strip()
+            if state in _SETTLED:
+                break
+            time.sleep(0.1)
+        if state == "running" or (state == "degraded" and degraded_ok):
+            return
+        if state not in _SETTLED:
+            raise self._not_booted(f"systemd says {state or 'nothing'!r} after {timeout_s:g} s")
+        failed = self.run(
+            ["systemctl", "--failed", "--plain", "--no-legend"], check=False, timeout_s=30
+        ).stdout
+        units = ", ".join(line.split()[0] for line in failed.splitlines()) or "none that it names"
+        raise self._not_booted(f"systemd says {state!r}; failed units: {units}")
+
+    def reboot(self, *, degraded_ok: bool = False) -> None:
+        """Reboot the node as its administrator would, and wait until it has settled again.
+
+        nspawn, told to keep its unit, ends instead of booting again: that is done here.
+
+        Raises:
+            LabError: it did not go down, or did not come up.
+        """
+        nspawn = self.record.nspawn
+        self.run(["systemctl", "reboot"], check=False, timeout_s=60)
+        if not wait_until(lambda: not is_alive(nspawn), BOOT_TIMEOUT_S, poll_s=0.2):
+            raise self._not_booted(f"it did not go down within {BOOT_TIMEOUT_S:g} s of 'systemctl reboot'")
+        self.boot(degraded_ok=degraded_ok)
+
+    def stop(self) -> None:
+        """Stop the node at once, as pulling the plug of its processes does (what it wrote stays written)."""
+        cleanup.stop_node(self._places.lab, self.name, self.record)
+
+    def remove(self) -> None:
+        """Stop the node and remove everything of it."""
+        cleanup.remove_node(self._places.lab, self.name)
+
+    # --- inside
+
+    def create(self, base_image: Path, *, disk_size_bytes: int, nameserver: str | None) -> None:
+        """Make the node's record and its disk, and write on it what only this node has."""
+        places = self._places
+        record = NodeRecord(
+            name=self.name,
+            number=self.number,
+            owner=cleanup.this_process(),
+            image_file=str(places.image_file),
+            root_dir=str(places.root_dir),
+            media_dir=str(places.media_dir),
+            netns=places.key,
+        )
+        cleanup.write_record(places.record_file, record)
+        places.root_dir.mkdir(parents=True)
+        places.media_dir.mkdir(parents=True)
+        run(["cp", "--reflink=auto", "--sparse=always", base_image, places.image_file])
+        places.image_file.chmod(0o600)
+        os.truncate(places.image_file, disk_size_bytes)
+        self._mount_root()
+        run(["xfs_growfs", places.root_dir])
+        for name, text in personal_files(self, nameserver=nameserver).items():
+            (places.root_dir / name).write_text(text)
+        (places.root_dir / MEDIA_DIR.relative_to("/")).mkdir()
+
+    def _mount_root(self) -> None:
+        places = self._places
+        if not any(Path(mount.target) == places.root_dir for mount in cleanup.mounts()):
+            run(["mount", "-o", "loop,nouuid", places.image_file, places.root_dir])
+
+    def _leader(self) -> Process:
+        leader = self.record.leader
+        if leader is None or not is_alive(leader):
+            raise LabError(
+                f"the node {self.name!r} is down",
+                details=f"console: {self._places.console_file}",
+                resolution=f"start it with 'python -m lab node start {self.name}'",
+            )
+        return leader
+
+    def _inside(
+        self, args: Sequence[str | PurePosixPath], env: Mapping[str, str] | None
+    ) -> tuple[list[str], Sequence[Path]]:
+        variables = [f"{name}={value}" for name, value in {**NODE_ENVIRONMENT, **(env or {})}.items()]
+        words = [
+            "nsenter",
+            "--target",
+            str(self._leader().pid),
+            "--all",
+            "--",
+            "/usr/bin/env",
+            "-i",
+            *variables,
+        ]
+        return [*words, *map(str, args)], [
+            _namespace_root(Path(group)) for group in self.record.control_groups
+        ]
+
+    def _not_booted(self, reason: str) -> LabError:
+        console = self._places.console_file
+        tail = console.read_text(errors="replace").splitlines()[-20:] if console.exists() else []
+        return LabError(
+            f"the node {self.name!r} did not boot: {reason.strip()}",
+            details="\n".join([f"end of its console ({console}):", *tail]),
+            resolution=f"see 'journalctl -b -p warning' in it: python -m lab node enter {self.name}",
+        )
+
+
+_NSPAWN_ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
+
+
+def nspawn_command(places: NodePlaces) -> list[str | Path]:
+    """Return the command that boots a node on its mounted root.
+
+    All capabilities and the system calls that a container runtime needs; its own network namespace, cabled
+    already, so that interfaces are there before the first unit starts.
+    """
+    command: list[str | Path] = [
+        "systemd-nspawn",
+        "--quiet",
+        f"--directory={places.root_dir}",
+        f"--machine={places.key}",
+        f"--hostname={places.name}",
+        "--boot",
+        "--register=no",
+        "--keep-unit",
+        f"--network-namespace-path={places.netns_file}",
+        "--capability=all",
+        "--system-call-filter=@keyring bpf perf_event_open",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--bind=/dev/fuse",
+        "--bind=/dev/kmsg",
+        f"--bind-ro={places.media_dir}:{MEDIA_DIR}",
+    ]
+    modules_dir = Path("/lib/modules", os.uname().release)
+    if modules_dir.is_dir():
+        command.append(f"--bind-ro={modules_dir}")
+    return command
+
+
+def personal_files(node: Node, *, nameserver: str | None) -> dict[str, str]:
+    """Return the files that make a root this node's: names, addresses, nameserver (None: an empty file)."""
+    return {
+        "etc/hostname": f"{node.name}\n",
+        "etc/machine-id": f"{uuid.uuid4().hex}\n",
+        "etc/hosts": (
+            "127.0.0.1   localhost localhost.localdomain\n::1         localhost localhost.localdomain\n"
+            f"{node.control_plane_address}   {node.name}\n"
+        ),
+        "etc/resolv.conf": f"nameserver {nameserver}\n" if nameserver else "",
+    }
+
+
+class Lab:
+    """Some nodes on a switch of their own. Entering sweeps what dead labs left; leaving removes everything.
+
+    ``name`` is part of every name on the machine (default: made of the process number). Two labs share
+    nothing, so tests run beside a lab that was kept. ``baseline_dir``: see ``lab.root.ensure_root``.
+    """
+
+    def __init__(self, name: str | None = None, *, baseline_dir: Path | None = None) -> None:
+        self.name = checked_lab_name(name or f"p{os.getpid()}n{next(_NUMBERS)}")
+        self.nodes: dict[str, Node] = {}
+        self.switch = Switch(lab=self.name)
+        self._baseline_dir = baseline_dir
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._catch_signals()
+        try:
+            self.open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def open(self) -> None:
+        """Claim the lab's name and start its switch.
+
+        Raises:
+            LabError: not root, or the name is in use.
+        """
+        if os.geteuid() != 0:
+            raise LabError(
+                "lab nodes need root",
+                details="they are containers with mounts and networks of their own",
+                resolution="run the same command as root",
+            )
+        record = LabRecord(owner=cleanup.this_process(), boot_id=cleanup.boot_id())
+        cleanup.claim(self.name, record)
+        self.switch.start()
+
+    @classmethod
+    def attached(cls, name: str) -> Lab:
+        """Return a lab that is there already, whoever made it; leaving it alone is up to the caller."""
+        lab = cls(name)
+        lab.nodes = {record.name: Node(name, record.name) for record in cleanup.read_nodes(name)}
+        return lab
+
+    def start_node(
+        self,
+        name: str,
+        *,
+        iso: Path | None = None,
+        nameserver: str | None = GATEWAY,
+        disk_size_bytes: int = DISK_SIZE_BYTES,
+    ) -> Node:
+        """Make a node, boot it, and wait until everything in it runs.
+
+        ``nameserver``: what its resolv.conf names; None leaves the file empty. The disk is sparse.
+
+        Raises:
+            LabError: there is such a node already, the root could not be made, or the node did not come up.
+        """
+        if name in self.nodes:
+            raise LabError(f"the lab has a node {name!r} already", resolution="take another name")
+        node = Node(self.name, name)
+        base_image = ensure_root(self._baseline_dir)
+        node.create(base_image, disk_size_bytes=disk_size_bytes, nameserver=nameserver)
+        self.nodes[name] = node
+        if iso is not None:
+            node.attach_iso(iso)
+        node.boot()
+        return node
+
+    def keep(self) -> None:
+        """Let the lab stay when this process ends, until somebody stops it with ``python -m lab``."""
+        record = cleanup.read_lab(self.name)
+        if record is None:
+            raise LabError(f"there is no lab {self.name!r}", resolution="start a node first")
+        cleanup.write_record(LabPlaces(lab=self.name).record_file, replace(record, kept=True))
+
+    def close(self) -> None:
+        """Remove everything of the lab, unless it is kept."""
+        record = cleanup.read_lab(self.name)
+        if record is None or not record.kept:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove everything of the lab, kept or not."""
+        with cleanup.exclusive():
+            cleanup.remove_lab(self.name)
+        self.nodes.clear()
+
+    def bootstrap_config(self, node: Node, *, cluster_name: str = "lab") -> str:
+        """Return the text of the product's configuration for a node, with what only this machine forces.
+
+        Everything goes through options that any site has: see the reference of bootstrap.yaml.
+        """
+        return bootstrap_config(node.name, cluster_name=cluster_name)
+
+    def _close(self) -> None:
+        with _shielded():
+            self.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _catch_signals(self) -> None:
+        """Make the polite signals end this process as Ctrl-C does: through every ``with`` and ``finally``."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def interrupt(number: int, _frame: FrameType | None) -> None:
+            raise Interrupted(f"signal {signal.Signals(number).name}")
+
+        for number in _SIGNALS:
+            self._handlers[number] = signal.signal(number, interrupt)
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Let nobody interrupt a cleanup: a second Ctrl-C would leave half of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, *_SIGNALS)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def bootstrap_config(node_name: str, *, cluster_name: str) -> str:
+    """Return the product's configuration for a node of the lab, as YAML."""
+    return f"""apiVersion: caisson/v1
+kind: BootstrapConfiguration
+clusterName: {cluster_name}
+networks:
+  controlPlane:
+    cidrs: [192.0.2.0/24, {CONTROL_PLANE.cidr}]
+  workloadPlane:
+    cidrs: [198.51.100.0/24, {WORKLOAD_PLANE.cidr}]
+node:
+  name: {node_name}
+# Only the test machine forces what follows: control groups v1, no CAP_SYS_RESOURCE, a network namespace.
+overrides:
+  containerd: |
+    version = 3
+    [plugins."io.containerd.cri.v1.runtime"]
+      restrict_oom_score_adj = true
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+  kubelet:
+    cgroupDriver: cgroupfs
+    failCgroupV1: false
+  kubeProxy:
+    conntrack:
+      maxPerCore: 0
+  ignorePreflights:
+    - id: SystemVerification
+      reason: control groups v1 on the test machine
+"""
+
+
+def _add_leader(found: list[Process], nspawn_pid: int) -> bool:
+    """Find nspawn's child that is process 1 of a namespace of its own, once it has become systemd."""
+    for task in Path(f"/proc/{nspawn_pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for pid in map(int, task.read_text().split()):
+                status = Path(f"/proc/{pid}/status").read_text().splitlines()
+                numbers = next((line.split()[1:] for line in status if line.startswith("NSpid:")), [])
+                process = process_of(pid)
+                if len(numbers) == 2 and numbers[1] == "1" and status[0].split()[1] == "systemd" and process:
+                    found.append(process)
+                    return True
+    return False
+
+
+def _namespace_root(group: Path) -> Path:
+    """Return the group that a node sees as the root: where systemd has one, nspawn puts it one level down."""
+    payload = group / "payload"
+    return payload if payload.is_dir() else group

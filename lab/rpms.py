@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the yum repositories of the miniature upstream.
+
+sources (lab.el9, lab.packages) --build--> signed RPMs
+signed RPMs --createrepo_c, gpg--> <cache>/lab/yum-sets/<id>/<digest>/
+<cache>/lab/yum/<id> is a link to the set that belongs to today's inputs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from lab import el9, keys, onedir, packages, rpmspec
+from lab.cache import digest_of, lab_dir, locked, produce, recorded_sha256
+from lab.el9 import BASELINE, CORE_GROUP
+from lab.errors import LabError
+from lab.progress import step
+from lab.rpmspec import Rpm, Source
+from lab.run import run
+
+__all__ = [
+    "BASELINE",
+    "CORE_GROUP",
+    "baseline_rpms",
+    "build_foreign_rpm",
+    "build_repositories",
+    "repository_keys",
+]
+
+_FORMAT = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A yum repository: where its RPMs lie in it, how its metadata is compressed, and whether it has groups.
+
+    These differ among the real ones, and so among these.
+    """
+
+    id: str
+    location: Callable[[str], str]
+    compression: str = "gz"
+    groups: bool = False
+
+
+REPOSITORIES: tuple[Repository, ...] = (
+    Repository(id="appstream", location=lambda name: f"Packages/{name[0].lower()}/{name}", compression="xz"),
+    Repository(
+        id="baseos", location=lambda name: f"Packages/{name[0].lower()}/{name}", compression="xz", groups=True
+    ),
+    Repository(id="docker-ce", location=lambda name: f"Packages/{name}"),
+    Repository(id="kubernetes", location=lambda name: f"x86_64/{name}"),
+    Repository(id="salt", location=lambda name: name),
+)
+
+
+def build_repositories() -> dict[str, Path]:
+    """Return the directories of all yum repositories by id; build what the cache lacks.
+
+    Each is ``<cache>/lab/yum/<id>``: RPMs, repodata/, and the detached signature repodata/repomd.xml.asc with
+    its key beside it.
+
+    Raises:
+        LabError: a component, a package or a repository could not be made.
+    """
+    sources = all_sources()
+    return {
+        repository.id: _build_repository(repository, sources[repository.id]) for repository in REPOSITORIES
+    }
+
+
+def all_sources() -> dict[str, tuple[Source, ...]]:
+    """Return what each repository is made from, by repository id."""
+    sources: dict[str, list[Source]] = {repository.id: [] for repository in REPOSITORIES}
+    for repository_id, source in el9.SOURCES:
+        sources[repository_id].append(source)
+    sources["docker-ce"].append(packages.DOCKER_CE)
+    sources["kubernetes"].append(packages.KUBERNETES)
+    sources["salt"].append(packages.salt())
+    return {repository_id: tuple(list_) for repository_id, list_ in sources.items()}
+
+
+def baseline_rpms() -> tuple[Path, ...]:
+    """Return the RPM files of the baseline (the closure of the group ``core``), for a node's rpm database."""
+    files: dict[str, Path] = {}
+    known: list[Rpm] = []
+    for source in (source for repository_id, source in el9.SOURCES if repository_id == "baseos"):
+        directory = rpmspec.build(source)
+        versioned = rpmspec.with_versions(source).packages
+        known.extend(versioned)
+        files |= {package.name: directory / package.file_name for package in versioned}
+    return tuple(files[package.name] for package in baseline_closure(known, CORE_GROUP))
+
+
+def baseline_closure(known: Iterable[Rpm], group: Iterable[str]) -> tuple[Rpm, ...]:
+    """Return the packages that a group names, with all that they require, in the order of their names.
+
+    Raises:
+        LabError: a name or a requirement is met by no known package.
+    """
+    by_capability: dict[str, Rpm] = {}
+    for package in known:
+        for capability in (package.name, *package.provides):
+            by_capability.setdefault(capability.split()[0], package)
+    chosen: dict[str, Rpm] = {}
+    waiting = [(name, "the group") for name in group]
+    while waiting:
+        capability, wanted_by = waiting.pop()
+        found = by_capability.get(capability.split()[0])
+        if found is None:
+            raise LabError(
+                f"nothing in the lab's baseline provides {capability!r}",
+                details=f"wanted by {wanted_by}",
+                resolution="add it to BASELINE in lab/el9.py",
+            )
+        if found.name not in chosen:
+            chosen[found.name] = found
+            waiting.extend((requirement, found.name) for requirement in found.requires)
+    return tuple(chosen[name] for name in sorted(chosen))
+
+
+def build_foreign_rpm(name: str) -> Path:
+    """Return an RPM with the name, version and release of a real one, signed by a key that no repository has.
+
+    It holds one text file, so that it can be told from the real one; a test puts it in the real one's place.
+
+    Raises:
+        LabError: no repository has a package of that name.
+    """
+    for sources in all_sources().values():
+        for source in sources:
+            for package in rpmspec.with_versions(source).packages:
+                if package.name == name:
+                    return _build_foreign(package)
+    raise LabError(f"the lab has no package {name!r}", resolution="name a package of one of its repositories")
+
+
+def repository_keys() -> dict[str, keys.Key]:
+    """Return the signing key of each repository by repository id (public half: ``.public_file``)."""
+    return keys.keys()
+
+
+def render_comps(group: Iterable[str]) -> str:
+    """Return a comps.xml with the one group ``core``, whose packages are all mandatory."""
+    lines = "".join(
+        f'      <packagereq type="mandatory">{escape(name)}</packagereq>\n' for name in sorted(group)
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<!DOCTYPE comps PUBLIC "-//Red Hat, Inc.//DTD Comps info//EN" "comps.dtd">\n'
+        "<comps>\n  <group>\n    <id>core</id>\n    <name>Core</name>\n"
+        "    <description>Smallest installation: the lab's stand-in</description>\n"
+        "    <default>true</default>\n    <uservisible>false</uservisible>\n"
+        f"    <packagelist>\n{lines}    </packagelist>\n  </group>\n</comps>\n"
+    )
+
+
+def _build_foreign(package: Rpm) -> Path:
+    text = rpmspec.Text(
+        path=f"/usr/share/caisson-lab/foreign-{package.name}", text="signed by a foreign key\n"
+    )
+    source = Source(
+        name=f"foreign-{package.name}",
+        signer=keys.FOREIGN,
+        packages=(replace(package, scripts=(), contents=(text,)),),
+    )
+    return rpmspec.build(source) / package.file_name
+
+
+def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Path:
+    directories = [_build_source(source) for source in sources]
+    comps = render_comps(CORE_GROUP) if repository.groups else ""
+    inputs = {
+        "format": _FORMAT,
+        "rpms": json.dumps([recorded_sha256(directory) for directory in directories], sort_keys=True),
+        "comps": comps,
+        "compression": repository.compression,
+        "layout": repository.location("name"),
+        "key": keys.key(repository.id).fingerprint,
+    }
+    target_dir = lab_dir("yum-sets") / repository.id / digest_of(inputs)
+    produce(target_dir, partial(_compose, repository, directories, comps))
+    return _point(lab_dir("yum") / repository.id, target_dir)
+
+
+def _build_source(source: Source) -> Path:
+    if source.name == "salt":
+        onedir.build()
+    return rpmspec.build(source)
+
+
+def _compose(repository: Repository, directories: Iterable[Path], comps: str, work_dir: Path) -> None:
+    with step(f"compose the yum repository {repository.id}"):
+        for directory in directories:
+            for rpm_file in sorted(directory.glob("*.rpm")):
+                placed = work_dir / repository.location(rpm_file.name)
+                placed.parent.mkdir(parents=True, exist_ok=True)
+                os.link(rpm_file, placed)
+        args: list[str | Path] = [
+            "createrepo_c", "--quiet", "--no-database", "--workers", "2",
+            "--general-compress-type", repository.compression,
+            "--revision", str(rpmspec.BUILD_TIME), "--set-timestamp-to-revision",
+        ]  # fmt: skip
+        comps_file = work_dir / "comps.xml"
+        if comps:
+            comps_file.write_text(comps)
+            args += ["--groupfile", comps_file]
+        run([*args, work_dir], timeout_s=300)
+        comps_file.unlink(missing_ok=True)
+        _sign_metadata(work_dir / "repodata" / "repomd.xml", signer=keys.key(repository.id))
+
+
+def _sign_metadata(repomd_file: Path, *, signer: keys.Key) -> None:
+    with keys.signing_home(signer) as home_dir:
+        keys.sign_detached(repomd_file, signer=signer, home_dir=home_dir)
+    (repomd_file.parent / "repomd.xml.key").write_bytes(signer.public_file.read_bytes())
+
+
+def _point(link: Path, target_dir: Path) -> Path:
+    """Make ``link`` lead to ``target_dir``, at no moment to nothing."""
+    wanted = os.path.relpath(target_dir, link.parent)
+    with locked(link.parent / f"{link.name}.lock"):
+        if not link.is_symlink() or str(link.readlink()) != wanted:
+            fresh = link.with_name(f".{link.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(wanted)
+            fresh.rename(link)
+    return link
+
+
+def describe(repositories: Mapping[str, Path]) -> str:
+    """Return one line per repository: id, number of RPMs, directory."""
+    return "".join(
+        f"{name:<12} {sum(1 for _ in directory.rglob('*.rpm')):>4} RPMs  {directory}\n"
+        for name, directory in sorted(repositories.items())
+    )
