@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors of the builder: one root, three parts, an exit code for each class.
+
+Every error says what is wrong (``message``), what is known about it (``details``) and what to do
+(``resolution``). The exit codes are public: scripts rely on them, so a code is never given to another class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from typing_extensions import override
+
+
+class BuildError(Exception):
+    """Something the user can be told about in three parts; the root of all errors of the builder."""
+
+    exit_code = 10
+
+    def __init__(self, message: str, *, details: str = "", resolution: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.resolution = resolution
+
+    @override
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """Return the text for people: one line each for the message, the details and the resolution.
+
+        Details of several lines keep their line breaks, indented.
+        """
+        lines = [f"error: {self.message}"]
+        if self.details:
+            lines += _indented("details", self.details)
+        if self.resolution:
+            lines += _indented("resolution", self.resolution)
+        return "\n".join(lines)
+
+
+def _indented(title: str, text: str) -> list[str]:
+    first, *rest = text.splitlines()
+    return [f"  {title}: {first}", *(f"    {line}" for line in rest)]
+
+
+class InventoryError(BuildError):
+    """images.yaml, packages.yaml or versions.yaml says something that cannot be meant."""
+
+    exit_code = 11
+
+
+class ProfileError(BuildError):
+    """An upstream profile is missing or wrong."""
+
+    exit_code = 12
+
+
+class LockError(BuildError):
+    """The lock is missing, unreadable, newer than this builder or older than the inventory."""
+
+    exit_code = 13
+
+
+class SolverError(BuildError):
+    """The wanted packages cannot be had together from the repositories of the profile."""
+
+    exit_code = 14
+
+
+class NetworkError(BuildError):
+    """A host cannot be reached, or answers in a way that more tries did not mend."""
+
+    exit_code = 15
+
+
+class NotFoundError(NetworkError):
+    """Upstream says that it does not have the thing asked for."""
+
+    exit_code = 16
+
+
+class CredentialsError(NetworkError):
+    """Upstream asks for credentials that it was not given, or refuses the given ones."""
+
+    exit_code = 17
+
+
+class IntegrityError(BuildError):
+    """Bytes are not the ones that their digest or size names."""
+
+    exit_code = 18
+
+
+class SignatureError(BuildError):
+    """A signature is missing, bad, or made by a key that is not named for it."""
+
+    exit_code = 19
+
+
+class KeyFileError(BuildError):
+    """A key file is missing, unreadable, expired, or is not the pinned key."""
+
+    exit_code = 20
+
+
+class StoreError(BuildError):
+    """The store cannot be used: locked by another build, read-only, or the disk is full."""
+
+    exit_code = 21
+
+
+class CommandError(BuildError):
+    """A command of the system failed, ran out of time or is not installed."""
+
+    exit_code = 22
+
+
+class MissingError(BuildError):
+    """The build needs an object that the store does not have: it was not fetched."""
+
+    exit_code = 23
+
+
+class ClosedWorldError(BuildError):
+    """Something in the bundle needs something that is not in the bundle."""
+
+    exit_code = 24
+
+
+class VerifyError(BuildError):
+    """A finished bundle is not what it says it is."""
+
+    exit_code = 25
+
+
+def joined_faults(faults: Iterable[str]) -> str:
+    """Join faults, one a line, for ``details``: all are reported at once."""
+    return "\n".join(faults)

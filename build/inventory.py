@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the inventory: versions.yaml, images.yaml and packages.yaml, with a profile's versions over it.
+
+versions.yaml + profile.versions -> placeholders -> images.yaml, packages.yaml -> Inventory
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from build.document import Faults, Record, fill_placeholders, read_document
+from build.errors import InventoryError
+from build.model import (
+    INVENTORY_FORMAT,
+    Baseline,
+    ComposedImage,
+    Digest,
+    ImageRole,
+    Inventory,
+    Profile,
+    PythonArtifact,
+    Reference,
+    User,
+    WantedImage,
+    WantedManifest,
+    WantedPackage,
+    WantedPython,
+)
+
+VERSIONS_FILE = "versions.yaml"
+IMAGES_FILE = "images.yaml"
+PACKAGES_FILE = "packages.yaml"
+
+_Value = TypeVar("_Value")
+
+_NO_REFERENCE = Reference(registry="", repository="", tag="")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """What every parser here needs: the versions to fill in."""
+
+    versions: Mapping[str, str]
+
+    def text(self, record: Record, key: str) -> str:
+        return record.parsed(key, self._fill, "")
+
+    def optional_text(self, record: Record, key: str) -> str | None:
+        return self.text(record, key) if record.has(key) else None
+
+    def reference(self, record: Record) -> Reference:
+        return record.parsed("reference", lambda text: Reference.parse(self._fill(text)), _NO_REFERENCE)
+
+    def _fill(self, text: str) -> str:
+        return fill_placeholders(text, self.versions)
+
+
+def inventory_files(root_dir: Path) -> tuple[Path, ...]:
+    """Return the files that an inventory is read from."""
+    return tuple(root_dir / name for name in (VERSIONS_FILE, IMAGES_FILE, PACKAGES_FILE))
+
+
+def read_inventory(root_dir: Path, profile: Profile) -> Inventory:
+    """Read the inventory as a profile sees it.
+
+    Raises: InventoryError with every fault of all files.
+    """
+    faults = Faults(InventoryError)
+    versions_file, images_file, packages_file = inventory_files(root_dir)
+    versions = _read_versions(versions_file, profile, faults)
+    reader = _Reader(versions=versions)
+    images, composed, manifests = _read_images(images_file, reader, faults)
+    baselines, packages, python = _read_packages(packages_file, reader, faults)
+    run: tuple[WantedImage | ComposedImage, ...] = (*images, *composed)
+    _check_unique(faults, "image id", [(item.id, item.source) for item in run])
+    _check_unique(faults, "image", [(_full_name(item.reference), item.source) for item in run])
+    _check_unique(faults, "manifest id", [(item.id, item.source) for item in manifests])
+    _check_unique(faults, "manifest path", [(item.path, item.source) for item in manifests])
+    _check_unique(faults, "baseline", [(item.id, item.source) for item in baselines])
+    _check_unique(faults, "package", [(item.name, item.source) for item in packages])
+    _check_unique(faults, "Python package", [(item.name.lower(), item.source) for item in python])
+    inventory = Inventory(
+        versions=versions,
+        images=images,
+        composed=composed,
+        manifests=manifests,
+        baselines=baselines,
+        packages=packages,
+        python=python,
+    )
+    _check_links(inventory, profile, faults)
+    return faults.result(inventory)
+
+
+def inventory_digest(inventory: Inventory, profile: Profile) -> Digest:
+    """Return the digest of all that decides what is locked, without words for people and line numbers.
+
+    Addresses of a profile are left out on purpose: a mirror that moves does not make a lock old.
+    """
+    intent = dataclasses.asdict(inventory)
+    for items in intent.values():
+        for item in items if isinstance(items, tuple) else ():
+            item.pop("purpose", None)
+            item.pop("source", None)
+    intent["profile"] = profile.name
+    intent["lab"] = profile.is_lab
+    intent["keys"] = {
+        repository.id: [key.fingerprint for key in repository.keys]
+        for repository in profile.repositories.values()
+    }
+    return Digest.of_bytes(json.dumps(intent, sort_keys=True).encode())
+
+
+def _read_versions(file: Path, profile: Profile, faults: Faults) -> dict[str, str]:
+    record = read_document(file, faults, missing="versions.yaml belongs to the repository: restore it")
+    if record is None:
+        return {}
+    _check_format(record)
+    versions = record.text_map("versions")
+    record.close()
+    for name in profile.versions:
+        if name not in versions:
+            faults.add(f"{profile.file.name}:1", f"version '{name}' overrides nothing in {VERSIONS_FILE}")
+    return versions | dict(profile.versions)
+
+
+def _read_images(
+    file: Path, reader: _Reader, faults: Faults
+) -> tuple[tuple[WantedImage, ...], tuple[ComposedImage, ...], tuple[WantedManifest, ...]]:
+    record = read_document(file, faults, missing="images.yaml belongs to the repository: restore it")
+    if record is None:
+        return (), (), ()
+    _check_format(record)
+    images = tuple(_parse_image(item, reader) for item in record.records("images"))
+    composed = tuple(_parse_composed(item, reader) for item in record.records("composed", required=False))
+    manifests = tuple(_parse_manifest(item, reader) for item in record.records("manifests", required=False))
+    record.close()
+    return images, composed, manifests
+
+
+def _read_packages(
+    file: Path, reader: _Reader, faults: Faults
+) -> tuple[tuple[Baseline, ...], tuple[WantedPackage, ...], tuple[WantedPython, ...]]:
+    record = read_document(file, faults, missing="packages.yaml belongs to the repository: restore it")
+    if record is None:
+        return (), (), ()
+    _check_format(record)
+    baselines = tuple(_parse_baseline(item) for item in record.records("baselines"))
+    packages = tuple(_parse_package(item, reader) for item in record.records("packages"))
+    python = tuple(_parse_python(item) for item in record.records("python", required=False))
+    record.close()
+    return baselines, packages, python
+
+
+def _parse_image(record: Record, reader: _Reader) -> WantedImage:
+    image = WantedImage(
+        id=_parse_id(record),
+        reference=reader.reference(record),
+        purpose=record.text("purpose"),
+        preload=record.flag("preload", default=False),
+        role=_optional(record, "role", _image_role, ImageRole.RUN),
+        source=record.source,
+    )
+    record.close()
+    return image
+
+
+def _parse_composed(record: Record, reader: _Reader) -> ComposedImage:
+    image = ComposedImage(
+        id=_parse_id(record),
+        reference=reader.reference(record),
+        base=record.text("base"),
+        packages=record.texts("packages"),
+        purpose=record.text("purpose"),
+        preload=record.flag("preload", default=False),
+        users=tuple(_parse_user(item) for item in record.records("users", required=False)),
+        entrypoint=record.texts("entrypoint", required=False),
+        command=record.texts("command", required=False),
+        environment=record.text_map("environment", required=False),
+        user=record.text("user", ""),
+        working_dir=record.text("working_dir", ""),
+        source=record.source,
+    )
+    if record.has("packages") and not image.packages:
+        record.fault(f"composed image '{image.id}' has no packages", key="packages")
+    record.close()
+    return image
+
+
+def _parse_user(record: Record) -> User:
+    user = User(
+        name=record.text("name"),
+        uid=record.number("uid"),
+        gid=record.number("gid"),
+        home=record.text("home", "/"),
+        shell=record.text("shell", "/sbin/nologin"),
+    )
+    record.close()
+    return user
+
+
+def _parse_manifest(record: Record, reader: _Reader) -> WantedManifest:
+    manifest = WantedManifest(
+        id=_parse_id(record),
+        url=reader.text(record, "url"),
+        path=record.parsed("path", _file_name, ""),
+        purpose=record.text("purpose"),
+        source=record.source,
+    )
+    if manifest.url and not manifest.url.startswith("https://"):
+        record.fault("a manifest's url must be upstream's https:// address", key="url")
+    record.close()
+    return manifest
+
+
+def _parse_baseline(record: Record) -> Baseline:
+    baseline = Baseline(
+        id=_parse_id(record),
+        repository=record.text("repository"),
+        group=record.text("group"),
+        source=record.source,
+    )
+    record.close()
+    return baseline
+
+
+def _parse_package(record: Record, reader: _Reader) -> WantedPackage:
+    package = WantedPackage(
+        name=record.parsed("name", _package_name, ""),
+        repositories=record.text_or_texts("repository"),
+        purpose=record.text("purpose"),
+        version=reader.optional_text(record, "version"),
+        source=record.source,
+    )
+    record.close()
+    return package
+
+
+def _parse_python(record: Record) -> WantedPython:
+    package = WantedPython(
+        name=record.parsed("name", _package_name, ""),
+        version=record.text("version"),
+        purpose=record.text("purpose"),
+        artifact=_optional(record, "artifact", _python_artifact, PythonArtifact.WHEEL),
+        source=record.source,
+    )
+    record.close()
+    return package
+
+
+def _optional(record: Record, key: str, parse: Callable[[str], _Value], default: _Value) -> _Value:
+    return record.parsed(key, parse, default) if record.has(key) else default
+
+
+def _parse_id(record: Record) -> str:
+    return record.parsed("id", _identifier, "")
+
+
+def _check_format(record: Record) -> None:
+    number = record.number("format")
+    if record.has("format") and number != INVENTORY_FORMAT:
+        record.fault(f"format {number} is not known here (known: {INVENTORY_FORMAT})", key="format")
+
+
+def _check_unique(faults: Faults, what: str, named: Iterable[tuple[str, str]]) -> None:
+    """Note every name that is given twice; ``named`` are names with their sources."""
+    first: dict[str, str] = {}
+    for name, source in named:
+        if name and first.setdefault(name, source) != source:
+            faults.add(source, f"{what} '{name}' is given twice (first at {first[name]})")
+
+
+def _full_name(reference: Reference) -> str:
+    return str(reference) if reference.registry else ""
+
+
+def _check_links(inventory: Inventory, profile: Profile, faults: Faults) -> None:
+    """Check the names that one part of the inventory uses for another, or for a part of the profile."""
+    image_ids = {image.id for image in inventory.images}
+    package_names = {package.name for package in inventory.packages}
+    for image in inventory.images:
+        if image.reference.registry and image.reference.registry not in profile.registries:
+            known = ", ".join(sorted(profile.registries))
+            registry = image.reference.registry
+            faults.add(
+                image.source,
+                f"registry '{registry}' is not in profile '{profile.name}' (known: {known})",
+            )
+    for composed in inventory.composed:
+        if composed.base and composed.base not in image_ids:
+            faults.add(composed.source, f"base '{composed.base}' is no image of this file")
+        for name in composed.packages:
+            if name not in package_names:
+                faults.add(composed.source, f"package '{name}' is not in {PACKAGES_FILE}")
+    known = ", ".join(sorted(profile.repositories))
+    named = [(item.source, item.repository) for item in inventory.baselines]
+    named += [(item.source, name) for item in inventory.packages for name in item.repositories]
+    for source, name in named:
+        if name and name not in profile.repositories:
+            faults.add(source, f"repository '{name}' is not in profile '{profile.name}' (known: {known})")
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text):
+        raise ValueError(f"id {text!r} must be lower-case words joined by hyphens")
+    return text
+
+
+def _package_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+        raise ValueError(f"{text!r} is no package name")
+    return text
+
+
+def _file_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
+        raise ValueError(f"path {text!r} must be a plain file name")
+    return text
+
+
+def _image_role(text: str) -> ImageRole:
+    try:
+        return ImageRole(text)
+    except ValueError:
+        raise ValueError(f"'role' must be one of: {', '.join(ImageRole)}; not '{text}'") from None
+
+
+def _python_artifact(text: str) -> PythonArtifact:
+    try:
+        return PythonArtifact(text)
+    except ValueError:
+        raise ValueError(f"'artifact' must be one of: {', '.join(PythonArtifact)}; not '{text}'") from None

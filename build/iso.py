@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Assemble the ISO straight from the store and the tree of generated files; nothing is copied on the way.
+
+    all tables, SHA256SUMS -> path list -> xorriso -> checksum implanted -> caisson-*.iso, .iso.sha256
+
+Everything that xorriso would take from files or from the clock is set: owner, modes, dates, volume dates. The
+tree is sorted by xorriso itself. The same version of xorriso gives the same bytes for the same lock.
+Source: xorriso(1) 1.5.4; libburnia, "Reproducibility considerations".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from build import contents, ui
+from build.contents import Entry
+from build.errors import BuildError, MissingError, joined_faults
+from build.implant import implant_md5
+from build.model import Digest
+from build.plan import Step, Workspace
+from build.run import run
+
+SUMS_PATH = "SHA256SUMS"
+_FILE_MODE, _DIRECTORY_MODE, _SCRIPT_MODE = "0444", "0555", "0755"
+_VOLUME_ID_CHARACTERS = 32
+_PROGRESS_S = 2.0
+_TIMEOUT_S = 4 * 3600
+
+
+def volume_id(version: str) -> str:
+    """Return the volume's name: upper-case letters, digits and underscores, at most 32.
+
+    >>> volume_id("0.1.0"), volume_id("1.2.0-rc.1")
+    ('CAISSON_0_1_0', 'CAISSON_1_2_0_RC_1')
+    """
+    return re.sub(r"[^A-Z0-9_]", "_", f"CAISSON_{version}".upper())[:_VOLUME_ID_CHARACTERS]
+
+
+def checksum_file(iso_file: Path) -> Path:
+    """Return the file beside an ISO that sha256sum(1) checks it with."""
+    return iso_file.with_name(f"{iso_file.name}.sha256")
+
+
+def plan_iso(
+    *,
+    parts: Sequence[Path],
+    sums_file: Path,
+    proofs: Sequence[Path],
+    iso_file: Path,
+    version: str,
+    source_date_epoch: int,
+    store_files: Sequence[Path],
+    workspace: Workspace,
+) -> Step:
+    """Plan the assembly. ``parts`` are all tables; ``proofs`` are results of checks that pass first."""
+    return Step(
+        name="image",
+        doc=f"assemble {iso_file.name}",
+        run=functools.partial(
+            run_iso,
+            tuple(parts),
+            sums_file,
+            iso_file,
+            volume_id(version),
+            source_date_epoch,
+            workspace.work_dir,
+        ),
+        inputs=tuple(dict.fromkeys((*parts, sums_file, *proofs, *store_files))),
+        outputs=(iso_file, checksum_file(iso_file)),
+        config={"volume_id": volume_id(version), "source_date_epoch": source_date_epoch},
+    )
+
+
+def run_iso(
+    parts: Sequence[Path],
+    sums_file: Path,
+    iso_file: Path,
+    volume: str,
+    source_date_epoch: int,
+    work_dir: Path,
+) -> None:
+    """Write the ISO and its checksum file.
+
+    Raises: MissingError when a file of the bundle is gone or has another size; CommandError; BuildError.
+    """
+    entries = (
+        *contents.merge_parts(parts),
+        contents.describe_file(SUMS_PATH, sums_file, owners=("checksums",)),
+    )
+    check_sources(entries)
+    path_list = work_dir / "iso.paths"
+    contents.write_text(path_list, render_path_list(entries))
+    temporary = iso_file.with_name(f".{iso_file.name}.{os.getpid()}.tmp")
+    iso_file.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    scripts = sorted(entry.path for entry in entries if entry.is_executable)
+    total_bytes = sum(entry.size_bytes for entry in entries)
+    try:
+        with _progress(iso_file.name, temporary, total_bytes):
+            run(
+                xorriso_args(
+                    temporary, path_list, scripts, volume=volume, source_date_epoch=source_date_epoch
+                ),
+                env={"SOURCE_DATE_EPOCH": str(source_date_epoch)},
+                timeout_s=_TIMEOUT_S,
+                log_file=work_dir / "xorriso.log",
+            )
+            implant_md5(temporary)
+            digest = Digest.of_file(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(iso_file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    contents.write_text(checksum_file(iso_file), f"{digest.hex}  {iso_file.name}\n")
+    ui.note(f"{iso_file}: {ui.bytes_text(iso_file.stat().st_size)}, {digest}")
+
+
+def check_sources(entries: Sequence[Entry]) -> None:
+    """Check that every file to be put on the ISO is there with its size; name all that are not.
+
+    Raises: MissingError.
+    """
+    faults = [fault for entry in entries if (fault := _fault(entry)) is not None]
+    if faults:
+        raise MissingError(
+            f"{len(faults)} file{'s' if len(faults) > 1 else ''} of the bundle cannot be taken",
+            details=joined_faults(faults),
+            resolution="run 'doit fetch', then 'doit' again",
+        )
+
+
+def _fault(entry: Entry) -> str | None:
+    try:
+        size_bytes = entry.source.stat().st_size
+    except OSError as exc:
+        return f"{entry.path} ({', '.join(entry.owners)}): {exc.strerror}: {entry.source}"
+    if size_bytes != entry.size_bytes:
+        return f"{entry.path} ({', '.join(entry.owners)}): {size_bytes} bytes instead of {entry.size_bytes}"
+    return None
+
+
+def render_path_list(entries: Sequence[Entry]) -> str:
+    """Render xorriso's list of ``path on the ISO=file``, one a line, sorted; ``=`` in the path is escaped.
+
+    Raises: BuildError for a file name that such a list cannot hold.
+    """
+    lines = []
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        source = str(entry.source.absolute())
+        if "\n" in source or entry.path.endswith("\\"):
+            raise BuildError(
+                f"file '{entry.path}' cannot be put on an ISO",
+                details=f"from {source!r}",
+                resolution="rename the file or build in a directory with a plain name",
+            )
+        lines.append("/{}={}\n".format(entry.path.replace("=", "\\="), source))
+    return "".join(lines)
+
+
+def xorriso_args(
+    iso_file: Path, path_list: Path, scripts: Sequence[str], *, volume: str, source_date_epoch: int
+) -> list[str]:
+    """Return the command that writes the ISO: files from a list, everything else set here."""
+    date = datetime.fromtimestamp(source_date_epoch, UTC).strftime("%Y%m%d%H%M%S00")
+    seconds = f"={source_date_epoch}"
+    return [
+        "xorriso",
+        "-no_rc",
+        "-report_about", "WARNING",
+        "-abort_on", "SORRY",
+        "-return_with", "SORRY", "32",
+        "-outdev", f"stdio:{iso_file}",
+        "-volid", volume,
+        "-volset_id", volume,
+        "-application_id", "CAISSON",
+        "-preparer_id", "CAISSON",
+        "-publisher", "",
+        "-system_id", "",
+        "-joliet", "off",
+        "-rockridge", "on",
+        "-compliance", "iso_9660_level=3:always_gmt",
+        "-acl", "off",
+        "-xattr", "off",
+        "-hardlinks", "off",
+        "-md5", "off",
+        "-pathspecs", "on",
+        "-path_list", str(path_list),
+        "-chown_r", "0", "/", "--",
+        "-chgrp_r", "0", "/", "--",
+        "-find", "/", "-type", "d", "-exec", "chmod", _DIRECTORY_MODE, "--",
+        "-find", "/", "-type", "f", "-exec", "chmod", _FILE_MODE, "--",
+        *(word for script in scripts for word in ("-chmod", _SCRIPT_MODE, f"/{script}", "--")),
+        "-alter_date_r", "b", seconds, "/", "--",
+        "-volume_date", "uuid", date,
+        "-volume_date", "all_file_dates", seconds,
+        "-commit",
+        "-end",
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _progress(title: str, file: Path, total_bytes: int) -> Iterator[None]:
+    """Say every two seconds how much of the image is written, then that its sums are taken."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_PROGRESS_S):
+            try:
+                written = file.stat().st_size
+            except OSError:
+                continue
+            is_written = written >= total_bytes
+            state = (
+                "its checksums" if is_written else f"{ui.bytes_text(written)} of {ui.bytes_text(total_bytes)}"
+            )
+            ui.note(f"{title}: {state}")
+
+    watcher = threading.Thread(target=watch, name="iso progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read an upstream profile: where the bytes come from, and which keys vouch for them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from build.document import Faults, Record, read_document
+from build.errors import ProfileError
+from build.model import MetadataTrust, PinnedKey, Profile, Registry, Repository
+
+LAB_PROFILE = Path("_out/lab/upstream.yaml")
+
+
+def profile_file(name: str, root_dir: Path) -> Path:
+    """Return the file of a profile: ``production``, ``lab``, another name in ``profiles/``, or a path."""
+    if name == "lab":
+        return root_dir / LAB_PROFILE
+    if "/" in name or name.endswith(".yaml"):
+        return Path(name).absolute()
+    return root_dir / "profiles" / f"{name}.yaml"
+
+
+def read_profile(file: Path) -> Profile:
+    """Read a profile.
+
+    Raises: ProfileError with every fault of the file.
+    """
+    faults = Faults(ProfileError)
+    missing = "give the name of a file in profiles/, or the path of a profile: doit iso upstream=NAME"
+    record = read_document(file, faults, missing=missing)
+    profile = None if record is None else _parse_profile(record, file.absolute())
+    return faults.result(profile)
+
+
+def _parse_profile(record: Record, file: Path) -> Profile:
+    profile = Profile(
+        name=record.parsed("name", _profile_name, ""),
+        is_lab=record.flag("lab"),
+        file=file,
+        lock_file=Path(file.parent, record.text("lock_file")).resolve(),
+        versions=record.text_map("versions", required=False),
+        repositories=_parse_repositories(record, file.parent),
+        registries=_parse_registries(record),
+        manifests=record.text_map("manifests", required=False),
+    )
+    record.close()
+    return profile
+
+
+def _profile_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", text):
+        raise ValueError(f"profile name {text!r} must be lower-case letters, digits and hyphens")
+    return text
+
+
+def _parse_repositories(profile: Record, directory: Path) -> dict[str, Repository]:
+    found: dict[str, Repository] = {}
+    table = profile.record("repositories")
+    for name in table.take_keys() if table else ():
+        record = table.record(name) if table else None
+        if record is None:
+            continue
+        base_url = record.parsed("base_url", _base_url, "")
+        trust = record.parsed("metadata", _metadata_trust, MetadataTrust.SIGNED)
+        if trust is MetadataTrust.TLS and base_url.startswith("http://"):
+            record.fault(
+                "'metadata: tls' trusts the connection, so base_url must be https://", key="metadata"
+            )
+        keys = tuple(_parse_key(key, directory) for key in record.records("keys"))
+        if record.has("keys") and not keys:
+            record.fault(f"repository '{name}' names no key: its packages could not be verified", key="keys")
+        record.close()
+        found[name] = Repository(id=name, base_url=base_url, metadata=trust, keys=keys)
+    return found
+
+
+def _parse_key(record: Record, directory: Path) -> PinnedKey:
+    key = PinnedKey(
+        file=(directory / record.text("file")).resolve(),
+        fingerprint=record.parsed("fingerprint", _fingerprint, ""),
+    )
+    record.close()
+    return key
+
+
+def _parse_registries(profile: Record) -> dict[str, Registry]:
+    found: dict[str, Registry] = {}
+    table = profile.record("registries")
+    for host in table.take_keys() if table else ():
+        if table is not None:
+            url = table.parsed(host, _registry_url, "")
+            parts = urlsplit(url)
+            found[host] = Registry(
+                host=host, endpoint=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/")
+            )
+    return found
+
+
+def _base_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s?#]+/", text):
+        raise ValueError(f"base_url '{text}' must start with http:// or https:// and end with a slash")
+    return text
+
+
+def _registry_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+        raise ValueError(f"registry address '{text}' must be http(s)://HOST[:PORT][/PREFIX]")
+    return text
+
+
+def _metadata_trust(text: str) -> MetadataTrust:
+    try:
+        return MetadataTrust(text)
+    except ValueError:
+        raise ValueError(f"'metadata' must be one of: {', '.join(MetadataTrust)}; not '{text}'") from None
+
+
+def _fingerprint(text: str) -> str:
+    compact = text.replace(" ", "").upper()
+    if not re.fullmatch(r"[0-9A-F]{40}", compact):
+        raise ValueError(f"fingerprint '{text}' must be 40 hexadecimal digits")
+    return compact

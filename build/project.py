@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The build of one profile from end to end: reads lock and inventory, asks every planner for its steps.
+
+    lock -> fetch -> rpms ----------+
+                     images --------+-> iso:product, iso:closed-world -> iso:image -> verify
+                     installer -----+
+            salt -------------------+
+
+Nothing is read before a product is asked for, so that naming the tasks costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from build import closedworld, compose, installertree, iso, oci, rpmrepo, salttree, verify
+from build import product as product_files
+from build.digests import DigestCache
+from build.errors import LockError
+from build.inventory import inventory_digest, inventory_files, read_inventory
+from build.lockfile import read_lock
+from build.model import Digest, Inventory, Lock, Profile
+from build.plan import Step, Workspace
+from build.product import Product
+from build.profile import profile_file, read_profile
+from build.store import Store, default_cache_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """One checkout, built for one upstream: ``production``, ``lab``, or the path of a profile."""
+
+    root_dir: Path
+    upstream: str
+
+    @property
+    def out_dir(self) -> Path:
+        """Return where all products go."""
+        return self.root_dir / "_out"
+
+    @property
+    def profile_file(self) -> Path:
+        """Return the file of the profile; a generated one need not be there yet."""
+        return profile_file(self.upstream, self.root_dir)
+
+    @property
+    def is_generated(self) -> bool:
+        """Say whether profile and lock are products themselves (the lab's), not files of the sources."""
+        return self.profile_file.is_relative_to(self.out_dir)
+
+    @property
+    def state_name(self) -> str:
+        """Return the name under which the state of this build is kept."""
+        return re.sub(r"[^a-z0-9]+", "-", self.upstream.lower()).strip("-")
+
+    @property
+    def store(self) -> Store:
+        """Return the store that all profiles share, as it is now."""
+        return Store.default()
+
+    @functools.cached_property
+    def digests(self) -> DigestCache:
+        """Return the digests of all products."""
+        return DigestCache(self.out_dir / ".digests.json", self.store)
+
+    @functools.cached_property
+    def profile(self) -> Profile:
+        """Read the profile. Raises: ProfileError."""
+        return read_profile(self.profile_file)
+
+    @property
+    def lock_file(self) -> Path:
+        """Return the lock's file. Raises: ProfileError when the profile that names it cannot be read."""
+        return self.profile_file.with_name("caisson.lock") if self.is_generated else self.profile.lock_file
+
+    @property
+    def inventory_files(self) -> tuple[Path, ...]:
+        """Return the files that people write what they want into."""
+        return inventory_files(self.root_dir)
+
+    @functools.cached_property
+    def inventory(self) -> Inventory:
+        """Read the inventory as the profile sees it. Raises: InventoryError, ProfileError."""
+        return read_inventory(self.root_dir, self.profile)
+
+    @functools.cached_property
+    def lock(self) -> Lock:
+        """Read the lock. Raises: LockError, also when the inventory has changed since; ProfileError."""
+        lock = read_lock(self.lock_file)
+        if lock.inventory_digest != inventory_digest(self.inventory, self.profile):
+            raise LockError(
+                f"the lock '{self.lock_file.name}' is older than what it locks",
+                details=f"one of {', '.join(file.name for file in self.inventory_files)} "
+                f"or profile '{self.profile.name}' asks for something else now",
+                resolution=f"run 'doit lock upstream={self.upstream}' where the upstream can be reached",
+            )
+        return lock
+
+    @functools.cached_property
+    def workspace(self) -> Workspace:
+        """Return the directories of this profile's build."""
+        return Workspace(self.out_dir, self.profile.name)
+
+    @functools.cached_property
+    def product(self) -> Product:
+        """Return what the bundle is made of."""
+        return Product(lock=self.lock, inventory=self.inventory, lock_digest=Digest.of_file(self.lock_file))
+
+    @property
+    def iso_file(self) -> Path:
+        """Return the bundle."""
+        return self.out_dir / self.product.bundle_name
+
+    def demo_command(self) -> list[str]:
+        """Return the words that install the lab's bundle, which has to be built by then, on a node."""
+        return ["lab", "demo", "--iso", str(Project(self.root_dir, "lab").iso_file)]
+
+    # ------------------------------------------------------------ the products
+
+    def plan_lock(self) -> Iterator[Step]:
+        """Plan the lock. A committed one is written only when it is asked for, and then always made anew."""
+        yield Step(
+            name="",
+            doc=f"the lock of upstream {self.upstream}",
+            run=functools.partial(_run_lock, self.profile_file, self.lock_file, self.root_dir),
+            inputs=(*self.inventory_files, self.profile_file),
+            outputs=(self.lock_file,) if self.is_generated else (),
+        )
+
+    def plan_fetch(self) -> Iterator[Step]:
+        """Plan the transfer of everything that the lock names into the store."""
+        objects = frozenset(self.store.path(blob.digest) for blob in self.lock.blobs())
+        yield Step(
+            name="",
+            doc=f"{len(objects)} objects of the lock",
+            run=functools.partial(
+                _run_fetch, self.profile_file, self.lock_file, self.store.root, self.root_dir
+            ),
+            inputs=(self.lock_file, self.profile_file),
+            outputs=tuple(sorted(objects)),
+            kept=objects,
+        )
+
+    def plan_rpms(self) -> Iterator[Step]:
+        """Plan the yum repository."""
+        yield rpmrepo.plan_rpms(self.lock, self.store, self.workspace)
+
+    def plan_images(self) -> Iterator[Step]:
+        """Plan each image and the layout of all."""
+        yield from oci.plan_images(self.lock, self.inventory, self.store, self.workspace)
+        yield from compose.plan_composed(self.lock, self.inventory, self.store, self.workspace)
+        yield oci.plan_layout(self.lock, self.inventory, self.workspace, self.product.version)
+
+    def plan_salt(self) -> Iterator[Step]:
+        """Plan the Salt tree."""
+        yield salttree.plan_salt(self.root_dir / salttree.SALT_DIR, self.workspace)
+
+    def plan_installer(self) -> Iterator[Step]:
+        """Plan the installer and what it vendors."""
+        source_dir = self.root_dir / installertree.INSTALLER_DIR
+        yield installertree.plan_installer(source_dir, self.lock, self.store, self.workspace)
+
+    def plan_iso(self) -> Iterator[Step]:
+        """Plan the checks and files of the whole, and the assembly."""
+        workspace, lock = self.workspace, self.lock
+        parts = self._parts()
+        yield closedworld.plan_closed_world(lock, self.inventory, self.store, workspace)
+        yield product_files.plan_product(self.product, parts, self.store, workspace)
+        yield iso.plan_iso(
+            parts=(*parts, product_files.part_file(workspace)),
+            sums_file=product_files.sums_file(workspace),
+            proofs=(closedworld.report_file(workspace),),
+            iso_file=self.iso_file,
+            version=self.product.version,
+            source_date_epoch=lock.source_date_epoch,
+            store_files=tuple(self.store.path(blob.digest) for blob in lock.blobs()),
+            workspace=workspace,
+        )
+
+    def plan_verify(self) -> Iterator[Step]:
+        """Plan the check of the bundle."""
+        yield verify.plan_verify(self.iso_file)
+
+    def _parts(self) -> tuple[Path, ...]:
+        """Return the tables of everything but the product's own files."""
+        workspace, lock = self.workspace, self.lock
+        return (
+            rpmrepo.part_file(workspace),
+            *(oci.part_file(workspace, image_id) for image_id in oci.ids_on_iso(lock, self.inventory)),
+            oci.part_file(workspace, oci.LAYOUT_STEP),
+            salttree.part_file(workspace),
+            installertree.part_file(workspace),
+        )
+
+
+def _run_lock(profile_file: Path, lock_file: Path, root_dir: Path) -> None:
+    from build.lock import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
+
+    run_lock(profile_file, lock_file, default_cache_dir(), root_dir=root_dir)
+
+
+def _run_fetch(profile_file: Path, lock_file: Path, store_dir: Path, root_dir: Path) -> None:
+    from build.fetch import run_fetch  # noqa: PLC0415 - the network only when it is needed
+
+    run_fetch(profile_file, lock_file, store_dir, root_dir=root_dir)
