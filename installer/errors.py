@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Define the errors of the installer and the exit code of each class: the one table of both.
+
+Every error has three parts: what is wrong, the facts that show it, what to do now. A failing command exits
+with the code of its class, so that a script can tell a bad configuration from a damaged ISO.
+
+====  =====================  =======================================================================
+code  class                  meaning
+====  =====================  =======================================================================
+0     (none)                 done; for ``status``: everything is up
+1     InternalError          a fault of the installer itself; ``--debug`` shows where
+2     UsageError             the command line is wrong
+3     ConfigError            the configuration file has faults (all are listed)
+4     PreflightError         the host is not fit, or a running check failed
+5     LockedError            another caisson is at work on this host
+6     MediaError             the media is damaged, incomplete, or cannot be mounted
+7     LabBundleError         a lab bundle, and ``--accept-lab-bundle`` was not given
+8     PackageError           dnf or rpm refused a package
+9     CommandError           a command failed or took too long
+10    SaltError              a Salt state failed, or Salt did not answer
+11    ClusterError           a part of the cluster did not become ready in time
+12    HostError              the host itself: not root, no usable Python, a needed tool is missing
+20    DegradedError          ``status``: the media is missing, the cluster is up all the same
+21    UnhealthyError         ``status``: a service, node or pod is not as it should be
+130   StoppedError           stopped by the user or by a signal; run it again to resume
+====  =====================  =======================================================================
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InstallerError(Exception):
+    """The root of all errors that a user may see.
+
+    ``message`` says what is wrong, in one line; ``details`` are the facts, any number of lines;
+    ``resolution`` is what to do. Both may be empty only where nothing can be said.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, details: str = "", resolution: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.resolution = resolution
+
+    def __str__(self) -> str:
+        """Return all three parts, one below the other.
+
+        >>> print(InstallerError("the lamp is out", details="bulb 3", resolution="replace it"))
+        the lamp is out
+          bulb 3
+          -> replace it
+        """
+        lines = [self.message]
+        lines += [f"  {line}".rstrip() for line in self.details.splitlines()]
+        lines += [f"  -> {line}".rstrip() for line in self.resolution.splitlines()]
+        return "\n".join(lines)
+
+
+class InternalError(InstallerError):
+    """A fault of the installer itself."""
+
+    exit_code = 1
+
+
+class UsageError(InstallerError):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(InstallerError):
+    """The configuration has faults; ``details`` lists every one of them."""
+
+    exit_code = 3
+
+
+class PreflightError(InstallerError):
+    """The host is not fit; ``details`` lists every failed check."""
+
+    exit_code = 4
+
+
+class LockedError(InstallerError):
+    """Another caisson is at work on this host."""
+
+    exit_code = 5
+
+
+class MediaError(InstallerError):
+    """The media is damaged, incomplete, or cannot be mounted."""
+
+    exit_code = 6
+
+
+class LabBundleError(InstallerError):
+    """A lab bundle is refused unless the user accepts it by name."""
+
+    exit_code = 7
+
+
+class PackageError(InstallerError):
+    """A package was refused by dnf or rpm."""
+
+    exit_code = 8
+
+
+class CommandError(InstallerError):
+    """A command failed or took too long."""
+
+    exit_code = 9
+
+
+class SaltError(InstallerError):
+    """A Salt state failed, or Salt did not answer."""
+
+    exit_code = 10
+
+
+class ClusterError(InstallerError):
+    """A part of the cluster did not become ready in time."""
+
+    exit_code = 11
+
+
+class HostError(InstallerError):
+    """The host cannot run the installer at all."""
+
+    exit_code = 12
+
+
+class DegradedError(InstallerError):
+    """The media is missing; the cluster is up all the same."""
+
+    exit_code = 20
+
+
+class UnhealthyError(InstallerError):
+    """A service, node or pod is not as it should be."""
+
+    exit_code = 21
+
+
+class StoppedError(InstallerError):
+    """Stopped by the user or by a signal."""
+
+    exit_code = 130

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write files so that a power cut leaves the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+CHUNK_BYTES = 4 * 1024 * 1024
+BYTECODE_DIR = "__pycache__"
+
+
+def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode: int = 0o755) -> bool:
+    """Give ``file`` this content and mode; return whether either was another.
+
+    Missing directories are made with ``dir_mode``. The bytes go to a temporary sibling, onto the disk, and
+    then take the name.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if is_same(file, data, mode=mode):
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True, mode=dir_mode)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(data)
+            os.fchmod(output.fileno(), mode)
+            output.flush()
+            os.fsync(output.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_dir(file.parent)
+    return True
+
+
+def is_same(file: Path, data: bytes, *, mode: int) -> bool:
+    """Say whether ``file`` is a regular file with this content and mode."""
+    try:
+        if file.is_symlink() or file.stat().st_mode & 0o7777 != mode:
+            return False
+        return file.read_bytes() == data
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+
+
+def fsync_dir(directory: Path) -> None:
+    """Put the entries of a directory on the disk: a new or renamed file survives a power cut only then."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as source:
+        for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def replace_tree(
+    target: Path, sources: Mapping[str, Path], *, executables: frozenset[str] = frozenset()
+) -> bool:
+    """Make ``target`` hold exactly these files (relative path to source); return whether it changed.
+
+    The tree is built beside ``target`` and then takes its name, as a whole; remains of an interrupted earlier
+    try are removed. Files become 0644, ``executables`` 0755, all owned by who runs this. Bytecode that
+    another Python has written beside the modules is no change.
+    """
+    if _has_exactly(target, sources, executables):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover)
+    new_dir = target.with_name(f".{target.name}.new")
+    old_dir = target.with_name(f".{target.name}.old")
+    for relative, source in sorted(sources.items()):
+        mode = 0o755 if relative in executables else 0o644
+        write_file(new_dir / relative, source.read_bytes(), mode=mode)
+    if target.exists():
+        target.rename(old_dir)
+    new_dir.rename(target)
+    fsync_dir(target.parent)
+    shutil.rmtree(old_dir, ignore_errors=True)
+    return True
+
+
+def _has_exactly(target: Path, sources: Mapping[str, Path], executables: frozenset[str]) -> bool:
+    found = {
+        str(file.relative_to(target))
+        for file in target.rglob("*")
+        if not file.is_dir() and BYTECODE_DIR not in file.parts
+    }
+    if found != set(sources):
+        return False
+    return all(
+        is_same(target / relative, source.read_bytes(), mode=0o755 if relative in executables else 0o644)
+        for relative, source in sources.items()
+    )

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the host's own name known in /etc/hosts for both address families.
+
+Salt asks for the IPv6 address of the host's own name at every start (grain ``fqdn_ip6``), and no setting of Salt
+turns that off. A name with an IPv4 line only is then asked of the site's nameserver: a query that leaves the host, and
+many seconds of waiting where nobody answers. An IPv4-mapped line (RFC 4291, 2.5.5.2) answers it at home and still means
+the same IPv4 address. Goes when Salt's grain can be turned off.
+"""
+
+from __future__ import annotations
+
+import socket
+
+MARK = "# caisson: answers Salt's question for an IPv6 address without asking a nameserver"
+
+
+def with_mapped_line(text: str, address: str, names: list[str]) -> str:
+    """Return the text of /etc/hosts with one line that maps ``names`` to ``address`` for IPv6 questions. Pure.
+
+    A line of an earlier run is replaced, everything else is kept as it is.
+
+    >>> print(with_mapped_line("10.0.0.1 a\\n", "10.0.0.1", ["a", "a.example"]), end="")
+    10.0.0.1 a
+    ::ffff:10.0.0.1 a a.example # caisson: answers Salt's question for an IPv6 address without asking a nameserver
+    """
+    kept = [line for line in text.splitlines() if not line.endswith(MARK)]
+    return "\n".join([*kept, f"::ffff:{address} {' '.join(names)} {MARK}"]) + "\n"
+
+
+def own_names() -> list[str]:
+    """Return the host's name and its canonical form in /etc/hosts, each once; asks for IPv4 addresses only."""
+    name = socket.gethostname()
+    names = [name]
+    try:
+        for entry in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_CANONNAME):
+            names.append(entry[3])
+    except OSError:
+        pass  # a name that resolves nowhere is a finding of the preflights
+    return [name for name in dict.fromkeys(names) if name]

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Name every path on the host that the installer writes or reads as its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The installer's files below ``root``; anything but ``/`` is for tests."""
+
+    root: Path = Path("/")
+
+    def at(self, absolute: str) -> Path:
+        """Return the place of an absolute path below ``root``.
+
+        >>> Paths(Path("/tmp/x")).at("/etc/hosts")
+        PosixPath('/tmp/x/etc/hosts')
+        """
+        return self.root / absolute.lstrip("/")
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that the bootstrap was given, mode 0600."""
+        return self.at("/etc/caisson/bootstrap.yaml")
+
+    @property
+    def pillar_dir(self) -> Path:
+        """The pillar of Salt, JSON text, 0600."""
+        return self.at("/etc/caisson/pillar")
+
+    @property
+    def dnf_dir(self) -> Path:
+        """The configuration of dnf that only Caisson uses."""
+        return self.at("/etc/caisson/dnf")
+
+    @property
+    def dnf_cache_dir(self) -> Path:
+        """The metadata cache of that dnf."""
+        return self.at("/var/cache/caisson/dnf")
+
+    @property
+    def state_dir(self) -> Path:
+        """Everything that must survive a reboot."""
+        return self.at("/var/lib/caisson")
+
+    @property
+    def journal_file(self) -> Path:
+        """What was begun and what was finished, one JSON object a line."""
+        return self.state_dir / "journal.jsonl"
+
+    @property
+    def log_dir(self) -> Path:
+        """The logs: bootstrap.log, commands.log, dnf/."""
+        return self.at("/var/log/caisson")
+
+    @property
+    def lock_file(self) -> Path:
+        """The exclusive lock; /run, so that it is gone after a reboot."""
+        return self.at("/run/caisson.lock")
+
+    @property
+    def running_dir(self) -> Path:
+        """The commands that run, one file each; /run, like the lock."""
+        return self.at("/run/caisson")
+
+    @property
+    def units_dir(self) -> Path:
+        """Where the administrator's systemd units live."""
+        return self.at("/etc/systemd/system")
+
+    @property
+    def command_file(self) -> Path:
+        """The command that works when the media is gone."""
+        return self.at("/usr/bin/caisson")
+
+    @property
+    def admin_kubeconfig_file(self) -> Path:
+        """The administrator's kubeconfig, as kubeadm writes it."""
+        return self.at("/etc/kubernetes/admin.conf")
+
+    def media_dir(self, version: str) -> Path:
+        """Return where the media of ``version`` is mounted for good."""
+        return self.at(f"/srv/caisson/{version}")
+
+    def self_dir(self, version: str) -> Path:
+        """Return where the installer of ``version`` keeps its own copy."""
+        return self.at(f"/opt/caisson/{version}")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put the preflights together: configuration, facts, media, checks. For command, phase and Salt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from installer import config, facts, host, preflight, product
+from installer.checks import CHECKS
+from installer.paths import Paths
+
+
+def assess(tree_dir: Path, config_file: Path | None, *, paths: Paths | None = None) -> preflight.Report:
+    """Check this host and change nothing on it.
+
+    ``tree_dir`` is the root of the media, or the installer's own copy of it (``/opt/caisson/VERSION``).
+    Without a configuration the checks that need one are skipped.
+
+    Raises:
+        ConfigError: the configuration has faults, or does not match the host.
+        MediaError: the tree is incomplete.
+    """
+    loaded, gathered = None, None
+    if config_file is not None:
+        addresses = facts.read_addresses()
+        loaded = config.load(config_file, host_addresses=[address.address for address in addresses])
+        gathered = facts.gather(loaded, addresses)
+    return assess_known(tree_dir, loaded, gathered, product.load(tree_dir), paths=paths or Paths())
+
+
+def assess_known(
+    tree_dir: Path,
+    loaded: config.Config | None,
+    gathered: facts.Facts | None,
+    found: product.Product,
+    *,
+    paths: Paths,
+) -> preflight.Report:
+    """Check this host with what is known already."""
+    view = host.view(config=loaded, facts=gathered, product=found, tree_dir=tree_dir, paths=paths)
+    return preflight.check_host(view, CHECKS, ignored=loaded.overrides.ignored if loaded is not None else {})
