@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
-
-if TYPE_CHECKING:
-    __salt__: dict[str, Any] = {}
 
 KUBECONFIG = "/etc/kubernetes/admin.conf"
 FIELD_MANAGER = "caisson"
@@ -24,11 +22,15 @@ FIELD_MANAGER = "caisson"
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> str:
     """Run ``kubectl``; return its output. Raises RuntimeError with its last words."""
+    # Not through cmd.run: it turns every backslash-n of its stdin into a newline (salt.utils.timed_subprocess).
     command = ["kubectl", "--kubeconfig", KUBECONFIG, *arguments]
-    result = __salt__["cmd.run_all"](command, python_shell=False, timeout=timeout_s, stdin=stdin, ignore_retcode=True)
-    if result["retcode"] != 0:
-        raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: {result['stderr'].strip()[-1000:]}")
-    return str(result["stdout"])
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: no answer after {timeout_s} s") from error
+    if done.returncode != 0:
+        raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[-1000:]}")
+    return done.stdout
 
 
 def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:

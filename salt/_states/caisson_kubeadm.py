@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 
-def phase_completed(name: str, phase: str, creates: list[str] | None = None) -> dict[str, Any]:
+def phase_completed(name: str, phase: str, produces: list[str] | None = None) -> dict[str, Any]:
     """Make sure that ``phase`` (for example ``certs all``) was completed.
 
     It counts as completed when its stamp names the present configuration, patches and kubeadm version, and every
-    path in ``creates`` exists. kubeadm's phases are idempotent, so a phase cut in the middle is simply run again.
+    path in ``produces`` exists. kubeadm's phases are idempotent, so a phase cut in the middle is simply run again.
     """
     stamp_file = __salt__["caisson_kubeadm.stamp_file"](phase)
-    missing = [path for path in creates or [] if not os.path.exists(path)]
+    missing = [path for path in produces or [] if not os.path.exists(path)]
     if __opts__["test"] and not os.path.exists("/usr/bin/kubeadm"):
         return {"name": name, "result": None, "changes": {phase: "run"}, "comment": "kubeadm is not installed yet"}
     expected = __salt__["caisson_kubeadm.expected_stamp"]()
@@ -38,7 +38,7 @@ def phase_completed(name: str, phase: str, creates: list[str] | None = None) -> 
         lines = (outcome["stdout"] + "\n" + outcome["stderr"]).strip().splitlines()[-20:]
         comment = f"kubeadm init phase {phase} exited with {outcome['retcode']}:\n" + "\n".join(lines)
         return {"name": name, "result": False, "changes": {}, "comment": comment}
-    absent = [path for path in creates or [] if not os.path.exists(path)]
+    absent = [path for path in produces or [] if not os.path.exists(path)]
     if absent:
         comment = f"kubeadm init phase {phase} succeeded, yet {', '.join(absent)} is not there"
         return {"name": name, "result": False, "changes": {}, "comment": comment}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # The phases of `kubeadm init`, kubelet-start moved before the static pods: the standalone kubelet would start them.
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
-{%- macro phase(name, creates, timeout='') %}
+{%- macro phase(name, produces) %}
 Complete kubeadm phase {{ name }}:
   caisson_kubeadm.phase_completed:
     - phase: {{ name }}
-    - creates: {{ creates | json }}
+    - produces: {{ produces | json }}
     - failhard: true
 {%- endmacro %}
 include:

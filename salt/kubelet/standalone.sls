@@ -14,7 +14,7 @@ Create static pod directory:
 Write standalone kubelet configuration:
   file.managed:
     - name: /etc/caisson/kubelet/standalone.yaml
-    - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | yaml | json }}
+    - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | yaml(False) | json }}
     - makedirs: true
     - mode: '0600'
 
@@ -42,3 +42,10 @@ Run standalone kubelet:
       - file: Create static pod directory
     - watch:
       - file: Write standalone kubelet drop-in
+
+Wait for the kubelet's own health:
+  caisson_wait.url_answers:
+    - url: http://127.0.0.1:10248/healthz
+    - timeout_s: 60
+    - require:
+      - service: Run standalone kubelet

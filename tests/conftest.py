@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give every test the repository's directory and golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY_DIR = Path(__file__).resolve().parent.parent
+
+GoldenCheck = Callable[[str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one flag that writes golden files instead of comparing with them."""
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write what the tests produce into their golden files"
+    )
+
+
+@pytest.fixture(scope="session")
+def repository_dir() -> Path:
+    """Return the root of the checkout."""
+    return REPOSITORY_DIR
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> GoldenCheck:
+    """Return ``check(name, text)``, which compares text with ``golden/<name>`` beside the test's file.
+
+    With ``--update-goldens`` the file is written and the test goes on; read the difference before you commit.
+    """
+    golden_dir = request.path.parent / "golden"
+    update: bool = request.config.getoption("--update-goldens")
+
+    def check(name: str, text: str) -> None:
+        file = golden_dir / name
+        if update:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert file.is_file(), f"{file} does not exist: run pytest with --update-goldens, then read it"
+        assert text == file.read_text(encoding="utf-8")
+
+    return check

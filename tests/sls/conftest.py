@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pillars as the installer writes them: made by the installer's own code from whole configurations."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from installer import config, product, saltcall
+from installer.context import Context
+from installer.facts import Facts
+from installer.journal import Journal
+from installer.ui import Ui
+from tests.sls.compiler import GRAINS, Compiler
+
+REPOSITORY_DIR = Path(__file__).parents[2]
+VERSION = "9.9.9"
+# A configuration that says as little as it can, and one that says all that there is.
+CONFIGURATIONS = {
+    "least": """
+apiVersion: caisson/v1
+kind: BootstrapConfiguration
+clusterName: least
+networks:
+  controlPlane: {cidrs: [192.0.2.0/24]}
+""",
+    "most": """
+apiVersion: caisson/v1
+kind: BootstrapConfiguration
+clusterName: most
+networks:
+  controlPlane: {cidrs: [203.0.113.0/24, 192.0.2.0/24]}
+  workloadPlane: {cidrs: [203.0.113.0/24, 198.51.100.0/24]}
+  pods: {cidr: 10.200.0.0/16}
+  services: {cidr: 10.201.0.0/16}
+node: {name: node1}
+overrides:
+  containerd: |
+    version = 3
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+  kubelet: {cgroupDriver: cgroupfs, failCgroupV1: false, failSwapOn: false}
+  kubeProxy: {conntrack: {maxPerCore: 0}}
+  kubeadmPatches:
+    etcd0+merge.yaml: |
+      metadata: {annotations: {example.com/of: "{{ braces }} are no template"}}
+  ignorePreflights: [{id: SystemVerification, reason: a test}]
+""",
+}
+
+
+def _product() -> product.Product:
+    """Return a product that holds what images.yaml asks for, with digests of nothing."""
+    inventory = yaml.safe_load((REPOSITORY_DIR / "images.yaml").read_text())
+    versions = yaml.safe_load((REPOSITORY_DIR / "versions.yaml").read_text())["versions"]
+    images = {
+        entry["id"]: {
+            "reference": entry["reference"].format(**versions),
+            "digest": "sha256:" + "1" * 64,
+            "platform_digest": "sha256:" + "2" * 64,
+            "size_bytes": 1,
+            "preload": entry.get("preload", False),
+        }
+        for entry in [*inventory["images"], *inventory["composed"]]
+        if entry.get("role") != "base"
+    }
+    manifests = {
+        entry["id"]: {"path": f"manifests/{entry['path']}", "sha256": "3" * 64}
+        for entry in inventory["manifests"]
+    }
+    data = {
+        "format": 1,
+        "name": "caisson",
+        "version": VERSION,
+        "profile": {"name": "production", "lab": False},
+        "lock_sha256": "4" * 64,
+        "source_date_epoch": 0,
+        "versions": {name: str(version) for name, version in versions.items()},
+        "images": images,
+        "packages": {},
+        "manifests": manifests,
+        "rpm_keys": [],
+        "tools": {},
+    }
+    return product.parse(json.dumps(data).encode())
+
+
+@pytest.fixture(scope="session")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    """Return the compiler of the whole tree."""
+    return Compiler(REPOSITORY_DIR / "salt", tmp_path_factory.mktemp("minion"), GRAINS)
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
+def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of one configuration."""
+    name: str = request.param
+    configuration = config.parse(CONFIGURATIONS[name])
+    facts = Facts(
+        node_name="node1",
+        control_plane_address="192.0.2.11",
+        control_plane_interface="eth0",
+        control_plane_cidr="192.0.2.0/24",
+        workload_plane_address="192.0.2.11" if name == "least" else "198.51.100.11",
+        workload_plane_interface="eth0" if name == "least" else "eth1",
+        workload_plane_cidr="192.0.2.0/24" if name == "least" else "198.51.100.0/24",
+        nameservers=() if name == "least" else ("192.0.2.1",),
+        endpoint=configuration.endpoint,
+    )
+    state_dir = tmp_path_factory.mktemp("state")
+    context = Context(
+        config=configuration,
+        facts=facts,
+        product=_product(),
+        media_dir=Path(f"/srv/caisson/{VERSION}"),
+        ui=Ui(io.StringIO()),
+        journal=Journal(state_dir / "journal.jsonl"),
+        source_dir=Path("/mnt/caisson"),
+        config_file=Path("/etc/caisson/bootstrap.yaml"),
+    )
+    # As Salt reads it back: what is no JSON would be found here.
+    read_back: dict[str, Any] = json.loads(json.dumps({"caisson": saltcall.pillar(context)}))
+    return read_back

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A project: which profile, which lock, where everything goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from build.errors import LockError, ProfileError
+from build.lockfile import dump_lock
+from build.project import Project
+from tests.unit.build.factory import make_world
+
+
+def copy_profile(repository_dir: Path, root: Path) -> None:
+    (root / "profiles").mkdir()
+    text = (repository_dir / "profiles/production.yaml").read_text()
+    (root / "profiles/production.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "profile", "state"),
+    [
+        ("production", "profiles/production.yaml", "production"),
+        ("lab", "_out/lab/upstream.yaml", "lab"),
+        ("sites/Plant 7.yaml", None, "sites-plant-7-yaml"),
+    ],
+)
+def test_an_upstream_is_a_profile_and_a_state_of_its_own(
+    tmp_path: Path, upstream: str, profile: str | None, state: str
+) -> None:
+    project = Project(tmp_path, upstream)
+    expected = tmp_path / profile if profile else Path(upstream).absolute()
+    assert (project.profile_file, project.state_name) == (expected, state)
+
+
+def test_only_the_lab_s_lock_is_made_by_the_way(tmp_path: Path) -> None:
+    lab = Project(tmp_path, "lab")
+    assert lab.is_generated
+    assert lab.lock_file == tmp_path / "_out/lab/caisson.lock"
+    (step,) = lab.plan_lock()
+    assert step.outputs == (lab.lock_file,)
+    assert not Project(tmp_path, "production").is_generated
+
+
+def test_the_committed_lock_is_made_whenever_it_is_asked_for(repository_dir: Path) -> None:
+    (step,) = Project(repository_dir, "production").plan_lock()
+    assert step.outputs == ()
+    assert repository_dir / "images.yaml" in step.inputs
+
+
+def test_without_a_profile_nothing_else_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError):
+        list(Project(tmp_path, "nowhere").plan_fetch())
+
+
+def test_a_lock_that_is_older_than_its_inventory_is_refused(repository_dir: Path, tmp_path: Path) -> None:
+    """With the lock of another inventory in the place of production's."""
+    for name in ("images.yaml", "packages.yaml", "versions.yaml"):
+        (tmp_path / name).write_text((repository_dir / name).read_text())
+    (tmp_path / "keys").symlink_to(repository_dir / "keys")
+    copy_profile(repository_dir, tmp_path)
+    (tmp_path / "caisson.lock").write_text(dump_lock(make_world(tmp_path / "world").lock))
+    with pytest.raises(LockError, match="older than what it locks") as caught:
+        list(Project(tmp_path, "production").plan_fetch())
+    assert "doit lock upstream=production" in caught.value.resolution
+
+
+def test_without_a_lock_the_build_says_what_to_do(tmp_path: Path, repository_dir: Path) -> None:
+    copy_profile(repository_dir, tmp_path)
+    with pytest.raises(LockError, match="there is no lock"):
+        list(Project(tmp_path, "production").plan_fetch())

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: every fault at once, each with its line."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from installer import config
+from installer.errors import ConfigError
+from tests.unit.installer.helpers import CONFIG_TEXT, make_config
+
+
+def faults_of(text: str, *, host_addresses: tuple[str, ...] = ()) -> list[str]:
+    """Return the faults without the file's name; none for a good text."""
+    try:
+        config.parse(text, file=Path("b.yaml"), host_addresses=host_addresses)
+    except ConfigError as exc:
+        return [line.removeprefix("b.yaml:") for line in exc.details.splitlines()]
+    return []
+
+
+def test_defaults() -> None:
+    found = make_config()
+    assert found.cluster_name == "lab"
+    assert found.endpoint == "api.lab.internal"
+    assert found.node_name is None
+    assert str(found.networks.pods_cidr) == "10.233.0.0/16"
+    assert str(found.networks.services_cidr) == "10.96.0.0/12"
+    assert found.networks.control_plane_cidrs[1] == ipaddress.IPv4Network("10.77.1.0/24")
+    assert found.overrides == config.Overrides()
+
+
+def test_workload_plane_defaults_to_the_control_plane() -> None:
+    text = CONFIG_TEXT.replace("  workloadPlane: {cidrs: [198.51.100.0/24, 10.77.2.0/24]}\n", "")
+    found = config.parse(text)
+    assert found.networks.workload_plane_cidrs == found.networks.control_plane_cidrs
+
+
+def test_all_overrides() -> None:
+    found = make_config(
+        "node: {name: n1}\n"
+        "overrides:\n"
+        "  containerd: |\n    version = 3\n"
+        "  kubelet: {failCgroupV1: false}\n"
+        "  kubeProxy: {conntrack: {maxPerCore: 0}}\n"
+        "  kubeadmPatches: {etcd0+merge.yaml: 'metadata: {}'}\n"
+        "  ignorePreflights: [{id: SystemVerification, reason: a lab}]\n"
+    )
+    assert found.node_name == "n1"
+    assert found.overrides.containerd == "version = 3\n"
+    assert found.overrides.kubelet == {"failCgroupV1": False}
+    assert found.overrides.kube_proxy == {"conntrack": {"maxPerCore": 0}}
+    assert found.overrides.kubeadm_patches == {"etcd0+merge.yaml": "metadata: {}"}
+    assert found.overrides.ignored == {"SystemVerification": "a lab"}
+
+
+def test_many_faults_at_once() -> None:
+    text = """\
+apiVersion: caisson/v2
+kind: BootstrapConfiguration
+clusterName: Lab
+network: {}
+networks:
+  controlPlan: {cidrs: [10.0.0.0/24]}
+  controlPlane: {cidrs: []}
+  workloadPlane: {cidrs: [10.1.2.3/24]}
+  pods: {cidr: 10.96.0.0/16}
+  services: {cidr: 10.96.0.0/12}
+overrides:
+  kubelet: {kind: X}
+  kubeadmPatches: {foo.yaml: 5}
+  ignorePreflights: [{id: all, reason: because}, {id: A}]
+node: {name: -n}
+"""
+    assert faults_of(text) == [
+        "1: apiVersion: must be 'caisson/v1', not 'caisson/v2'",
+        (
+            "3: clusterName: 'Lab' is not allowed: lower case letters, digits and '-', at most 63, "
+            "not at the edge a '-'"
+        ),
+        "4: network: unknown key; did you mean 'networks'?",
+        "6: networks.controlPlan: unknown key; did you mean 'controlPlane'?",
+        "7: networks.controlPlane.cidrs: must have at least 1 entry",
+        (
+            "8: networks.workloadPlane.cidrs[0]: '10.1.2.3/24' is an address inside a network; "
+            "did you mean '10.1.2.0/24'?"
+        ),
+        "10: networks.services.cidr: 10.96.0.0/12 overlaps networks.pods.cidr (10.96.0.0/16)",
+        "12: overrides.kubelet.kind: is set by Caisson: leave it out",
+        (
+            "13: overrides.kubeadmPatches.foo.yaml: is no name that can stand here: TARGET[SUFFIX]"
+            "[+strategic|+merge|+json].yaml or .json, TARGET one of kube-apiserver, kube-controller-manager, "
+            "kube-scheduler, etcd, kubeletconfiguration, corednsdeployment"
+        ),
+        "13: overrides.kubeadmPatches.foo.yaml: must be text, not the number 5",
+        "14: overrides.ignorePreflights[0].id: 'all' is not accepted: name each check, with its reason",
+        "14: overrides.ignorePreflights[1].reason: is missing",
+        (
+            "15: node.name: '-n' is not allowed: lower case letters, digits, '-' and '.', at most 63, "
+            "letters or digits at the edges"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["1: (file): is empty"]),
+        ("- a\n", ["1: (file): must be a mapping of keys, not a list"]),
+        ("a: [\n", ["2: (file): is not valid YAML: expected the node content, but found '<stream end>'"]),
+        ("a: !!python/object:os.system x\n", None),
+        ("? [a]\n: 1\n", None),
+        ("1: a\n", ["1: 1: keys must be text: quote it"]),
+        ("a: 1\nb: 2\n---\nc: 3\n", None),
+    ],
+)
+def test_what_is_no_configuration(text: str, expected: list[str] | None) -> None:
+    found = faults_of(text)
+    assert found
+    if expected is not None:
+        assert found == expected
+
+
+def test_a_key_that_is_there_twice_is_a_fault() -> None:
+    assert faults_of(CONFIG_TEXT + "clusterName: other\n") == ["7: clusterName: is there twice"]
+
+
+def test_a_known_key_at_another_place() -> None:
+    assert faults_of(CONFIG_TEXT + "reason: x\n") == [
+        (
+            "7: reason: unknown key here; 'reason' belongs elsewhere; known here: "
+            "apiVersion, clusterName, kind, networks, node, overrides"
+        )
+    ]
+
+
+def test_a_name_with_an_end_of_line_is_refused() -> None:
+    assert len(faults_of(CONFIG_TEXT.replace("clusterName: lab", 'clusterName: "lab\\n"'))) == 1
+
+
+def test_a_date_must_be_quoted() -> None:
+    text = CONFIG_TEXT.replace("clusterName: lab", "clusterName: 2026-01-01")
+    assert faults_of(text) == ["3: clusterName: must be text, not 2026-01-01 (date): quote it"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "message"),
+    [
+        ("10.233.0.0/25", "10.233.0.0/25 has a wrong size: between /8 and /24"),
+        ("fd00::/64", "fd00::/64 is IPv6; this version of Caisson builds IPv4 clusters only"),
+        ("169.254.0.0/16", "169.254.0.0/16 cannot be used: it overlaps the reserved 169.254.0.0/16"),
+        ("0.0.0.0/0", "0.0.0.0/0 is everything, not a network"),
+        ("pods", "'pods' is no network: write it as ADDRESS/PREFIX, like 10.1.2.0/24"),
+        ("10.77.0.0/16", "10.77.0.0/16 overlaps networks.controlPlane.cidrs[1] (10.77.1.0/24)"),
+    ],
+)
+def test_networks_that_cannot_be(pods: str, message: str) -> None:
+    text = CONFIG_TEXT + f'  pods: {{cidr: "{pods}"}}\n'
+    assert f"7: networks.pods.cidr: {message}" in faults_of(text)
+
+
+def test_the_default_networks_are_checked_too() -> None:
+    text = CONFIG_TEXT.replace("10.77.2.0/24", "10.100.0.0/16")
+    assert faults_of(text) == [
+        (
+            "4: networks.services.cidr: the default 10.96.0.0/12 overlaps networks.workloadPlane.cidrs[1] "
+            "(10.100.0.0/16)"
+        )
+    ]
+
+
+def test_the_planes_may_be_the_same_network_but_not_overlap_in_part() -> None:
+    same = CONFIG_TEXT.replace("10.77.2.0/24", "10.77.1.0/24")
+    part = CONFIG_TEXT.replace("10.77.2.0/24", "10.77.1.0/25")
+    assert faults_of(same) == []
+    assert faults_of(part) == [
+        (
+            "6: networks.workloadPlane.cidrs[1]: 10.77.1.0/25 overlaps networks.controlPlane.cidrs[1] "
+            "(10.77.1.0/24)"
+        )
+    ]
+
+
+def test_an_address_of_the_host_inside_the_services() -> None:
+    assert faults_of(CONFIG_TEXT, host_addresses=("10.100.0.5", "fe80::1")) == [
+        "4: networks.services.cidr: the default 10.96.0.0/12 holds this host's address 10.100.0.5"
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_the_schema_is_a_schema_and_describes_every_key() -> None:
+    schema = config.load_schema()
+    jsonschema.Draft7Validator.check_schema(schema)
+
+    def walk(node: dict[str, object]) -> None:
+        properties = node.get("properties")
+        for key, value in properties.items() if isinstance(properties, dict) else ():
+            assert "description" in value, key
+            walk(value)
+
+    walk(schema)

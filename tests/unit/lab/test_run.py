@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's door to other programs, with real small programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.errors import CommandError, LabError
+from lab.run import environment, run, spawn, stream
+
+
+def test_environment_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("GOFLAGS", "-mod=mod")
+    monkeypatch.setenv("PATH", "/somewhere")
+    rebuilt = environment({"EXTRA": "1"})
+    assert "SECRET_TOKEN" not in rebuilt
+    assert rebuilt["LC_ALL"] == rebuilt["LANG"] == "C.UTF-8"
+    assert rebuilt["GOFLAGS"] == "-mod=mod"
+    assert rebuilt["EXTRA"] == "1"
+    assert rebuilt["PATH"] == "/somewhere:/usr/sbin:/sbin"
+
+
+def test_an_error_has_three_parts() -> None:
+    error = LabError("what", details="one\ntwo", resolution="do this")
+    assert str(error) == "what\n  details: one\n    two\n  resolution: do this"
+
+
+@pytest.mark.subprocess
+def test_outputs_and_input(tmp_path: Path) -> None:
+    """Starts bash and cat: their pipes are what is tested."""
+    done = run(["bash", "-c", "cat; echo err >&2; pwd"], input_text="in\n", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"in\n{tmp_path}\n", "err\n")
+    assert run(["cat"]).stdout == ""
+
+
+@pytest.mark.subprocess
+def test_failure_names_command_code_and_last_lines() -> None:
+    """Starts bash: it fails in the ways that count."""
+    with pytest.raises(CommandError) as caught:
+        run(["bash", "-c", "seq 1 30 >&2; exit 7"])
+    assert caught.value.message == "bash ended with code 7"
+    assert caught.value.returncode == 7
+    lines = caught.value.details.splitlines()
+    assert lines[0] == "bash -c 'seq 1 30 >&2; exit 7'"
+    assert lines[1:] == [str(number) for number in range(11, 31)]
+    with pytest.raises(CommandError, match="was ended by SIGKILL"):
+        run(["bash", "-c", "kill -KILL $$"])
+    with pytest.raises(CommandError, match="cannot be started"):
+        run(["/nonexistent/program"])
+    assert run(["false"], check=False).returncode == 1
+
+
+@pytest.mark.subprocess
+def test_a_command_that_takes_too_long_is_ended_with_all_its_children(tmp_path: Path) -> None:
+    """Starts bash and sleep: the sleep must not survive."""
+    pid_file = tmp_path / "pid"
+    began = time.monotonic()
+    with pytest.raises(CommandError, match=r"did not end within 0\.5 s"):
+        run(["bash", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], timeout_s=0.5)
+    assert time.monotonic() - began < 5
+    stat = Path(f"/proc/{pid_file.read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.subprocess
+def test_stream_hands_on_lines_as_they_come() -> None:
+    """Starts bash: its output comes in parts."""
+    seen: list[tuple[str, float]] = []
+    began = time.monotonic()
+    script = "echo one; sleep 0.5; echo two >&2; printf three; exit 3"
+    code = stream(["bash", "-c", script], lambda line: seen.append((line, time.monotonic() - began)))
+    assert code == 3
+    assert [line for line, _ in seen] == ["one", "two", "three"]
+    assert seen[0][1] < 0.4 < seen[1][1]
+
+
+@pytest.mark.subprocess
+def test_stream_does_not_wait_for_what_a_command_left_behind() -> None:
+    """Starts bash and a sleep in a session of its own, which keeps the pipe open."""
+    began = time.monotonic()
+    lines: list[str] = []
+    assert stream(["bash", "-c", "setsid sleep 8 & echo $!"], lines.append) == 0
+    assert time.monotonic() - began < 5
+    os.kill(int(lines[0]), 9)
+
+
+@pytest.mark.subprocess
+def test_stream_keeps_its_time_limit() -> None:
+    """Starts bash: it talks all the time and never ends."""
+    lines: list[str] = []
+    with pytest.raises(CommandError, match="did not end within"):
+        stream(["bash", "-c", "while :; do echo x; sleep 0.1; done"], lines.append, timeout_s=0.6)
+
+
+@pytest.mark.subprocess
+def test_spawn_joins_control_groups_and_writes_to_its_file(tmp_path: Path) -> None:
+    """Starts echo: a plain file stands in for cgroup.procs."""
+    (tmp_path / "cgroup.procs").write_text("")
+    process = spawn(["echo", "hello"], output_file=tmp_path / "out", control_groups=[tmp_path])
+    assert process.wait(10) == 0
+    assert (tmp_path / "out").read_text() == "hello\n"
+    assert (tmp_path / "cgroup.procs").read_text() == "0"

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""doit.sh, run for real with programs of our own on PATH in place of those that change the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.subprocess
+
+REQUIRED_PROGRAMS = ("bash", "cat", "dirname", "grep", "head", "sha256sum", "env")
+FAKED_PROGRAMS = ("apt-get", "dnf", "sudo", "install", "rm", "update-rc.d", "go")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A directory with doit.sh, an environment that is up to date and a doit that says its arguments."""
+
+    root: Path
+    fakes_dir: Path
+
+    def fake(self, name: str, body: str = "") -> None:
+        """Put a program on PATH that notes its arguments in ``calls``."""
+        program = self.fakes_dir / name
+        program.unlink(missing_ok=True)  # it may be a link to the real one, which must not be written to
+        program.write_text(f'#!/bin/bash\necho "{name} $*" >>{self.root}/calls\n{body}\n')
+        program.chmod(0o755)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run doit.sh with nothing but the fakes and a handful of real programs to be found."""
+        return subprocess.run(
+            [str(self.root / "doit.sh"), *arguments], cwd="/", stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=60, check=False, env={"PATH": str(self.fakes_dir), "HOME": str(self.root)},
+        )  # fmt: skip
+
+    def calls(self) -> list[str]:
+        """Return what the fakes were called with, in order."""
+        file = self.root / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def checkout(repository_dir: Path, tmp_path: Path) -> Checkout:
+    """Make a checkout that misses no system package."""
+    root, fakes_dir = tmp_path / "checkout", tmp_path / "fakes"
+    (root / ".venv" / "bin").mkdir(parents=True)
+    fakes_dir.mkdir()
+    text = (repository_dir / "doit.sh").read_text()
+    # The machine's own directories stay out of reach: they are appended to PATH, and hold the real apt-get.
+    assert "PATH=$PATH:" in text
+    text = "\n".join(line for line in text.splitlines() if "PATH=$PATH:" not in line) + "\n"
+    assert "policy=/usr/sbin/policy-rc.d" in text
+    (root / "doit.sh").write_text(text.replace("policy=/usr/sbin/", f"policy={root}/"))
+    (root / "doit.sh").chmod(0o755)
+    lock = b""
+    for name in ("requirements-build.txt", "requirements.txt"):
+        (root / name).write_text(f"{name}\n")
+        lock += (root / name).read_bytes()
+    (root / ".venv" / "lock.sha256").write_text(f"{hashlib.sha256(lock).hexdigest()}  -\n")
+    (root / "system-packages.txt").write_text("# nothing\n")
+    for name in REQUIRED_PROGRAMS:
+        (fakes_dir / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name} here"))
+    made = Checkout(root, fakes_dir)
+    made.fake("python3")
+    python = root / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/bash\necho "ran: $*"\n')
+    python.chmod(0o755)
+    return made
+
+
+def test_runs_doit_in_its_own_directory(checkout: Checkout) -> None:
+    done = checkout.run("iso", "upstream=site")
+    assert (done.returncode, done.stdout) == (0, "ran: -m doit iso upstream=site\n"), done.stderr
+
+
+def test_installs_what_is_missing_and_says_so_first(checkout: Checkout) -> None:
+    """Without a terminal it asks nothing; what is there already, or only the lab needs, is left alone."""
+    checkout.fake("apt-get")
+    checkout.fake("present")
+    checkout.fake("install", "exec cat >/dev/null")
+    (checkout.root / "system-packages.txt").write_text(
+        "# comment\nbuild absent debian-name fedora-name\nbuild present b b\nbuild /etc c c\nlab gone d d\n"
+    )
+    for name in ("rm", "sudo", "update-rc.d"):
+        checkout.fake(name, 'exec "$@"' if name == "sudo" else "")
+    done = checkout.run("iso")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "doit.sh: installing with apt: debian-name"
+    calls = [call for call in checkout.calls() if call.startswith("apt-get")]
+    assert calls == ["apt-get update -q", "apt-get install -q -y --no-install-recommends debian-name"]
+
+
+def test_uses_dnf_where_there_is_no_apt(checkout: Checkout) -> None:
+    checkout.fake("dnf")
+    checkout.fake("sudo", 'exec "$@"')
+    (checkout.root / "system-packages.txt").write_text("build absent debian-name fedora-name\n")
+    assert checkout.run().returncode == 0
+    assert "dnf install -y fedora-name" in checkout.calls()
+
+
+def test_no_package_manager_is_an_error_in_three_parts(checkout: Checkout) -> None:
+    (checkout.root / "system-packages.txt").write_text("build absent debian-name fedora-name\n")
+    done = checkout.run()
+    assert done.returncode == 3
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines()] == [
+        "doit.sh",
+        "details",
+        "resolution",
+    ]
+
+
+def test_services_do_not_start_when_debian_installs_them(checkout: Checkout) -> None:
+    """A policy stands while apt-get works and is removed after it, also when apt-get fails."""
+    checkout.fake("apt-get", "[[ $1 == update ]] || exit 100")
+    checkout.fake("install", "exec cat >/dev/null")
+    checkout.fake("sudo", 'exec "$@"')
+    checkout.fake("rm")
+    (checkout.root / "system-packages.txt").write_text("lab absent nginx-light nginx\n")
+    checkout.fake("go", "echo go1.26.8")
+    assert checkout.run("demo").returncode == 100
+    calls = [call.split()[0] for call in checkout.calls() if not call.startswith(("python3", "go", "sudo"))]
+    assert calls == ["install", "apt-get", "apt-get", "rm"]
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["test"], ["iso", "upstream=lab"]])
+def test_the_lab_asks_for_a_recent_go_before_all_else(checkout: Checkout, arguments: list[str]) -> None:
+    checkout.fake("go", "echo go1.25.1")
+    checkout.fake("apt-get")
+    (checkout.root / "system-packages.txt").write_text("build absent debian-name fedora-name\n")
+    done = checkout.run(*arguments)
+    assert done.returncode == 3
+    assert "Go 1.26" in done.stderr
+    assert not [call for call in checkout.calls() if call.startswith("apt-get")]
+
+
+def test_the_product_needs_no_go(checkout: Checkout) -> None:
+    assert checkout.run("iso").returncode == 0
+    assert not [call for call in checkout.calls() if call.startswith("go")]
+
+
+def test_the_environment_is_made_anew_when_the_lock_changes(checkout: Checkout) -> None:
+    """And only then; packages come by hash, and the ones that others are built with come first."""
+    checkout.fake("python3", f"[[ $2 != venv ]] || cp {checkout.root}/pip {checkout.root}/.venv/bin/pip")
+    (checkout.fakes_dir / "cp").symlink_to("/bin/cp")
+    checkout.fake("pip")
+    (checkout.fakes_dir / "pip").rename(checkout.root / "pip")
+    assert checkout.run("list").returncode == 0
+    assert not checkout.calls()
+    (checkout.root / "requirements.txt").write_text("another\n")
+    done = checkout.run("list")
+    assert done.returncode == 0, done.stderr
+    assert [call for call in checkout.calls() if call.startswith("pip ")] == [
+        "pip install --quiet --require-hashes --requirement requirements-build.txt",
+        "pip install --quiet --require-hashes --no-build-isolation --requirement requirements.txt",
+    ]
+    (checkout.root / "calls").unlink()
+    assert checkout.run("list").returncode == 0
+    assert not checkout.calls()

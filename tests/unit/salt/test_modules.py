@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pure parts of Salt's execution modules: what they make of the pillar and of upstream's texts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+MODULES_DIR = Path(__file__).parents[3] / "salt" / "_modules"
+
+
+def load(name: str) -> ModuleType:
+    """Import one execution module by its file, as Salt's loader does."""
+    spec = importlib.util.spec_from_file_location(name, MODULES_DIR / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def caisson() -> dict[str, Any]:
+    """A pillar as the installer writes it."""
+    return {
+        "cluster": {"name": "lab", "endpoint": "api.lab.internal"},
+        "networks": {"pods": "10.233.0.0/16", "services": "10.96.0.0/12"},
+        "node": {"name": "node1", "control_plane_address": "10.77.1.11"},
+        "versions": {"kubernetes": "1.36.4"},
+        "overrides": {
+            "kubelet": {"cgroupDriver": "cgroupfs"},
+            "kube_proxy": {},
+            "kubeadm_patches": {"etcd0+merge.yaml": "x"},
+            "ignore_preflights": [{"id": "SystemVerification", "reason": "control groups v1"}],
+        },
+    }
+
+
+def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all(caisson: dict[str, Any]) -> None:
+    init, cluster, kubelet, proxy = load("caisson_kubeadm").configuration(caisson)
+    assert cluster["kubernetesVersion"] == "v1.36.4"
+    assert cluster["controlPlaneEndpoint"] == "api.lab.internal:6443"
+    assert init["nodeRegistration"]["ignorePreflightErrors"] == ["Firewalld", "SystemVerification"]
+    assert init["nodeRegistration"]["imagePullPolicy"] == "IfNotPresent"
+    assert kubelet["cgroupDriver"] == "cgroupfs"
+    assert proxy["mode"] == "nftables"
+
+
+def test_the_standalone_kubelet_keeps_what_the_later_one_has(caisson: dict[str, Any]) -> None:
+    module = load("caisson_kubeadm")
+    standalone = module.standalone_kubelet(caisson)
+    later = module.configuration(caisson)[2]
+    assert standalone["cgroupDriver"] == later["cgroupDriver"] == "cgroupfs"
+    assert standalone["enableServer"] is False
+
+
+def test_patches_bind_api_server_and_kubelet_to_the_control_plane(caisson: dict[str, Any]) -> None:
+    files = load("caisson_kubeadm").patches(caisson)
+    assert json.loads(files["kube-apiserver0+json.json"])[0]["value"] == "--bind-address=10.77.1.11"
+    assert json.loads(files["kubeletconfiguration0+strategic.json"]) == {"address": "10.77.1.11"}
+    assert files["etcd0+merge.yaml"] == "x"
+
+
+COREFILE = """.:53 {
+    errors
+    health {
+       lameduck 5s
+    }
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+       pods insecure
+    }
+    forward . /etc/resolv.conf {
+       max_concurrent 1000
+    }
+    cache 30 {
+       disable success cluster.local
+    }
+    loop
+    reload
+    loadbalance
+}
+"""
+
+
+def test_corefile_without_a_nameserver_has_no_forward() -> None:
+    text = load("caisson_kubernetes").corefile(COREFILE, [])
+    gone = [line for line in COREFILE.splitlines() if line not in text.splitlines()]
+    assert gone == ["    forward . /etc/resolv.conf {", "       max_concurrent 1000", "    loop"]
+    assert text.count("{") == text.count("}")
+
+
+def test_corefile_with_a_nameserver_loses_loop_only_and_is_stable() -> None:
+    module = load("caisson_kubernetes")
+    text = module.corefile(COREFILE, ["192.0.2.53"])
+    assert text == COREFILE.replace("    loop\n", "")
+    assert module.corefile(text, ["192.0.2.53"]) == text
+
+
+MANIFEST = """---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: a.crd.projectcalico.org
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: calico-node
+spec:
+  template:
+    spec:
+      containers:
+        - name: calico-node
+          env:
+            - {name: CALICO_IPV4POOL_VXLAN, value: CrossSubnet}
+            - {name: FELIX_HEALTHENABLED, value: "true"}
+"""
+
+
+def test_calico_manifest_is_patched_in_the_daemon_set_only() -> None:
+    module = load("caisson_kubernetes")
+    text = module.calico_manifest(MANIFEST, "10.233.0.0/16", ["10.77.2.0/24", "10.88.2.0/24"])
+    definition, daemon_set = module.split_documents(text)
+    assert module.is_definition(definition)
+    assert definition in MANIFEST
+    container = yaml.safe_load(daemon_set)["spec"]["template"]["spec"]["containers"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["CALICO_IPV4POOL_VXLAN"] == "Always"
+    assert environment["CALICO_IPV4POOL_CIDR"] == "10.233.0.0/16"
+    assert environment["IP_AUTODETECTION_METHOD"] == "cidr=10.77.2.0/24,10.88.2.0/24"
+    assert environment["FELIX_USAGEREPORTINGENABLED"] == "false"
+    assert environment["FELIX_HEALTHENABLED"] == "true"
+
+
+def test_a_manifest_without_the_daemon_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="no DaemonSet calico-node"):
+        load("caisson_kubernetes").calico_manifest("kind: List\n", "10.233.0.0/16", [])
+
+
+def test_rich_rules_name_their_source() -> None:
+    ports = [
+        {"port": 6443, "protocol": "tcp", "source": "control_plane"},
+        {"port": 4789, "protocol": "udp", "source": "workload_plane"},
+        {"port": 5000, "protocol": "tcp", "source": "local"},
+    ]
+    assert load("caisson_firewall").rich_rules(ports, "control_plane", ["10.0.0.0/24", "fd00::/64"]) == [
+        'rule family="ipv4" source address="10.0.0.0/24" port port="6443" protocol="tcp" accept',
+        'rule family="ipv6" source address="fd00::/64" port port="6443" protocol="tcp" accept',
+    ]
+
+
+def test_swap_lines_of_fstab() -> None:
+    fstab = "# UUID=1 none swap sw 0 0\nUUID=2 none swap defaults 0 0\n/dev/sda1 / xfs defaults 0 0\n"
+    assert load("caisson_host").swap_lines(fstab) == ["UUID=2 none swap defaults 0 0"]
+
+
+def test_stamp_files_are_named_after_their_phase() -> None:
+    assert load("caisson_kubeadm").stamp_file("control-plane all").name == "control-plane-all.json"

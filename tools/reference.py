@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the reference pages of docs/ from what the product itself reads: schemas, tables, error classes.
+
+``python -m tools.reference`` writes them; a test compares them with what stands in docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import build.errors
+import installer.errors
+from installer import checks, cli, phases
+from installer.paths import Paths
+
+REPOSITORY_DIR = Path(__file__).resolve().parent.parent
+REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
+HEADER = """<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Made by python -m tools.reference: change the source, not this page. -->
+"""
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Return a Markdown table; pipes in cells are escaped.
+
+    >>> print(table(["a", "b"], [["1", "x|y"]]))
+    | a | b |
+    |---|---|
+    | 1 | x\|y |
+    """
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+# ---- bootstrap.yaml --------------------------------------------------------------------------------------
+
+
+def configuration_page() -> str:
+    """Return the fields of bootstrap.yaml, from the JSON Schema that is on the ISO."""
+    schema = json.loads((REPOSITORY_DIR / "installer" / "bootstrap.schema.json").read_text(encoding="utf-8"))
+    fields = table(["Field", "Type", "Required", "Default", "Meaning"], _fields(schema, schema, ""))
+    return f"""# bootstrap.yaml
+
+The configuration of a bootstrap: `bootstrap.sh --config FILE`. It is checked before anything is changed: all
+faults are reported at once, each with its line; an unknown key is a fault. A copy is kept in
+`/etc/caisson/bootstrap.yaml`, mode 0600. The schema itself is on the ISO: `installer/bootstrap.schema.json`.
+
+{fields}
+
+The control-plane endpoint is not a field: it is always the name `api.CLUSTERNAME.internal`, port 6443.
+"""
+
+
+def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[Sequence[str]]:
+    """Yield one row for each property, the ones below it after it."""
+    required = schema.get("required", ())
+    for name, raw in schema.get("properties", {}).items():
+        field = _resolved(raw, root)
+        path = f"{prefix}{name}"
+        default = f"`{field['default']}`" if "default" in field else ""
+        yield (
+            f"`{path}`",
+            _type_of(field),
+            "yes" if name in required else "",
+            default,
+            field.get("description", ""),
+        )
+        yield from _fields(field, root, f"{path}.")
+        items = _resolved(field.get("items", {}), root)
+        yield from _fields(items, root, f"{path}[].")
+
+
+def _resolved(field: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """Follow a ``$ref`` into the definitions; what stands beside it wins."""
+    reference = field.get("$ref")
+    if reference is None:
+        return dict(field)
+    return {**root["definitions"][reference.rsplit("/", 1)[1]], **field}
+
+
+def _type_of(field: Mapping[str, Any]) -> str:
+    if "const" in field:
+        return f"`{field['const']}`"
+    kind: str = field.get("type", "")
+    return {"array": "list", "object": "map", "string": "text"}.get(kind, kind)
+
+
+# ---- the tables ------------------------------------------------------------------------------------------
+
+
+def ports_page() -> str:
+    """Return the port table that firewalld is fed from."""
+    file = REPOSITORY_DIR / "salt" / "parameters" / "ports.yaml"
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))["ports"]
+    words = {
+        "control_plane": "control plane",
+        "workload_plane": "workload plane",
+        "local": "nobody from outside",
+        "loopback": "loopback",
+        "any": "every address",
+    }
+    rows = [
+        (
+            entry["name"],
+            str(entry["port"]),
+            entry["protocol"],
+            words[entry["source"]],
+            words[entry["bind"]],
+            entry["component"],
+        )
+        for entry in entries
+    ]
+    return f"""# Ports
+
+One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights and this page. "Who may connect"
+becomes a rich rule with the CIDRs of that network as its source.
+
+{table(["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component"], rows)}
+"""
+
+
+def exit_codes_page() -> str:
+    """Return the exit codes of builder and installer, from their error classes."""
+    return f"""# Exit codes
+
+Every error says what is wrong, what is known about it and what to do. A code is never given to another class.
+
+## The builder
+
+`./doit.sh` and `python -m build.verify` end with the code of the error's class, or with 0 when all went well.
+Codes 1 to 3 are doit's: a task failed, a task raised an error of no such class, the command line is wrong;
+`doit.sh` itself ends with 3 when it cannot provide what a task needs.
+
+{table(["Code", "Class", "Meaning"], _codes(build.errors, build.errors.BuildError))}
+
+## The installer
+
+`bootstrap.sh` and `caisson`; 0 means done.
+
+{table(["Code", "Class", "Meaning"], _codes(installer.errors, installer.errors.InstallerError))}
+"""
+
+
+def _codes(module: Any, root: type[Exception]) -> list[Sequence[str]]:
+    """Return code, class and first sentence of every error class of a module, by code."""
+    rows = {
+        (int(vars(error)["exit_code"]), error.__name__): _first_sentence(error)
+        for _, error in inspect.getmembers(module, inspect.isclass)
+        if issubclass(error, root) and error is not root and "exit_code" in vars(error)
+    }
+    return [(str(code), f"`{name}`", text) for (code, name), text in sorted(rows.items())]
+
+
+def _first_sentence(thing: object) -> str:
+    """Return the summary of a docstring as Markdown; a path's "Return where .." becomes "Where .."."""
+    text = " ".join((inspect.getdoc(thing) or "").split("\n\n", maxsplit=1)[0].split()).replace("``", "`")
+    return text.replace("Return where", "Where", 1)
+
+
+def files_page() -> str:
+    """Return the installer's own files on a host, from the one class that names them."""
+    paths = Paths(Path("/"))
+    rows = []
+    for name, member in vars(Paths).items():
+        if isinstance(member, property):
+            rows.append((f"`{getattr(paths, name)}`", _first_sentence(member)))
+        elif name in {"media_dir", "self_dir"}:
+            rows.append((f"`{getattr(paths, name)('VERSION')}`", _first_sentence(member)))
+    return f"""# Files on a host
+
+What the installer itself writes or reads. What kubeadm, containerd and Salt keep is where they keep it
+everywhere: `/etc/kubernetes`, `/var/lib/etcd`, `/var/lib/kubelet`, `/var/lib/containerd`, `/etc/salt`.
+
+{table(["Path", "What it is"], sorted(rows))}
+"""
+
+
+def phases_page() -> str:
+    """Return the phases of a bootstrap."""
+    rows = [
+        (str(number), f"`{phase.name}`", phase.title, phase.undo)
+        for number, phase in enumerate(phases.PHASES, start=1)
+    ]
+    return f"""# Phases of a bootstrap
+
+They run in this order; each looks first and acts only where something is not as it should be, so all may be
+run again at any time. `--from NAME` starts at one of them. Their beginnings and ends are in the journal,
+`/var/lib/caisson/journal.jsonl`.
+
+{table(["", "Name", "What it does", "How a person takes it back"], rows)}
+"""
+
+
+def checks_page() -> str:
+    """Return the preflight checks."""
+    rows = [(check.id, check.severity.value, check.title, check.fix) for check in checks.CHECKS]
+    return f"""# Preflight checks
+
+`bootstrap.sh check` runs them alone and changes nothing. In a bootstrap the phase `preflight` runs them, and
+an error stops it. A code never changes its meaning. A check is ignored by its code, with a reason, in
+[`overrides.ignorePreflights`](bootstrap-configuration.md).
+
+{table(["Code", "Severity", "What should be so", "What to do if it is not"], rows)}
+"""
+
+
+def commands_page() -> str:
+    """Return the installer's commands and options, from its own parser."""
+    rows = list(_options(cli.make_parser("caisson"), "caisson"))
+    return f"""# Commands of the installer
+
+On the ISO the program is `bootstrap.sh`, on a host it is `caisson`; both take the same commands. Without a
+command, `bootstrap.sh` means `bootstrap.sh bootstrap`. Each ends with one of the [exit codes](exit-codes.md).
+
+{table(["Command", "Option", "Meaning"], rows)}
+"""
+
+
+def _options(parser: argparse.ArgumentParser, command: str) -> Iterator[Sequence[str]]:
+    """Yield one row for each command, then for its options, then for the commands below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            titles = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, below in action.choices.items():
+                yield (f"`{command} {name}`", "", titles.get(name, ""))
+                yield from _options(below, f"{command} {name}")
+        elif action.dest != "help":
+            name = action.option_strings[-1] if action.option_strings else ""
+            value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+            meaning = (action.help or "").replace("%(default)s", str(action.default))
+            yield ("", f"`{f'{name} {value}'.strip()}`", meaning)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "bootstrap-configuration.md": configuration_page,
+    "checks.md": checks_page,
+    "commands.md": commands_page,
+    "exit-codes.md": exit_codes_page,
+    "files.md": files_page,
+    "phases.md": phases_page,
+    "ports.md": ports_page,
+}
+
+
+def render(name: str) -> str:
+    """Return the whole text of one page."""
+    return HEADER + PAGES[name]()
+
+
+def main() -> None:
+    """Write all pages."""
+    REFERENCE_DIR.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        (REFERENCE_DIR / name).write_text(render(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
