@@ -17,8 +17,6 @@ LAB_DIR, IS_LAB = PROJECT.out_dir / "lab", PROJECT.upstream == "lab"
 LAB_ISO = ["doit", "iso", "upstream=lab"]
 SERVERS = ("_lab_servers",) if IS_LAB else ()
 product = functools.partial(steps.product, digests=PROJECT.digests)
-
-
 planned = steps.after("lock", is_needed=PROJECT.is_generated)
 
 

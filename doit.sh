@@ -51,8 +51,8 @@ install_packages() { # group...
 
 make_environment() {
   local digest python
-  digest=$(cat requirements-build.txt requirements.txt | sha256sum)
-  if [[ $(cat .venv/lock.sha256 2>/dev/null) == "$digest" ]]; then return; fi
+  digest=$({ pwd; cat requirements-build.txt requirements.txt; } | sha256sum)  # its scripts hold its path
+  if [[ -x .venv/bin/python && $(cat .venv/lock.sha256 2>/dev/null) == "$digest" ]]; then return; fi
   find_python >/dev/null || install_packages python
   python=$(find_python) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
   echo "doit.sh: making .venv with $("$python" --version)"

@@ -100,7 +100,7 @@ class SignatureError(BuildError):
 
 
 class KeyFileError(BuildError):
-    """A key file is missing, unreadable, expired, or is not the pinned key."""
+    """A key file is missing, unreadable, revoked, or is not the pinned key."""
 
     exit_code = 20
 

@@ -239,6 +239,7 @@ class HttpClient:
                 stream=True,
             ) as response:
                 self._known_hosts.add(_host(url))
+                _check_redirects(response, url)
                 _check_status(response, url, what, passed)
                 # Bytes are wanted as they are stored: some servers declare a .gz file to be gzip-encoded.
                 response.raw.headers.pop("Content-Encoding", None)
@@ -298,6 +299,17 @@ class _RetryError(Exception):
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.status = status
+
+
+def _check_redirects(response: requests.Response, url: str) -> None:
+    """Refuse an answer that was redirected from TLS to plain HTTP: nothing vouches for it any more."""
+    plain = [step.url for step in (*response.history, response) if not step.url.startswith("https://")]
+    if url.startswith("https://") and plain:
+        raise NetworkError(
+            f"{_host(url)} redirects to an address without TLS",
+            details=f"{url} leads to {plain[0]}",
+            resolution="use a mirror that stays with https://",
+        )
 
 
 def _check_status(response: requests.Response, url: str, what: str, passed: frozenset[int]) -> None:

@@ -66,7 +66,7 @@ class TrustedKeys:
 
 
 def read_keys(repository: Repository) -> TrustedKeys:
-    """Read the key files of a repository and check that they hold the pinned keys and no other.
+    """Read the key files of a repository and check that they hold the pinned keys, no other, none revoked.
 
     Raises: KeyFileError.
     """
@@ -80,6 +80,12 @@ def read_keys(repository: Repository) -> TrustedKeys:
                 f"a key file of repository '{repository.id}' holds a key that is not pinned",
                 details=f"{fingerprint} ({info.user_id})",
                 resolution="name its fingerprint in the profile if it is meant, else take it out of the file",
+            )
+        if info.is_revoked:
+            raise KeyFileError(
+                f"the key of repository '{repository.id}' is revoked",
+                details=f"{fingerprint} ({info.user_id})",
+                resolution="learn from upstream which key took its place, and pin that one",
             )
     files = tuple(dict.fromkeys(pinned.file for pinned in repository.keys))
     return TrustedKeys(repository=repository.id, files=files, keys=tuple(found.values()))

@@ -4,6 +4,7 @@
 Each ``run_*`` takes the context and returns whether it changed anything; all may be run again at any time. Up to
 ``minion_connected`` Salt works from the mounted media (local mode), afterwards through the master.
 """
+
 from __future__ import annotations
 
 import json

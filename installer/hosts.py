@@ -15,11 +15,11 @@ MARK = "# caisson: answers Salt's question for an IPv6 address without asking a 
 
 
 def with_mapped_line(text: str, address: str, names: list[str]) -> str:
-    """Return the text of /etc/hosts with one line that maps ``names`` to ``address`` for IPv6 questions. Pure.
+    r"""Return the text of /etc/hosts with one line that maps ``names`` to ``address`` for IPv6 questions. Pure.
 
     A line of an earlier run is replaced, everything else is kept as it is.
 
-    >>> print(with_mapped_line("10.0.0.1 a\\n", "10.0.0.1", ["a", "a.example"]), end="")
+    >>> print(with_mapped_line("10.0.0.1 a\n", "10.0.0.1", ["a", "a.example"]), end="")
     10.0.0.1 a
     ::ffff:10.0.0.1 a a.example # caisson: answers Salt's question for an IPv6 address without asking a nameserver
     """
@@ -29,11 +29,10 @@ def with_mapped_line(text: str, address: str, names: list[str]) -> str:
 
 def own_names() -> list[str]:
     """Return the host's name and its canonical form in /etc/hosts, each once; asks for IPv4 addresses only."""
-    name = socket.gethostname()
-    names = [name]
+    names = [socket.gethostname()]
     try:
-        for entry in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_CANONNAME):
-            names.append(entry[3])
+        kind, flags = socket.SOCK_STREAM, socket.AI_CANONNAME
+        names += [entry[3] for entry in socket.getaddrinfo(names[0], None, socket.AF_INET, kind, 0, flags)]
     except OSError:
         pass  # a name that resolves nowhere is a finding of the preflights
     return [name for name in dict.fromkeys(names) if name]

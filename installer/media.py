@@ -295,6 +295,8 @@ def render_unit(backing: Backing, mount_point: Path, title: str) -> str:
     lines = ["# Written by Caisson.", "[Unit]", f"Description=Media of {title}"]
     if backing.is_file:
         lines.append('RequiresMountsFor="' + what.replace("\\", "\\\\").replace('"', '\\"') + '"')
+        # A file that is gone is no failure of the boot: the unit is skipped, `caisson status` says what is missing.
+        lines.append(f"ConditionPathExists={what}")
     lines += [
         "",
         "[Mount]",

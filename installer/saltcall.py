@@ -5,6 +5,7 @@ The installer calls ``salt-call`` and nothing else of Salt: the answer comes on 
 no job to poll and no minion to wait for. Local mode has a configuration directory of its own, which the minion never
 reads: nothing of it can be left behind in ``/etc/salt``.
 """
+
 from __future__ import annotations
 
 import json
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from installer import files
 from installer.context import Context
@@ -147,7 +148,7 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
         raise SaltError(
             f"{len(causes)} state{'s' if len(causes) > 1 else ''} of {', '.join(sls)} failed",
             details="\n".join(details),
-            resolution=f"mend what is named above and run the same command again; it goes on from there. Log: {log_file}",
+            resolution=f"mend what is named above and run the same command again; log: {log_file}",
         )
     changed = [str(state.get("__id__", "?")) for state in states.values() if state.get("changes")]
     return Applied(total=len(states), changed=tuple(changed))
@@ -173,11 +174,10 @@ def call(context: Context, function: str, arguments: Sequence[str] = (), *, loca
     ]
     with _Follower(log_file, context):
         completed = run(command, timeout_s=CALL_TIMEOUT_S, check=False)
-    start = completed.stdout.find("{")
+    # What is before the answer is Salt's own noise; without a brace the parser says why.
+    answer_text = completed.stdout[max(completed.stdout.find("{"), 0) :]
     try:
-        if start < 0:
-            raise ValueError("no JSON object in it")
-        return json.loads(completed.stdout[start:])["local"]
+        return json.loads(answer_text)["local"]
     except (ValueError, KeyError) as exc:
         said = (completed.stderr or completed.stdout).strip().splitlines()[-20:]
         raise SaltError(
@@ -210,7 +210,7 @@ class _Follower:
             if text:
                 self._ui.progress(text)
 
-    def _last_progress(self) -> Optional[str]:
+    def _last_progress(self) -> str | None:
         try:
             with self._log_file.open("rb") as stream:
                 stream.seek(self._offset)

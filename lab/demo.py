@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of ``python -m lab demo``."""
     parser.add_argument("--iso", type=Path, required=True, help="the lab bundle to install")
     parser.add_argument("--keep", action="store_true", help="leave the node up")
-    parser.add_argument("--observe", type=int, default=OBSERVED_S, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument(
+        "--observe", type=int, default=OBSERVED_S, metavar="SECONDS", help="default: %(default)s"
+    )
     parser.set_defaults(do=run_demo)
 
 
@@ -35,14 +37,20 @@ def run_demo(arguments: argparse.Namespace) -> int:
         _say("booting an air-gapped node")
         node = lab.start_node("node1", iso=arguments.iso)
         proof = lab.switch.probe(node)
-        _say(f"the switch sees what would leave: {proof.packets} packets and {proof.dns_queries} queries of a probe")
+        _say(
+            f"the switch sees what would leave: {proof.packets} packets and {proof.dns_queries} queries of a probe"
+        )
         lab.switch.reset()
         _bootstrap(lab, node)
         _say(f"watching for {arguments.observe} s")
         before = _restarts(node)
         time.sleep(arguments.observe)
         after = _restarts(node)
-        print(node.run([*KUBECTL, "get", "nodes,pods", "--all-namespaces", "--output", "wide"], timeout_s=60).stdout)
+        print(
+            node.run(
+                [*KUBECTL, "get", "nodes,pods", "--all-namespaces", "--output", "wide"], timeout_s=60
+            ).stdout
+        )
         counts = lab.switch.counts()
         _say(f"left the node since its boot: {counts.packets} packets, {counts.dns_queries} DNS queries")
         restarted = {name: count for name, count in after.items() if count}
@@ -74,7 +82,9 @@ def _restarts(node: Node) -> dict[str, int]:
     """Return pod name -> restarts of all its containers."""
     answer = node.run([*KUBECTL, "get", "pods", "--all-namespaces", "--output", "json"], timeout_s=60).stdout
     return {
-        pod["metadata"]["name"]: sum(entry["restartCount"] for entry in pod["status"].get("containerStatuses", []))
+        pod["metadata"]["name"]: sum(
+            entry["restartCount"] for entry in pod["status"].get("containerStatuses", [])
+        )
         for pod in json.loads(answer)["items"]
     }
 

@@ -34,6 +34,14 @@ def installed(names: list[str]) -> dict[str, str]:
 
 def install(names: list[str]) -> dict[str, Any]:
     """Install ``names`` in one transaction; return ``retcode``, ``stdout`` and ``stderr`` of dnf."""
-    command = ["dnf", "--config", CONFIGURATION_FILE, "--noplugins", "--releasever=9", "--assumeyes", "install"]
+    command = [
+        "dnf",
+        "--config",
+        CONFIGURATION_FILE,
+        "--noplugins",
+        "--releasever=9",
+        "--assumeyes",
+        "install",
+    ]
     result: dict[str, Any] = __salt__["cmd.run_all"](command + sorted(names), python_shell=False, timeout=900)
     return result

@@ -34,7 +34,9 @@ def rich_rules(ports: list[dict[str, Any]], plane: str, cidrs: list[str]) -> lis
 
 def is_active() -> bool:
     """Tell whether firewalld runs."""
-    return bool(__salt__["cmd.retcode"](["firewall-cmd", "--state"], python_shell=False, ignore_retcode=True) == 0)
+    return bool(
+        __salt__["cmd.retcode"](["firewall-cmd", "--state"], python_shell=False, ignore_retcode=True) == 0
+    )
 
 
 def command(*arguments: str) -> str:
@@ -49,7 +51,10 @@ def command(*arguments: str) -> str:
 def zone_of(interface: str) -> str:
     """Return the permanent zone of ``interface``; without one, the default zone."""
     result = __salt__["cmd.run_all"](
-        ["firewall-cmd", f"--get-zone-of-interface={interface}"], python_shell=False, timeout=60, ignore_retcode=True
+        ["firewall-cmd", f"--get-zone-of-interface={interface}"],
+        python_shell=False,
+        timeout=60,
+        ignore_retcode=True,
     )
     zone = result["stdout"].strip()
     return zone if result["retcode"] == 0 and zone and zone != "no zone" else command("--get-default-zone")

@@ -30,7 +30,9 @@ def has_feature(module: str) -> bool:
 
 def load_module(module: str) -> str:
     """Load ``module``; return "" or what modprobe said."""
-    result = __salt__["cmd.run_all"](["modprobe", module], python_shell=False, timeout=30, ignore_retcode=True)
+    result = __salt__["cmd.run_all"](
+        ["modprobe", module], python_shell=False, timeout=30, ignore_retcode=True
+    )
     if result["retcode"] == 0 or has_feature(module):
         return ""
     return str(result["stderr"]).strip() or f"modprobe exited with {result['retcode']}"

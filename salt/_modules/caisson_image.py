@@ -47,13 +47,21 @@ def import_from_layout(reference: str, digest: str, layout_dir: str) -> None:
     descriptors = [manifest["config"], *manifest["layers"]]
     media_type = manifest.get("mediaType", "application/vnd.oci.image.manifest.v1+json")
     target = {"mediaType": media_type, "digest": digest, "size": manifest_file.stat().st_size}
-    target["annotations"] = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [target]}
+    target["annotations"] = {
+        "io.containerd.image.name": reference,
+        "org.opencontainers.image.ref.name": reference,
+    }
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [target],
+    }
     command = ["ctr", "--namespace", NAMESPACE, "images", "import", "--local", "-"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    assert process.stdin is not None and process.stderr is not None
+    if process.stdin is None or process.stderr is None:  # never: both are pipes
+        raise RuntimeError("no pipe to ctr")
     try:
         with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
             _add_bytes(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')

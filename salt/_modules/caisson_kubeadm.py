@@ -27,7 +27,9 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the documents of the file given to ``kubeadm init phase ... --config``."""
     node, networks, cluster = caisson["node"], caisson["networks"], caisson["cluster"]
     address = node["control_plane_address"]
-    ignored = sorted({*EXPECTED_PREFLIGHTS, *(entry["id"] for entry in caisson["overrides"]["ignore_preflights"])})
+    ignored = sorted(
+        {*EXPECTED_PREFLIGHTS, *(entry["id"] for entry in caisson["overrides"]["ignore_preflights"])}
+    )
     init = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
@@ -121,5 +123,7 @@ def run_phase(phase: str) -> dict[str, Any]:
     """Run ``kubeadm init phase PHASE``; return the result of ``cmd.run_all``."""
     command = ["kubeadm", "init", "phase", *phase.split(), "--config", CONFIGURATION_FILE]
     environment = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
-    result: dict[str, Any] = __salt__["cmd.run_all"](command, python_shell=False, timeout=300, env=environment)
+    result: dict[str, Any] = __salt__["cmd.run_all"](
+        command, python_shell=False, timeout=300, env=environment
+    )
     return result

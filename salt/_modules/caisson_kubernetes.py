@@ -25,7 +25,9 @@ def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> s
     # Not through cmd.run: it turns every backslash-n of its stdin into a newline (salt.utils.timed_subprocess).
     command = ["kubectl", "--kubeconfig", KUBECONFIG, *arguments]
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: no answer after {timeout_s} s") from error
     if done.returncode != 0:
@@ -58,7 +60,9 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
         for container in document["spec"]["template"]["spec"]["containers"]:
             if container["name"] == "calico-node":
                 kept = [entry for entry in container["env"] if entry["name"] not in environment]
-                container["env"] = kept + [{"name": name, "value": environment[name]} for name in sorted(environment)]
+                container["env"] = kept + [
+                    {"name": name, "value": environment[name]} for name in sorted(environment)
+                ]
                 patched = True
         texts[position] = yaml.safe_dump(document, sort_keys=False)
     if not patched:
@@ -99,12 +103,22 @@ def corefile_now() -> str:
 def write_corefile(text: str) -> None:
     """Replace the cluster's Corefile."""
     patch = json.dumps({"data": {"Corefile": text}})
-    kubectl("--namespace", "kube-system", "patch", "configmap", "coredns", "--type", "merge", "--patch", patch)
+    kubectl(
+        "--namespace", "kube-system", "patch", "configmap", "coredns", "--type", "merge", "--patch", patch
+    )
 
 
 def apply(text: str) -> None:
     """Apply the documents of ``text`` (server side, as field manager ``caisson``)."""
-    arguments = ("apply", "--server-side", "--force-conflicts", "--field-manager", FIELD_MANAGER, "--filename", "-")
+    arguments = (
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager",
+        FIELD_MANAGER,
+        "--filename",
+        "-",
+    )
     kubectl(*arguments, stdin=text, timeout_s=120)
 
 
@@ -123,10 +137,11 @@ def not_ready() -> list[str]:
 
     Raises RuntimeError when the API server does not answer.
     """
-    lines: list[str] = []
-    for node in json.loads(kubectl("get", "nodes", "--output", "json"))["items"]:
-        if not _is_ready(node["status"].get("conditions", [])):
-            lines.append(f"node {node['metadata']['name']}: not Ready")
+    lines = [
+        f"node {node['metadata']['name']}: not Ready"
+        for node in json.loads(kubectl("get", "nodes", "--output", "json"))["items"]
+        if not _is_ready(node["status"].get("conditions", []))
+    ]
     workloads = kubectl("get", "deployments,daemonsets", "--all-namespaces", "--output", "json")
     for item in json.loads(workloads)["items"]:
         status, spec = item["status"], item["spec"]

@@ -13,7 +13,9 @@ DIGEST_ANNOTATION = "caisson.io/configuration-sha256"
 
 
 def _crictl(*arguments: str) -> dict[str, Any]:
-    result = __salt__["cmd.run_all"](["crictl", *arguments], python_shell=False, timeout=30, ignore_retcode=True)
+    result = __salt__["cmd.run_all"](
+        ["crictl", *arguments], python_shell=False, timeout=30, ignore_retcode=True
+    )
     if result["retcode"] != 0:
         return {}
     answer: dict[str, Any] = json.loads(result["stdout"])
@@ -51,7 +53,10 @@ def explain(name: str) -> str:
             continue
         parts.append(f"container {entry['metadata']['name']}: {entry['state']}")
         tail = __salt__["cmd.run_all"](
-            ["crictl", "logs", "--tail", "10", entry["id"]], python_shell=False, timeout=30, ignore_retcode=True
+            ["crictl", "logs", "--tail", "10", entry["id"]],
+            python_shell=False,
+            timeout=30,
+            ignore_retcode=True,
         )
         parts.append((tail["stdout"] + "\n" + tail["stderr"]).strip())
     if not parts:

@@ -20,7 +20,12 @@ def opened(
     ``planes``: plane -> ``{"interface": .., "cidrs": [..]}``. A host without a running firewalld is left alone.
     """
     if not __salt__["cmd.has_exec"]("firewall-cmd") or not __salt__["caisson_firewall.is_active"]():
-        return {"name": name, "result": True, "changes": {}, "comment": "firewalld does not run: nothing to open"}
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": "firewalld does not run: nothing to open",
+        }
     try:
         commands, changes = _plan(ports, planes, pod_interfaces)
         if not commands:

@@ -17,14 +17,26 @@ def features_present(name: str, modules: list[str]) -> dict[str, Any]:
     """Make sure that the kernel has what each of ``modules`` brings; modules that are not built in are loaded."""
     missing = [module for module in modules if not __salt__["caisson_host.has_feature"](module)]
     if not missing:
-        return {"name": name, "result": True, "changes": {}, "comment": f"the kernel has {', '.join(modules)}"}
-    changes = {module: "loaded" for module in missing}
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": f"the kernel has {', '.join(modules)}",
+        }
+    changes = dict.fromkeys(missing, "loaded")
     if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": f"would load {', '.join(missing)}"}
+        return {
+            "name": name,
+            "result": None,
+            "changes": changes,
+            "comment": f"would load {', '.join(missing)}",
+        }
     faults = {module: __salt__["caisson_host.load_module"](module) for module in missing}
     bad = [f"{module}: {fault}" for module, fault in faults.items() if fault]
     if bad:
-        comment = "the running kernel lacks a module; install kernel-modules of `uname -r`:\n" + "\n".join(bad)
+        comment = "the running kernel lacks a module; install kernel-modules of `uname -r`:\n" + "\n".join(
+            bad
+        )
         return {"name": name, "result": False, "changes": {}, "comment": comment}
     return {"name": name, "result": True, "changes": changes, "comment": f"loaded {', '.join(missing)}"}
 
@@ -34,8 +46,8 @@ def swap_off(name: str) -> dict[str, Any]:
     active = __salt__["caisson_host.active_swaps"]()
     text = FSTAB.read_text() if FSTAB.exists() else ""
     lines = __salt__["caisson_host.swap_lines"](text)
-    changes: dict[str, Any] = {entry: "swapped off" for entry in active}
-    changes.update({line: "commented in /etc/fstab" for line in lines})
+    changes: dict[str, Any] = dict.fromkeys(active, "swapped off")
+    changes.update(dict.fromkeys(lines, "commented in /etc/fstab"))
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": "no swap"}
     if __opts__["test"]:

@@ -43,7 +43,12 @@ def pulled(name: str, references: list[str]) -> dict[str, Any]:
         return {"name": name, "result": True, "changes": {}, "comment": f"{len(references)} images are there"}
     changes = {reference: {"old": "", "new": "pulled and pinned"} for reference in unpinned}
     if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": f"would pull {len(missing)} images"}
+        return {
+            "name": name,
+            "result": None,
+            "changes": changes,
+            "comment": f"would pull {len(missing)} images",
+        }
     errors = __salt__["caisson_image.pull"](missing)
     if errors:
         comment = "\n".join(f"{reference}: {error}" for reference, error in sorted(errors.items()))

@@ -22,7 +22,12 @@ def phase_completed(name: str, phase: str, produces: list[str] | None = None) ->
     stamp_file = __salt__["caisson_kubeadm.stamp_file"](phase)
     missing = [path for path in produces or [] if not os.path.exists(path)]
     if __opts__["test"] and not os.path.exists("/usr/bin/kubeadm"):
-        return {"name": name, "result": None, "changes": {phase: "run"}, "comment": "kubeadm is not installed yet"}
+        return {
+            "name": name,
+            "result": None,
+            "changes": {phase: "run"},
+            "comment": "kubeadm is not installed yet",
+        }
     expected = __salt__["caisson_kubeadm.expected_stamp"]()
     try:
         recorded = json.loads(stamp_file.read_text())

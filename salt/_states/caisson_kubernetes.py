@@ -18,7 +18,7 @@ APPLIED_ANNOTATION = "caisson.io/applied-sha256"
 
 
 def calico_applied(name: str, source: str, pod_cidr: str, workload_cidrs: list[str]) -> dict[str, Any]:
-    """Make sure that Calico's manifest (file ``source``), made fit by ``caisson_kubernetes.calico_manifest``, is applied.
+    """Make sure that Calico's manifest (file ``source``), made fit for this cluster, is applied.
 
     The digest of what was applied stands as an annotation on the DaemonSet, so a second run asks once and is quiet.
     """
@@ -30,7 +30,12 @@ def calico_applied(name: str, source: str, pod_cidr: str, workload_cidrs: list[s
             return {"name": name, "result": True, "changes": {}, "comment": "Calico's manifest is applied"}
         changes = {"calico": f"manifest {digest[:12]} applied"}
         if __opts__["test"]:
-            return {"name": name, "result": None, "changes": changes, "comment": "would apply Calico's manifest"}
+            return {
+                "name": name,
+                "result": None,
+                "changes": changes,
+                "comment": "would apply Calico's manifest",
+            }
         documents = __salt__["caisson_kubernetes.split_documents"](wanted)
         definitions = [text for text in documents if __salt__["caisson_kubernetes.is_definition"](text)]
         others = [text for text in documents if text not in definitions]
@@ -38,7 +43,15 @@ def calico_applied(name: str, source: str, pod_cidr: str, workload_cidrs: list[s
         for batch in (definitions, others):
             __salt__["caisson_kubernetes.apply"]("---\n".join(batch))
         annotation = f"{APPLIED_ANNOTATION}={digest}"
-        arguments = ("--namespace", "kube-system", "annotate", "--overwrite", "daemonset", "calico-node", annotation)
+        arguments = (
+            "--namespace",
+            "kube-system",
+            "annotate",
+            "--overwrite",
+            "daemonset",
+            "calico-node",
+            annotation,
+        )
         __salt__["caisson_kubernetes.kubectl"](*arguments)
     except (RuntimeError, ValueError, OSError) as error:
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}

@@ -17,6 +17,11 @@ def key_made(name: str, pki_dir: str) -> dict[str, Any]:
         return {"name": name, "result": True, "changes": {}, "comment": "the minion has its key pair"}
     changes = {pki_dir: "minion key pair made"}
     if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": "would make the minion's key pair"}
+        return {
+            "name": name,
+            "result": None,
+            "changes": changes,
+            "comment": "would make the minion's key pair",
+        }
     __salt__["caisson_minion.make_key"](pki_dir)
     return {"name": name, "result": True, "changes": changes, "comment": "made the minion's key pair"}

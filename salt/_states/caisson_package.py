@@ -15,10 +15,20 @@ def installed(name: str, packages: list[str]) -> dict[str, Any]:
     before = __salt__["caisson_dnf.installed"](packages)
     missing = sorted(set(packages) - set(before))
     if not missing:
-        return {"name": name, "result": True, "changes": {}, "comment": f"{len(packages)} packages are installed"}
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": f"{len(packages)} packages are installed",
+        }
     changes = {package: {"old": "", "new": "installed"} for package in missing}
     if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": f"would install {', '.join(missing)}"}
+        return {
+            "name": name,
+            "result": None,
+            "changes": changes,
+            "comment": f"would install {', '.join(missing)}",
+        }
     outcome = __salt__["caisson_dnf.install"](missing)
     after = __salt__["caisson_dnf.installed"](packages)
     absent = sorted(set(packages) - set(after))

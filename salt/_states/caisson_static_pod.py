@@ -37,7 +37,12 @@ def running(
     """
     text = __salt__["cp.get_template"](source, "", template="jinja") or ""
     if not text:
-        return {"name": name, "result": False, "changes": {}, "comment": f"{source} is not on the file server"}
+        return {
+            "name": name,
+            "result": False,
+            "changes": {},
+            "comment": f"{source} is not on the file server",
+        }
     pod = yaml.safe_load(Path(text).read_text())
     digest = hashlib.sha256()
     for path in sorted(configuration_files or []):

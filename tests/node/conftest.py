@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.node import Lab, Node
+from lab.node import ISO_MOUNT_DIR, Lab, Node
 
 OUT_DIR = Path(__file__).parents[2] / "_out"
 BOOTSTRAP_TIMEOUT_S = 600.0
@@ -20,7 +20,9 @@ BOOTSTRAP_TIMEOUT_S = 600.0
 def lab_iso() -> Path:
     """Return the lab bundle that ``./doit.sh iso upstream=lab`` built."""
     found = sorted(OUT_DIR.glob("caisson-*-lab.iso"))
-    assert len(found) == 1, f"one lab ISO is wanted in {OUT_DIR}, found {found}: run ./doit.sh iso upstream=lab"
+    assert len(found) == 1, (
+        f"one lab ISO is wanted in {OUT_DIR}, found {found}: run ./doit.sh iso upstream=lab"
+    )
     return found[0]
 
 
@@ -45,18 +47,23 @@ class Cluster:
 
     def shell(self, script: str, timeout_s: float = 60, *, check: bool = True) -> str:
         """Run a shell script in the node; return what it printed."""
-        return self.node.run(["bash", "-euo", "pipefail", "-c", script], timeout_s=timeout_s, check=check).stdout
+        return self.node.run(
+            ["bash", "-euo", "pipefail", "-c", script], timeout_s=timeout_s, check=check
+        ).stdout
 
 
 def repository_files(node: Node) -> str:
     """Return digest and name of each of the host's own repository files."""
-    return node.run(["bash", "-c", "sha256sum /etc/yum.repos.d/* /etc/dnf/dnf.conf"], timeout_s=30, check=False).stdout
+    return node.run(
+        ["bash", "-c", "sha256sum /etc/yum.repos.d/* /etc/dnf/dnf.conf"], timeout_s=30, check=False
+    ).stdout
 
 
 def bootstrap(lab: Lab, node: Node, timeout_s: float = BOOTSTRAP_TIMEOUT_S) -> tuple[int, str]:
     """Mount the ISO in ``node`` and run ``bootstrap.sh`` with the lab's configuration; return exit code and output."""
     node.write_file("/root/bootstrap.yaml", lab.bootstrap_config(node), 0o600)
-    media_dir = node.mount_iso()
+    is_mounted = node.run(["mountpoint", "--quiet", ISO_MOUNT_DIR], timeout_s=10, check=False).returncode == 0
+    media_dir = ISO_MOUNT_DIR if is_mounted else node.mount_iso()
     lines: list[str] = []
     command = [f"{media_dir}/bootstrap.sh", "--config", "/root/bootstrap.yaml", "--accept-lab-bundle"]
     returncode = node.stream(command, lines.append, timeout_s=timeout_s)
@@ -65,16 +72,15 @@ def bootstrap(lab: Lab, node: Node, timeout_s: float = BOOTSTRAP_TIMEOUT_S) -> t
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """The lab's switch; nodes are added by the tests and removed at the end."""
+    """Yield a lab; the tests add nodes, which are removed at the end."""
     with Lab() as instance:
         yield instance
 
 
 @pytest.fixture(scope="session")
 def cluster(lab: Lab) -> Cluster:
-    """The shared cluster of one node."""
+    """Return the shared cluster of one node."""
     node = lab.start_node("node1", iso=lab_iso())
-    lab.switch.reset()
     before = repository_files(node)
     returncode, output = bootstrap(lab, node)
     assert returncode == 0, output[-6000:]

@@ -41,19 +41,25 @@ def pods_by_component(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     """Return component -> pods of kube-system."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in SYSTEM_PODS}
     for pod in cluster.kubectl("--namespace", "kube-system", "get", "pods")["items"]:
-        matches = [name for name in SYSTEM_PODS if re.fullmatch(rf"{name}(-[a-z0-9]+)+", pod["metadata"]["name"])]
+        matches = [
+            name for name in SYSTEM_PODS if re.fullmatch(rf"{name}(-[a-z0-9]+)+", pod["metadata"]["name"])
+        ]
         found[max(matches, key=len)].append(pod)
     return found
 
 
 def faults_of(pods: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Return one line for each pod that is missing, not Ready, or restarted."""
-    faults = [f"{name}: {len(pods[name])} pods" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count]
+    faults = [
+        f"{name}: {len(pods[name])} pods" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count
+    ]
     for pod in (pod for group in pods.values() for pod in group):
         conditions = {entry["type"]: entry["status"] for entry in pod["status"]["conditions"]}
         restarts = [entry["restartCount"] for entry in pod["status"]["containerStatuses"]]
         if conditions.get("Ready") != "True" or pod["status"]["phase"] != "Running" or any(restarts):
-            faults.append(f"{pod['metadata']['name']}: {pod['status']['phase']} {conditions} restarts {restarts}")
+            faults.append(
+                f"{pod['metadata']['name']}: {pod['status']['phase']} {conditions} restarts {restarts}"
+            )
     return faults
 
 
@@ -75,12 +81,20 @@ def test_every_system_pod_runs_and_none_restarts_for_a_minute(cluster: Cluster) 
     time.sleep(60)
     after = pods_by_component(cluster)
     assert faults_of(after) == []
-    uids = [[pod["metadata"]["uid"] for pod in pods[name]] for pods in (before, after) for name in SYSTEM_PODS]
+    uids = [
+        [pod["metadata"]["uid"] for pod in pods[name]] for pods in (before, after) for name in SYSTEM_PODS
+    ]
     assert uids[: len(SYSTEM_PODS)] == uids[len(SYSTEM_PODS) :]
 
 
 def test_the_output_shows_phases_nodes_addresses_and_kubeconfig(cluster: Cluster) -> None:
-    for words in ("control-plane", "verify-cluster", "/etc/kubernetes/admin.conf", "10.77.1.11", "LAB BUNDLE"):
+    for words in (
+        "control-plane",
+        "verify-cluster",
+        "/etc/kubernetes/admin.conf",
+        "10.77.1.11",
+        "LAB BUNDLE",
+    ):
         assert words in cluster.output, words
 
 
@@ -136,7 +150,9 @@ def test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody(cluster: C
 
 def test_listeners_are_those_of_the_port_table_bound_where_it_says(cluster: Cluster) -> None:
     addresses = {"control_plane": "10.77.1.11", "loopback": "127.0.0.1", "any": "0.0.0.0"}
-    table = {(entry["protocol"], entry["port"]): entry for entry in yaml.safe_load(PORTS_FILE.read_text())["ports"]}
+    table = {
+        (entry["protocol"], entry["port"]): entry for entry in yaml.safe_load(PORTS_FILE.read_text())["ports"]
+    }
     seen: dict[tuple[str, int], set[str]] = {}
     for line in cluster.shell("ss --listening --numeric --tcp --udp --no-header").splitlines():
         protocol, _, _, _, local = line.split()[:5]
@@ -167,14 +183,17 @@ def test_two_networks_each_plane_where_it_belongs(cluster: Cluster) -> None:
     far = "10.233.254.1"
     cluster.shell(
         f"""
-        before_control=$(cat /sys/class/net/eth0/statistics/tx_packets)
+        sent() {{
+          ip -json -stats link show eth1 |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["stats64"]["tx"]["packets"])'
+        }}
         bridge fdb append 02:00:00:00:00:01 dev vxlan.calico dst 10.77.2.99
         ip neigh replace {far} lladdr 02:00:00:00:00:01 dev vxlan.calico
         ip neigh replace 10.77.2.99 lladdr 02:00:00:00:00:02 dev eth1
-        ip route replace {far}/32 dev vxlan.calico onlink
-        before=$(cat /sys/class/net/eth1/statistics/tx_packets)
+        ip route replace {far}/32 dev vxlan.calico
+        before=$(sent)
         ping -c 3 -W 1 {far} >/dev/null || true
-        after=$(cat /sys/class/net/eth1/statistics/tx_packets)
+        after=$(sent)
         ip route delete {far}/32
         bridge fdb delete 02:00:00:00:00:01 dev vxlan.calico dst 10.77.2.99
         ip neigh delete 10.77.2.99 dev eth1
@@ -227,7 +246,7 @@ def test_pods_reach_services_the_api_and_dns(cluster: Cluster) -> None:
 
 def test_nothing_left_the_node_since_boot(cluster: Cluster) -> None:
     counts = cluster.lab.switch.counts()
-    assert (counts.packets, list(counts.dns_names)) == (0, [])
+    assert (counts.packets, list(counts.dns_names)) == (0, []), counts
 
 
 def test_the_counter_sees_a_packet_and_a_query(cluster: Cluster) -> None:
@@ -241,14 +260,17 @@ def test_the_counter_sees_a_packet_and_a_query(cluster: Cluster) -> None:
 
 
 def test_a_second_run_changes_nothing(cluster: Cluster) -> None:
-    manifests = "find /etc/kubernetes /etc/caisson /etc/containerd /etc/salt /opt/caisson -type f | sort | xargs sha256sum"
+    places = "/etc/kubernetes /etc/caisson /etc/containerd /etc/salt /opt/caisson"
+    manifests = f"find {places} -type f | sort | xargs sha256sum"
     before = cluster.shell(manifests)
     pods = {pod["metadata"]["uid"] for pod in cluster.kubectl("get", "pods", "--all-namespaces")["items"]}
     returncode, output = bootstrap(cluster.lab, cluster.node)
     assert returncode == 0, output[-4000:]
     assert "0 changes" in output, output[-4000:]
     assert cluster.shell(manifests) == before
-    assert {pod["metadata"]["uid"] for pod in cluster.kubectl("get", "pods", "--all-namespaces")["items"]} == pods
+    assert {
+        pod["metadata"]["uid"] for pod in cluster.kubectl("get", "pods", "--all-namespaces")["items"]
+    } == pods
 
 
 def wait_ready(cluster: Cluster, timeout_s: float) -> list[str]:
@@ -262,7 +284,9 @@ def wait_ready(cluster: Cluster, timeout_s: float) -> list[str]:
         except Exception as error:  # noqa: BLE001 - the API server may not answer yet
             faults = [str(error)]
             continue
-        faults = [f"{name}: {len(pods[name])}" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count]
+        faults = [
+            f"{name}: {len(pods[name])}" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count
+        ]
         for pod in (pod for group in pods.values() for pod in group):
             conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
             started = pod["status"].get("startTime", "")

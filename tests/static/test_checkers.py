@@ -53,7 +53,7 @@ def test_ruff_finds_nothing(repository_dir: Path) -> None:
 
 def test_formatting_is_ruff_s(repository_dir: Path) -> None:
     """One form for all code, so that differences show what was meant."""
-    _check(repository_dir, PROGRAMS_DIR / "ruff", "format", "--check", ".")
+    _check(repository_dir, PROGRAMS_DIR / "ruff", "format", "--check", "--output-format=concise", ".")
 
 
 def test_types_hold(repository_dir: Path) -> None:

@@ -67,10 +67,16 @@ class Site:
         return self.root_dir / "site.lock"
 
     def put_repository(
-        self, name: str, rpms: Sequence[Rpm], *, comps: bytes | None = None, by: Signer | None = None
+        self,
+        name: str,
+        rpms: Sequence[Rpm],
+        *,
+        comps: bytes | None = None,
+        by: Signer | None = None,
+        has_filelists: bool = True,
     ) -> None:
         """Serve a repository with a signed repomd.xml."""
-        for path, data in repository_files(rpms, comps=comps).items():
+        for path, data in repository_files(rpms, comps=comps, has_filelists=has_filelists).items():
             self.upstream.put(f"/{name}/{path}", data)
         repomd_file = self.root_dir / "repomd.xml"
         repomd_file.write_bytes(self.upstream.content[f"/{name}/repodata/repomd.xml"])

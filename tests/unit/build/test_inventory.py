@@ -14,6 +14,7 @@ from build.errors import InventoryError, ProfileError
 from build.inventory import inventory_digest, inventory_files, read_inventory
 from build.model import ImageRole, MetadataTrust, Profile, PythonArtifact
 from build.profile import profile_file, read_profile
+from lab import upstream
 from tests.conftest import GoldenCheck
 
 VERSIONS = "format: 1\nversions: {kubernetes: 1.36.5, pause: 3.10.2}\n"
@@ -238,6 +239,21 @@ def test_a_repository_without_key_is_a_fault(sources: Sources) -> None:
     with pytest.raises(ProfileError) as caught:
         sources.profile()
     assert "could not be verified" in caught.value.details
+
+
+def test_the_lab_differs_from_production_in_data_only(repository_dir: Path, tmp_path: Path) -> None:
+    production = read_profile(profile_file("production", repository_dir))
+    keys = dict.fromkeys(production.repositories, "A" * 40)
+    (tmp_path / "upstream.yaml").write_text(upstream.render_profile(keys, []), encoding="utf-8")
+    lab = read_profile(tmp_path / "upstream.yaml")
+    assert lab.is_lab
+    assert lab.repositories.keys() == production.repositories.keys()
+    assert all(item.metadata is MetadataTrust.SIGNED for item in lab.repositories.values())
+    mirror = dataclasses.replace(lab, registries=production.registries)
+    ours, theirs = read_inventory(repository_dir, production), read_inventory(repository_dir, mirror)
+    assert [item.id for item in ours.images] == [item.id for item in theirs.images]
+    assert [item.name for item in ours.packages] == [item.name for item in theirs.packages]
+    assert ours.python == theirs.python
 
 
 def test_profiles_by_name(tmp_path: Path) -> None:

@@ -214,6 +214,11 @@ def test_metadata_behind_repomd_is_checked(site: Site) -> None:
         lock(site)
 
 
+def test_a_repository_without_filelists(site: Site) -> None:
+    site.put_repository("tools", [site.rpm("tool", requires=("bash",))], has_filelists=False)
+    assert [package.name for package in lock(site).packages] == ["tool"]
+
+
 def test_a_package_signed_by_another_key_is_refused(site: Site) -> None:
     with signer(site.root_dir, "foreign") as foreign:
         site.put_repository(

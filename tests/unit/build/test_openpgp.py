@@ -142,6 +142,18 @@ def test_key_files_that_cannot_be_meant(good: Signer, foreign: Signer, tmp_path:
 
 
 @pytest.mark.subprocess
+def test_a_revoked_key_is_refused(tmp_path: Path) -> None:
+    with signer(tmp_path, "gone") as gone:
+        certificate = gone.home_dir / "openpgp-revocs.d" / f"{gone.fingerprint}.rev"
+        text = certificate.read_text(encoding="ascii").replace(":-----BEGIN", "-----BEGIN")
+        certificate.write_text(text, encoding="ascii")
+        gone.gpg("--import", str(certificate))
+        gone.export()
+        with pytest.raises(KeyFileError, match="is revoked"):
+            read_keys(repository(gone.pinned))
+
+
+@pytest.mark.subprocess
 def test_several_blocks_are_dearmored(good: Signer, foreign: Signer, tmp_path: Path) -> None:
     both = good.key_file.read_bytes() + b"\nwords between\n" + foreign.key_file.read_bytes()
     ring = tmp_path / "ring.gpg"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_generated_page_says_what_the_product_reads(name: str, request: pytest.F
 @pytest.mark.subprocess
 def test_tasks_in_the_docs_exist() -> None:
     """Asks doit."""
-    command = [str(REPOSITORY_DIR / ".venv" / "bin" / "python"), "-m", "doit", "list", "--quiet"]
+    command = [sys.executable, "-m", "doit", "list", "--quiet"]
     listing = subprocess.run(
         command, cwd=REPOSITORY_DIR, capture_output=True, text=True, timeout=60, check=True
     )

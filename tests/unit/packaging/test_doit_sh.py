@@ -57,7 +57,7 @@ def checkout(repository_dir: Path, tmp_path: Path) -> Checkout:
     assert "policy=/usr/sbin/policy-rc.d" in text
     (root / "doit.sh").write_text(text.replace("policy=/usr/sbin/", f"policy={root}/"))
     (root / "doit.sh").chmod(0o755)
-    lock = b""
+    lock = f"{root}\n".encode()
     for name in ("requirements-build.txt", "requirements.txt"):
         (root / name).write_text(f"{name}\n")
         lock += (root / name).read_bytes()

@@ -18,7 +18,8 @@ MODULES_DIR = Path(__file__).parents[3] / "salt" / "_modules"
 def load(name: str) -> ModuleType:
     """Import one execution module by its file, as Salt's loader does."""
     spec = importlib.util.spec_from_file_location(name, MODULES_DIR / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -26,7 +27,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture
 def caisson() -> dict[str, Any]:
-    """A pillar as the installer writes it."""
+    """Return a pillar as the installer writes it."""
     return {
         "cluster": {"name": "lab", "endpoint": "api.lab.internal"},
         "networks": {"pods": "10.233.0.0/16", "services": "10.96.0.0/12"},
@@ -41,7 +42,9 @@ def caisson() -> dict[str, Any]:
     }
 
 
-def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all(caisson: dict[str, Any]) -> None:
+def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all(
+    caisson: dict[str, Any],
+) -> None:
     init, cluster, kubelet, proxy = load("caisson_kubeadm").configuration(caisson)
     assert cluster["kubernetesVersion"] == "v1.36.4"
     assert cluster["controlPlaneEndpoint"] == "api.lab.internal:6443"
