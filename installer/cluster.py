@@ -20,7 +20,7 @@ PING_TIMEOUT_S = 120.0
 
 def run_minion_local(context: Context) -> bool:
     """Write the pillar and the local configuration; make sure that Salt starts and finds its states."""
-    changed = _answer_own_name(context)
+    changed = _answer_names(context)
     changed = saltcall.write_configuration(context) or changed
     names = saltcall.call(context, "cp.list_states", local=True)
     if not isinstance(names, list) or "roles.bootstrap" not in names:
@@ -69,8 +69,6 @@ def run_minion_connected(context: Context) -> bool:
         context.ui.progress("the minion to answer its master")
         last = _ping(context.facts.node_name)
         if not last:
-            # state.apply synchronises Caisson's modules only when it is told the whole highstate.
-            saltcall.call(context, "saltutil.sync_all", local=False)
             return changed
         if time.monotonic() > deadline:
             raise SaltError(
@@ -116,12 +114,15 @@ def run_verify_cluster(context: Context) -> bool:
     return _apply(context, "cluster.ready", local=False)
 
 
-def _answer_own_name(context: Context) -> bool:
-    """Let questions for the host's own name be answered by /etc/hosts (see ``installer.hosts``)."""
+def _answer_names(context: Context) -> bool:
+    """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.hosts``)."""
     file = context.paths.at("/etc/hosts")
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    address = str(context.facts.control_plane_address)
-    return files.write_file(file, hosts.with_mapped_line(text, address, hosts.own_names()), mode=0o644)
+    facts = context.facts
+    wanted = hosts.with_lines(
+        text, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
+    )
+    return files.write_file(file, wanted, mode=0o644)
 
 
 def _apply(context: Context, *sls: str, local: bool) -> bool:

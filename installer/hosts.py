@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the host's own name known in /etc/hosts for both address families.
+"""Make the cluster's endpoint, and the host's own name for both address families, known in /etc/hosts.
 
 Salt asks for the IPv6 address of the host's own name at every start (grain ``fqdn_ip6``), and no setting of Salt
 turns that off. A name with an IPv4 line only is then asked of the site's nameserver: a query that leaves the host, and
@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import socket
 
-MARK = "# caisson: answers Salt's question for an IPv6 address without asking a nameserver"
+MARK = "# caisson"
 
 
-def with_mapped_line(text: str, address: str, names: list[str]) -> str:
-    r"""Return the text of /etc/hosts with one line that maps ``names`` to ``address`` for IPv6 questions. Pure.
+def with_lines(text: str, address: str, endpoint: str, names: list[str]) -> str:
+    r"""Return the text of /etc/hosts with Caisson's two lines at its end. Pure.
 
-    A line of an earlier run is replaced, everything else is kept as it is.
+    The first resolves the cluster's endpoint, the second maps ``names`` to ``address`` for IPv6 questions. Lines of
+    an earlier run are replaced, everything else is kept as it is.
 
-    >>> print(with_mapped_line("10.0.0.1 a\n", "10.0.0.1", ["a", "a.example"]), end="")
+    >>> print(with_lines("10.0.0.1 a\n", "10.0.0.1", "api.x.internal", ["a", "a.example"]), end="")
     10.0.0.1 a
-    ::ffff:10.0.0.1 a a.example # caisson: answers Salt's question for an IPv6 address without asking a nameserver
+    10.0.0.1 api.x.internal # caisson
+    ::ffff:10.0.0.1 a a.example # caisson
     """
     kept = [line for line in text.splitlines() if not line.endswith(MARK)]
-    return "\n".join([*kept, f"::ffff:{address} {' '.join(names)} {MARK}"]) + "\n"
+    own = [f"{address} {endpoint} {MARK}", f"::ffff:{address} {' '.join(names)} {MARK}"]
+    return "\n".join([*kept, *own]) + "\n"
 
 
 def own_names() -> list[str]:

@@ -210,8 +210,8 @@ PHASES: tuple[Phase, ...] = (
         cluster.run_control_plane,
         "none: a control plane is removed with its host",
     ),
-    Phase("network", "apply Calico", cluster.run_network, "kubectl delete its manifest"),
     Phase("addons", "apply kube-proxy and CoreDNS", cluster.run_addons, "kubectl delete them"),
+    Phase("network", "apply Calico", cluster.run_network, "kubectl delete its manifest"),
     Phase("verify-cluster", "wait until all is Ready", cluster.run_verify_cluster, "none: changes nothing"),
     Phase("report", "report", report.run_report, "none: changes nothing"),
 )

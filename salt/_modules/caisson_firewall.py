@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
 
 POD_ZONE = "caisson-pods"
+SERVICE_POLICY = "caisson-services"
 
 
 def rich_rules(ports: list[dict[str, Any]], plane: str, cidrs: list[str]) -> list[str]:
@@ -73,3 +74,27 @@ def pod_zone() -> dict[str, Any]:
 def permanent_rules(zone: str) -> list[str]:
     """Return the permanent rich rules of ``zone``."""
     return command("--permanent", f"--zone={zone}", "--list-rich-rules").splitlines()
+
+
+def service_rules(cidr: str) -> list[str]:
+    """Return the rich rules that keep packets for service addresses from leaving the host.
+
+    kube-proxy rewrites such a packet before this rule sees it; until kube-proxy has started (after a boot, say) the
+    packet would follow the default route out of the site. Dropped, not rejected: the caller then tries again for a
+    while, where a refusal would make it exit and wait for the kubelet's back-off.
+    """
+    family = f"ipv{ipaddress.ip_network(cidr).version}"
+    return [f'rule family="{family}" destination address="{cidr}" drop']
+
+
+def service_policy() -> dict[str, Any]:
+    """Return ``{"exists": bool, "ingress": [..], "egress": [..], "rules": [..]}`` of the permanent policy."""
+    if SERVICE_POLICY not in command("--permanent", "--get-policies").split():
+        return {"exists": False, "ingress": [], "egress": [], "rules": []}
+    policy = f"--policy={SERVICE_POLICY}"
+    return {
+        "exists": True,
+        "ingress": command("--permanent", policy, "--list-ingress-zones").split(),
+        "egress": command("--permanent", policy, "--list-egress-zones").split(),
+        "rules": command("--permanent", policy, "--list-rich-rules").splitlines(),
+    }

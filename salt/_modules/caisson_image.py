@@ -24,16 +24,40 @@ NAMESPACE = "k8s.io"
 
 
 def present() -> dict[str, dict[str, Any]]:
-    """Return reference -> ``{"digests": [..], "pinned": bool}`` of every tagged image that the CRI knows."""
-    result = __salt__["cmd.run_all"](["crictl", "images", "--output", "json"], python_shell=False, timeout=60)
-    if result["retcode"] != 0:
-        raise RuntimeError(f"crictl images failed: {result['stderr'].strip()[-500:]}")
+    """Return reference -> ``{"digests": [..], "pinned": bool}`` of every tagged image that the CRI knows.
+
+    The CRI tells no digest of an image that was imported: containerd itself does, for every reference.
+    """
+    listed = _told(["crictl", "images", "--output", "json"])
+    known = digests_by_reference(_told(["ctr", "--namespace", NAMESPACE, "images", "list"]))
     found: dict[str, dict[str, Any]] = {}
-    for image in json.loads(result["stdout"])["images"]:
+    for image in json.loads(listed)["images"]:
         digests = [entry.rpartition("@")[2] for entry in image.get("repoDigests") or []]
         for reference in image.get("repoTags") or []:
-            found[reference] = {"digests": digests, "pinned": bool(image.get("pinned", False))}
+            own = [known[reference]] if reference in known else []
+            found[reference] = {
+                "digests": list(dict.fromkeys(own + digests)),
+                "pinned": bool(image.get("pinned", False)),
+            }
     return found
+
+
+def digests_by_reference(listing: str) -> dict[str, str]:
+    r"""Return reference -> digest of its manifest or index, from what ``ctr images list`` prints.
+
+    >>> digests_by_reference("REF TYPE DIGEST SIZE PLATFORMS LABELS\na.io/b:1 application/x sha256:12 3 MiB - -\n")
+    {'a.io/b:1': 'sha256:12'}
+    """
+    rows = [line.split() for line in listing.splitlines()[1:]]
+    return {row[0]: row[2] for row in rows if len(row) > 2}
+
+
+def _told(command: list[str]) -> str:
+    """Run a command that only looks; return what it printed. Raises RuntimeError with its last words."""
+    result = __salt__["cmd.run_all"](command, python_shell=False, timeout=60)
+    if result["retcode"] != 0:
+        raise RuntimeError(f"{' '.join(command)} failed: {result['stderr'].strip()[-500:]}")
+    return str(result["stdout"])
 
 
 def import_from_layout(reference: str, digest: str, layout_dir: str) -> None:

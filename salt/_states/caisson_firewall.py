@@ -10,10 +10,15 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 POD_ZONE = "caisson-pods"
+SERVICE_POLICY = "caisson-services"
 
 
 def opened(
-    name: str, ports: list[dict[str, Any]], planes: dict[str, dict[str, Any]], pod_interfaces: list[str]
+    name: str,
+    ports: list[dict[str, Any]],
+    planes: dict[str, dict[str, Any]],
+    pod_interfaces: list[str],
+    service_cidr: str,
 ) -> dict[str, Any]:
     """Make sure that the permanent and the running firewall hold the pod zone and the rules of ``ports``.
 
@@ -27,7 +32,7 @@ def opened(
             "comment": "firewalld does not run: nothing to open",
         }
     try:
-        commands, changes = _plan(ports, planes, pod_interfaces)
+        commands, changes = _plan(ports, planes, pod_interfaces, service_cidr)
         if not commands:
             return {"name": name, "result": True, "changes": {}, "comment": "firewalld holds the port table"}
         if __opts__["test"]:
@@ -41,7 +46,10 @@ def opened(
 
 
 def _plan(
-    ports: list[dict[str, Any]], planes: dict[str, dict[str, Any]], pod_interfaces: list[str]
+    ports: list[dict[str, Any]],
+    planes: dict[str, dict[str, Any]],
+    pod_interfaces: list[str],
+    service_cidr: str,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Return the firewall-cmd argument lists that are still needed, and the changes they make."""
     commands: list[list[str]] = []
@@ -57,6 +65,17 @@ def _plan(
     if missing:
         commands.append([f"--zone={POD_ZONE}", *(f"--add-interface={interface}" for interface in missing)])
         changes.update({f"zone {POD_ZONE} interface {interface}": "added" for interface in missing})
+    policy = __salt__["caisson_firewall.service_policy"]()
+    wanted = __salt__["caisson_firewall.service_rules"](service_cidr)
+    if (policy["ingress"], policy["egress"], policy["rules"]) != (["HOST"], ["ANY"], wanted):
+        # firewall-cmd takes one kind of option at a time.
+        arguments = [] if policy["ingress"] else ["--add-ingress-zone=HOST"]
+        arguments += [] if policy["egress"] else ["--add-egress-zone=ANY"]
+        arguments += [f"--remove-rich-rule={rule}" for rule in policy["rules"] if rule not in wanted]
+        arguments += [f"--add-rich-rule={rule}" for rule in wanted if rule not in policy["rules"]]
+        commands += [] if policy["exists"] else [[f"--new-policy={SERVICE_POLICY}"]]
+        commands += [[f"--policy={SERVICE_POLICY}", argument] for argument in arguments]
+        changes[f"policy {SERVICE_POLICY}"] = f"drops what would leave for {service_cidr}"
     for plane, where in sorted(planes.items()):
         target = __salt__["caisson_firewall.zone_of"](where["interface"])
         held = __salt__["caisson_firewall.permanent_rules"](target)

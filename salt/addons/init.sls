@@ -8,3 +8,11 @@ Keep CoreDNS from asking outside:
     - nameservers: {{ pillar['caisson']['nameservers'] | json }}
     - require:
       - caisson_kubeadm: Complete kubeadm phase addon all
+
+# Calico's first call to the API goes to a service address: without kube-proxy it would leave by the default route.
+Wait for kube-proxy:
+  caisson_wait.url_answers:
+    - url: http://127.0.0.1:10256/healthz
+    - timeout_s: 120
+    - require:
+      - caisson_kubeadm: Complete kubeadm phase addon all

@@ -12,3 +12,4 @@ Open the port table in firewalld:
           interface: {{ caisson['node']['workload_plane_interface'] }}
           cidrs: {{ caisson['networks']['workload_plane'] | json }}
     - pod_interfaces: [cali+, vxlan.calico]
+    - service_cidr: {{ caisson['networks']['services'] }}

@@ -31,11 +31,6 @@ Turn swap off:
   caisson_host.swap_off: []
 {%- endif %}
 
-Resolve the cluster endpoint locally:
-  host.present:
-    - ip: {{ caisson['node']['control_plane_address'] }}
-    - names: [{{ caisson['cluster']['endpoint'] }}]
-
 Let NetworkManager leave the pod interfaces alone:
   file.managed:
     - name: /etc/NetworkManager/conf.d/90-caisson.conf

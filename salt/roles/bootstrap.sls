@@ -12,6 +12,6 @@ include:
   - firewall
   - images.pulled
   - control_plane
-  - calico
   - addons
+  - calico
   - cluster.ready

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-{%- set node = pillar['caisson']['node'] %}
+{%- set node, media_dir = pillar['caisson']['node'], pillar['caisson']['media_dir'] %}
 Write minion configuration:
   file.managed:
     - name: /etc/salt/minion.d/90-caisson.conf
@@ -8,6 +8,8 @@ Write minion configuration:
         master: {{ node['control_plane_address'] }}
         id: {{ node['name'] }}
         enable_fqdns_grains: false
+        module_dirs: [{{ media_dir }}/salt/_modules]
+        states_dirs: [{{ media_dir }}/salt/_states]
         retry_dns: 0
         acceptance_wait_time: 2
         random_reauth_delay: 5

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.errors import LabError
+
 from .conftest import Cluster, bootstrap, repository_files
 
 pytestmark = pytest.mark.lab
@@ -273,15 +275,18 @@ def test_a_second_run_changes_nothing(cluster: Cluster) -> None:
     } == pods
 
 
-def wait_ready(cluster: Cluster, timeout_s: float) -> list[str]:
-    """Wait until every system pod is Ready again (restarts are expected here); return what is not."""
+def wait_ready_again(cluster: Cluster, since: str, timeout_s: float) -> list[str]:
+    """Wait until every system pod runs since ``since`` (UTC, RFC 3339) and is Ready; return what is not.
+
+    What the API server remembers of the time before a reboot says Ready too: the start of each container decides.
+    """
     deadline = time.monotonic() + timeout_s
     faults = ["nothing was asked yet"]
     while faults and time.monotonic() < deadline:
         time.sleep(1)
         try:
             pods = pods_by_component(cluster)
-        except Exception as error:  # noqa: BLE001 - the API server may not answer yet
+        except LabError as error:  # the API server does not answer yet
             faults = [str(error)]
             continue
         faults = [
@@ -289,25 +294,36 @@ def wait_ready(cluster: Cluster, timeout_s: float) -> list[str]:
         ]
         for pod in (pod for group in pods.values() for pod in group):
             conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
-            started = pod["status"].get("startTime", "")
-            if conditions.get("Ready") != "True":
-                faults.append(f"{pod['metadata']['name']}: {conditions} {started}")
+            states = [entry["state"] for entry in pod["status"].get("containerStatuses", [])]
+            started = [state.get("running", {}).get("startedAt", "") for state in states]
+            if conditions.get("Ready") != "True" or not started or min(started) < since:
+                faults.append(
+                    f"{pod['metadata']['name']}: Ready {conditions.get('Ready')}, started {started}"
+                )
     return faults
 
 
-def test_after_a_reboot_the_media_is_mounted_and_all_pods_are_ready(cluster: Cluster) -> None:
-    boot_id = cluster.shell("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
+def reboot(cluster: Cluster) -> str:
+    """Reboot the node; return the moment before, as the node's clock says it."""
+    since = cluster.shell("date --utc +%Y-%m-%dT%H:%M:%SZ").strip()
     cluster.node.reboot()
-    assert cluster.shell("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1") != boot_id
-    assert wait_ready(cluster, 90) == []
+    return since
+
+
+def test_after_a_reboot_the_media_is_mounted_and_all_pods_are_ready(cluster: Cluster) -> None:
+    since = reboot(cluster)
+    assert wait_ready_again(cluster, since, 90) == []
+    counts = cluster.lab.switch.counts()
+    assert (counts.packets, list(counts.dns_names)) == (0, []), counts
     assert "product.json" in cluster.shell("ls /srv/caisson/*/")
-    assert cluster.node.run(["caisson", "status"], timeout_s=60, check=False).returncode == 0
+    status = cluster.node.run(["caisson", "status"], timeout_s=60, check=False)
+    assert status.returncode == 0, status.stdout + status.stderr
 
 
 def test_without_the_media_the_cluster_is_up_and_status_says_what_is_missing(cluster: Cluster) -> None:
     cluster.node.detach_iso()
-    cluster.node.reboot()
-    assert wait_ready(cluster, 90) == []
+    since = reboot(cluster)
+    assert wait_ready_again(cluster, since, 90) == []
     status = cluster.node.run(["caisson", "status"], timeout_s=60, check=False)
     assert status.returncode == 20, status.stdout + status.stderr
     assert "/srv/caisson/" in status.stdout + status.stderr
