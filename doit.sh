@@ -67,7 +67,7 @@ main() {
   cd "$(dirname "${BASH_SOURCE[0]}")"
   PATH=$PATH:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
   if [[ " $* " =~ \ (lint|test)[:\ ] ]]; then groups+=(check); fi
-  if [[ " $* " =~ \ (demo|lab|soak|test)[:\ ]|\ upstream=lab\  ]]; then
+  if [[ " $* " =~ \ (bench|demo|lab|soak|test)[:\ ]|\ upstream=lab\  ]]; then
     groups+=(lab)
     [[ $(go env GOVERSION 2>&1) =~ ^go1\.(2[6-9]|[3-9][0-9]) ]] ||
       fail "the lab needs Go 1.26 or later" "$(go version 2>&1)" "install it (go.dev/doc/install) and put it on PATH"

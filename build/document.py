@@ -112,6 +112,10 @@ class Record:
         self._taken.update(self._fields)
         return tuple(self._fields)
 
+    def leave(self, *keys: str) -> None:
+        """Leave keys to another reader of the same file; they count as taken."""
+        self._taken.update(keys)
+
     def text(self, key: str, default: str | None = None) -> str:
         """Take text that is not empty."""
         return self._scalar(key, _STR, str, "" if default is None else default, required=default is None)
@@ -139,24 +143,28 @@ class Record:
             self.fault(str(exc), key=key)
             return placeholder
 
-    def texts(self, key: str, *, required: bool = True) -> tuple[str, ...]:
-        """Take a list of text."""
+    def texts(self, key: str, parse: Callable[[str], str] = str, *, required: bool = True) -> tuple[str, ...]:
+        """Take a list of text, each parsed; a ValueError of ``parse`` is a fault with its words."""
         found = []
         for node in self._items(key, required=required):
+            line = node.start_mark.line + 1
             if isinstance(node, yaml.ScalarNode) and node.tag == _STR:
-                found.append(node.value)
+                try:
+                    found.append(parse(node.value))
+                except ValueError as exc:
+                    self.fault(str(exc), line=line)
             else:
-                self.fault(f"'{key}' must be a list of text", line=node.start_mark.line + 1)
+                self.fault(f"'{key}' must be a list of text", line=line)
         return tuple(found)
 
-    def text_or_texts(self, key: str) -> tuple[str, ...]:
+    def text_or_texts(self, key: str, parse: Callable[[str], str] = str) -> tuple[str, ...]:
         """Take text, or a list of text that is not empty: several that do equally."""
         if not isinstance(self._fields.get(key), yaml.SequenceNode):
-            return (self.text(key),)
-        found = self.texts(key)
-        if not found:
+            return (self.parsed(key, parse, ""),)
+        count = len(self._fields[key].value)
+        if not count:
             self.fault(f"'{key}' is empty", key=key)
-        return found
+        return self.texts(key, parse)
 
     def text_map(self, key: str, *, required: bool = True) -> dict[str, str]:
         """Take a mapping of text to text."""

@@ -135,6 +135,18 @@ class VerifyError(BuildError):
     exit_code = 25
 
 
+class PolicyError(BuildError):
+    """Something was resolved that the policy does not allow."""
+
+    exit_code = 30
+
+
+class MovedError(BuildError):
+    """Upstream has something else by now than the lock names."""
+
+    exit_code = 31
+
+
 def joined_faults(faults: Iterable[str]) -> str:
     """Join faults, one a line, for ``details``: all are reported at once."""
     return "\n".join(faults)

@@ -19,13 +19,14 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from build import ui
-from build.errors import KeyFileError, LockError, ProfileError
-from build.http import HttpClient
-from build.inventory import inventory_digest, read_inventory
+from build.errors import KeyFileError, LockError, NetworkError, ProfileError
+from build.http import HttpClient, first_mirror
+from build.inventory import inventory_digest
 from build.lockfile import read_lock
 from build.model import (
     Blob,
     Digest,
+    Inventory,
     Lock,
     LockedImage,
     LockedKey,
@@ -35,10 +36,12 @@ from build.model import (
     Reference,
     Repository,
 )
-from build.openpgp import RpmKeyring, TrustedKeys, read_keys
-from build.profile import read_profile
+from build.openpgp import RpmKeyring, SignedTable, TrustedKeys, read_keys, verify_header
 from build.pythonfiles import download_python
 from build.registry import RegistryClient
+from build.route import has_route
+from build.rpmheader import read_header
+from build.sources import Sources
 from build.store import Partial, Store
 
 DEFAULT_WORKERS = 6
@@ -59,15 +62,17 @@ class Kind(enum.StrEnum):
 class Item:
     """One object that is to be in the store.
 
-    ``url`` is for packages and upstream YAML files, ``reference`` for what images consist of.
+    ``urls`` are the mirrors of packages and upstream YAML files, ``nevra`` is what a package must say it is,
+    ``reference`` is for what images consist of.
     """
 
     kind: Kind
     what: str
     blob: Blob
-    url: str = ""
+    urls: tuple[str, ...] = ()
     reference: Reference | None = None
     repository: str = ""
+    nevra: str = ""
     key: LockedKey | None = None
     python: LockedPython | None = None
 
@@ -105,7 +110,7 @@ def plan_items(lock: Lock, profile: Profile) -> tuple[Item, ...]:
                 kind=Kind.YAML,
                 what=f"manifest '{manifest.id}'",
                 blob=Blob(digest=manifest.digest, size_bytes=manifest.size_bytes),
-                url=profile.manifest_url(manifest.url),
+                urls=(profile.manifest_url(manifest.url),),
             )
             for manifest in lock.manifests
         ),
@@ -143,8 +148,11 @@ def _package_item(package: LockedPackage, profile: Profile) -> Item:
         kind=Kind.PACKAGE,
         what=f"package {package.nevra}",
         blob=Blob(digest=package.digest, size_bytes=package.size_bytes),
-        url=_repository(profile, package.repository).base_url + package.location,
+        urls=tuple(
+            base_url + package.location for base_url in _repository(profile, package.repository).base_urls
+        ),
         repository=package.repository,
+        nevra=package.nevra,
     )
 
 
@@ -198,7 +206,7 @@ def run_fetch(
     lock_file: Path | None,
     store_dir: Path,
     *,
-    root_dir: Path = Path(),
+    sources: Sources | None = None,
     workers: int = DEFAULT_WORKERS,
 ) -> None:
     """Bring everything that the lock names into the store, verified.
@@ -209,27 +217,81 @@ def run_fetch(
     Raises: LockError, ProfileError, KeyFileError, NetworkError and its kinds, IntegrityError, SignatureError,
     StoreError, CommandError.
     """
-    profile = read_profile(profile_file)
+    work = read_work(profile_file, lock_file, store_dir, sources or Sources())
+    if work.plan.missing or work.plan.unchecked:
+        check_route(work)
+        with work.store.exclusive():
+            Fetcher(work.profile, work.store, work.signed, work.trusted).run(work.plan, workers)
+
+
+def check_route(work: Work) -> None:
+    """Check before anything is started that there is a way to what is missing.
+
+    Raises: NetworkError naming the first missing object and the host that has it.
+    """
+    for item in work.plan.missing:
+        for url in _origins(item, work.profile):
+            if not has_route(url):
+                raise NetworkError(
+                    f"{item.what} is missing, and there is no network to fetch it",
+                    details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {url}\n"
+                    f"{len(work.plan.missing)} objects are missing, {ui.bytes_text(work.plan.size_bytes)}; "
+                    f"store {work.store.root}",
+                    resolution="run 'doit fetch' where the upstream can be reached, and take the store along",
+                )
+
+
+def _origins(item: Item, profile: Profile) -> tuple[str, ...]:
+    if item.reference is not None:
+        return (profile.registries[item.reference.registry].endpoint,)
+    return item.urls
+
+
+def run_route_check(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
+    """Check that a fetch could be begun; quick when nothing is missing. Raises: see :func:`read_work`."""
+    check_route(read_work(profile_file, lock_file, store_dir, sources))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a fetch starts from, and what it has to do."""
+
+    profile: Profile
+    lock: Lock
+    store: Store
+    signed: SignedTable
+    trusted: Mapping[str, TrustedKeys]
+    items: tuple[Item, ...]
+    plan: FetchPlan
+
+
+def read_work(profile_file: Path, lock_file: Path | None, store_dir: Path, sources: Sources) -> Work:
+    """Read the lock and find out what of it the store lacks.
+
+    Raises: LockError, ProfileError, InventoryError, KeyFileError, StoreError.
+    """
+    profile, inventory = sources.read(profile_file)
     lock = read_lock(lock_file or profile.lock_file)
-    check_fresh(lock, profile, root_dir)
+    check_fresh(lock, profile, inventory)
     store = Store(store_dir)
     signed = SignedTable(store_dir / "signed")
     used = sorted({package.repository for package in lock.packages})
     trusted = {name: read_keys(_repository(profile, name)) for name in used}
+    items = plan_items(lock, profile)
     plan = plan_fetch(
-        plan_items(lock, profile),
+        items,
         lambda blob: store.has(blob.digest, blob.size_bytes),
         lambda item: signed.has(item.blob.digest, trusted[item.repository]),
     )
-    if plan.missing or plan.unchecked:
-        with store.exclusive():
-            Fetcher(profile, store, signed, trusted).run(plan, workers)
+    return Work(
+        profile=profile, lock=lock, store=store, signed=signed, trusted=trusted, items=items, plan=plan
+    )
 
 
-def check_fresh(lock: Lock, profile: Profile, root_dir: Path) -> None:
+def check_fresh(lock: Lock, profile: Profile, inventory: Inventory) -> None:
     """Check that a lock was made from the inventory as it is now.
 
-    Raises: LockError, InventoryError.
+    Raises: LockError.
     """
     if lock.profile_name != profile.name:
         raise LockError(
@@ -237,36 +299,12 @@ def check_fresh(lock: Lock, profile: Profile, root_dir: Path) -> None:
             details=f"lock {profile.lock_file}",
             resolution=f"run 'doit lock upstream={profile.name}'",
         )
-    if lock.inventory_digest != inventory_digest(read_inventory(root_dir, profile), profile):
+    if lock.inventory_digest != inventory_digest(inventory, profile):
         raise LockError(
             "the lock is older than the inventory",
             details=f"images.yaml, packages.yaml, versions.yaml or the profile '{profile.name}' changed",
             resolution="run 'doit lock' and look at the difference before you commit it",
         )
-
-
-class SignedTable:
-    """Which packages were found to be signed by which set of keys: a file of ``digest keys`` lines."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-        try:
-            self._lines = set(file.read_text(encoding="ascii").splitlines())
-        except FileNotFoundError:
-            self._lines = set()
-
-    def has(self, digest: Digest, trusted: TrustedKeys) -> bool:
-        """Say whether the package's signature was checked with these keys."""
-        return f"{digest.hex} {trusted.digest.hex}" in self._lines
-
-    def add(self, digest: Digest, trusted: TrustedKeys) -> None:
-        """Note that it was checked."""
-        line = f"{digest.hex} {trusted.digest.hex}"
-        with self._lock:
-            self._lines.add(line)
-            with self._file.open("a", encoding="ascii") as stream:
-                stream.write(line + "\n")
 
 
 class Fetcher:
@@ -328,7 +366,7 @@ class Fetcher:
             case Kind.BLOB:
                 self._fetch_blob(item)
             case Kind.YAML | Kind.PACKAGE:
-                self._download(item, item.url, lambda: None)
+                first_mirror(item.urls, lambda url: self._download(item, url, lambda: None))
         self._progress.finish_item()
 
     def _fetch_key(self, item: Item) -> None:
@@ -384,13 +422,18 @@ class Fetcher:
 
     def _check_partial(self, item: Item, partial: Partial) -> None:
         if item.kind is Kind.PACKAGE:
-            self._keyrings[item.repository].verify(partial.path, item.what)
+            self._check_package(item, partial.path)
 
     def _check_present(self, item: Item) -> None:
         """Check the signature of a package that the store has already."""
         self._raise_if_stopped()
-        self._keyrings[item.repository].verify(self._store.path(item.blob.digest), item.what)
+        self._check_package(item, self._store.path(item.blob.digest))
         self._signed.add(item.blob.digest, self._trusted[item.repository])
+
+    def _check_package(self, item: Item, file: Path) -> None:
+        self._keyrings[item.repository].verify(file, item.what)
+        header = read_header(file, item.what)
+        verify_header(self._trusted[item.repository], header, item.nevra, item.what)
 
     def _count(self, size_bytes: int) -> None:
         self._raise_if_stopped()

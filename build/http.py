@@ -11,13 +11,15 @@ import contextlib
 import dataclasses
 import email.utils
 import random
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
+import requests.utils
 from requests.auth import AuthBase
 from typing_extensions import override
 
@@ -30,6 +32,7 @@ T = TypeVar("T")
 # What a cut connection loses at most: the client library drops a piece that did not come whole.
 CHUNK_BYTES = 1 << 15
 CONNECT_TIMEOUT_S = 4.0
+RESOLVE_TIMEOUT_S = 6.0
 READ_TIMEOUT_S = 30.0
 FIRST_CONTACT_TRIES = 2
 TRIES = 6
@@ -46,6 +49,29 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def first_mirror(urls: Sequence[str], ask: Callable[[str], T]) -> T:
+    """Return the answer of the first mirror that gives one: they are asked in turn.
+
+    A mirror that cannot be reached, lacks the thing, or has other bytes than it should is passed over.
+
+    Raises: the last mirror's error; with several, all their words.
+    """
+    failed: list[NetworkError | IntegrityError] = []
+    for url in urls:
+        try:
+            return ask(url)
+        except (NetworkError, IntegrityError) as exc:
+            failed.append(exc)
+    last = failed[-1]
+    if len(failed) > 1:
+        raise type(last)(
+            f"none of {len(failed)} mirrors helps: {last.message}",
+            details="\n".join(f"{exc.message}: {exc.details}" for exc in failed),
+            resolution=last.resolution,
+        ) from last
+    raise last
 
 
 class _Authorization(AuthBase):
@@ -72,6 +98,7 @@ class HttpClient:
         self._user_agent = user_agent
         self._local = threading.local()
         self._known_hosts: set[str] = set()
+        self._resolved: set[str] = set()
 
     def request(
         self,
@@ -102,6 +129,27 @@ class HttpClient:
                         raise NetworkError(f"the answer of {_host(url)} is too long", details=f"url: {url}")
                 found = {name.lower(): value for name, value in response.headers.items()}
                 return Response(status=response.status_code, headers=found, body=bytes(body))
+
+        return self._retry(url, what, once)
+
+    def beginning(self, url: str, size_bytes: int, *, what: str) -> bytes:
+        """Return the first bytes of something large; fewer when there are no more.
+
+        Raises: NotFoundError, CredentialsError, NetworkError.
+        """
+
+        def once() -> bytes:
+            headers = {"Range": f"bytes=0-{size_bytes - 1}"}
+            passed = frozenset({206})
+            with self._open(
+                "GET", url, headers=headers, authorization=None, passed=passed, what=what
+            ) as response:
+                body = bytearray()
+                for chunk in _chunks(response):
+                    body += chunk
+                    if len(body) >= size_bytes:
+                        break
+                return bytes(body[:size_bytes])
 
         return self._retry(url, what, once)
 
@@ -229,6 +277,7 @@ class HttpClient:
         Raises: _RetryError for what another try may mend, now and while the body is read; else an error for
         people.
         """
+        self._resolve(url, what)
         try:
             with self._session().request(
                 method,
@@ -257,6 +306,33 @@ class HttpClient:
                 ) from exc
             raise _RetryError(_reason(exc)) from exc
 
+    def _resolve(self, url: str, what: str) -> None:
+        """Have the name of a host resolved once, within a time that resolvers do not keep by themselves.
+
+        Raises: NetworkError. With a proxy the name is the proxy's business.
+        """
+        host = urlsplit(url).hostname or ""
+        if host in self._resolved or requests.utils.select_proxy(
+            url, requests.utils.get_environ_proxies(url)
+        ):
+            return
+        reasons: list[str] = []
+
+        def resolve() -> None:
+            try:
+                socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as exc:
+                reasons.append(str(exc))
+
+        thread = threading.Thread(target=resolve, name=f"resolve {host}", daemon=True)
+        thread.start()
+        thread.join(RESOLVE_TIMEOUT_S)
+        if thread.is_alive():
+            reasons.append(f"its name is not resolved within {RESOLVE_TIMEOUT_S:g} s")
+        if reasons:
+            raise unreachable(url, reasons[0], what, 1)
+        self._resolved.add(host)
+
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
@@ -264,6 +340,16 @@ class HttpClient:
             session.headers["User-Agent"] = self._user_agent
             self._local.session = session
         return session
+
+
+def unreachable(url: str, reason: str, what: str, tries: int) -> NetworkError:
+    """Return the error for a host that cannot be reached at all."""
+    about = f" for {what}" if what else ""
+    return NetworkError(
+        f"cannot reach {_host(url)}",
+        details=f"{reason}{about}; {tries} tries; url: {url}",
+        resolution="check network and proxy settings, or name a mirror that can be reached: upstream=NAME",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,11 +441,7 @@ def _gave_up(url: str, what: str, exc: _RetryError, failed: int) -> NetworkError
             details=f"{exc.reason}{about}; {failed} tries; url: {url}",
             resolution="try again later; what was fetched is kept",
         )
-    return NetworkError(
-        f"cannot reach {_host(url)}",
-        details=f"{exc.reason}{about}; {failed} tries; url: {url}",
-        resolution="check network and proxy settings, or name a mirror that can be reached: upstream=NAME",
-    )
+    return unreachable(url, exc.reason, what, failed)
 
 
 def parse_retry_after(value: str | None) -> float | None:

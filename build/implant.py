@@ -53,7 +53,21 @@ def implant_md5(iso_file: Path) -> str:
     return digest
 
 
-def _find_volume(image: BinaryIO, iso_file: Path) -> _Volume:
+def is_md5_good(iso_file: Path) -> bool:
+    """Say whether an image still has the MD5 sum that was implanted in it; False where none is.
+
+    The last sectors and the field of the sum itself are not covered. Raises: BuildError when it is no image.
+    """
+    with iso_file.open("rb") as image:
+        volume = _find_volume(image, iso_file, is_filled=True)
+        image.seek(volume.field_offset)
+        field = image.read(_APPLICATION_USE_BYTES)
+        size_bytes = volume.size_bytes - _SKIPPED_SECTORS * SECTOR_BYTES
+        digest, _ = _sums(image, size_bytes, blank_offset=volume.field_offset)
+    return f"ISO MD5SUM = {digest};".encode("ascii") in field
+
+
+def _find_volume(image: BinaryIO, iso_file: Path, *, is_filled: bool = False) -> _Volume:
     sector = _FIRST_DESCRIPTOR
     while True:
         image.seek(sector * SECTOR_BYTES)
@@ -68,7 +82,7 @@ def _find_volume(image: BinaryIO, iso_file: Path) -> _Volume:
             break
         sector += 1
     field = descriptor[_APPLICATION_USE_OFFSET : _APPLICATION_USE_OFFSET + _APPLICATION_USE_BYTES]
-    if field.strip():
+    if field.strip() and not is_filled:
         raise BuildError(
             f"'{iso_file.name}' already holds a checksum or other application data",
             resolution="remove the file and build it again",
@@ -79,8 +93,11 @@ def _find_volume(image: BinaryIO, iso_file: Path) -> _Volume:
     )
 
 
-def _sums(image: BinaryIO, total_bytes: int) -> tuple[str, str]:
-    """Return the MD5 of the first bytes and the digits of the running sums at the end of each fragment."""
+def _sums(image: BinaryIO, total_bytes: int, *, blank_offset: int | None = None) -> tuple[str, str]:
+    """Return the MD5 of the first bytes and the digits of the running sums at the end of each fragment.
+
+    With ``blank_offset`` the application-use field there is taken as the blanks that it was.
+    """
     fragment_bytes = total_bytes // (_FRAGMENTS + 1)
     md5 = hashlib.md5(usedforsecurity=False)
     fragments: list[str] = []
@@ -90,6 +107,9 @@ def _sums(image: BinaryIO, total_bytes: int) -> tuple[str, str]:
         chunk = image.read(min(_CHUNK_BYTES, total_bytes - offset))
         if not chunk:
             break
+        if blank_offset is not None and offset <= blank_offset < offset + len(chunk):
+            start = blank_offset - offset
+            chunk = chunk[:start] + b" " * _APPLICATION_USE_BYTES + chunk[start + _APPLICATION_USE_BYTES :]
         md5.update(chunk)
         current = offset // fragment_bytes
         if current != previous:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the inventory: versions.yaml, images.yaml and packages.yaml, with a profile's versions over it.
+"""Read the inventory: what people want, from our files and from those of vendors.
 
-versions.yaml + profile.versions -> placeholders -> images.yaml, packages.yaml -> Inventory
+    versions.yaml + profile.versions -> placeholders -> images.yaml, packages.yaml, policy.yaml -+
+                                        placeholders -> extra.yaml of each vendor ---------------+-> Inventory
+
+A vendor's file adds to ours and changes nothing in it: a name that is taken is a fault.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +24,10 @@ from build.model import (
     Baseline,
     ComposedImage,
     Digest,
+    Extra,
     ImageRole,
     Inventory,
+    Policy,
     Profile,
     PythonArtifact,
     Reference,
@@ -35,9 +41,11 @@ from build.model import (
 VERSIONS_FILE = "versions.yaml"
 IMAGES_FILE = "images.yaml"
 PACKAGES_FILE = "packages.yaml"
+POLICY_FILE = "policy.yaml"
 
 _Value = TypeVar("_Value")
 
+_NEVRA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-([0-9]+:)?[^-:\s]+-[^-:\s]+\.[a-z0-9_]+")
 _NO_REFERENCE = Reference(registry="", repository="", tag="")
 
 
@@ -60,30 +68,31 @@ class _Reader:
         return fill_placeholders(text, self.versions)
 
 
-def inventory_files(root_dir: Path) -> tuple[Path, ...]:
-    """Return the files that an inventory is read from."""
-    return tuple(root_dir / name for name in (VERSIONS_FILE, IMAGES_FILE, PACKAGES_FILE))
+def inventory_files(
+    root_dir: Path, extra_files: Sequence[Path] = (), policy_file: Path | None = None
+) -> tuple[Path, ...]:
+    """Return the files that an inventory is read from; lists of packages that they name are not among them."""
+    ours = (root_dir / name for name in (VERSIONS_FILE, IMAGES_FILE, PACKAGES_FILE))
+    return (*ours, policy_file or root_dir / POLICY_FILE, *extra_files)
 
 
-def read_inventory(root_dir: Path, profile: Profile) -> Inventory:
-    """Read the inventory as a profile sees it.
+def read_inventory(
+    root_dir: Path, profile: Profile, extra_files: Sequence[Path] = (), policy_file: Path | None = None
+) -> Inventory:
+    """Read the inventory as a profile sees it; ``extra_files`` are those of vendors.
+
+    ``policy_file`` stands in for policy.yaml: what may be locked is for who builds to say, not for a vendor.
 
     Raises: InventoryError with every fault of all files.
     """
     faults = Faults(InventoryError)
-    versions_file, images_file, packages_file = inventory_files(root_dir)
+    versions_file, images_file, packages_file, policy_file, *_ = inventory_files(
+        root_dir, policy_file=policy_file
+    )
     versions = _read_versions(versions_file, profile, faults)
     reader = _Reader(versions=versions)
     images, composed, manifests = _read_images(images_file, reader, faults)
     baselines, packages, python = _read_packages(packages_file, reader, faults)
-    run: tuple[WantedImage | ComposedImage, ...] = (*images, *composed)
-    _check_unique(faults, "image id", [(item.id, item.source) for item in run])
-    _check_unique(faults, "image", [(_full_name(item.reference), item.source) for item in run])
-    _check_unique(faults, "manifest id", [(item.id, item.source) for item in manifests])
-    _check_unique(faults, "manifest path", [(item.path, item.source) for item in manifests])
-    _check_unique(faults, "baseline", [(item.id, item.source) for item in baselines])
-    _check_unique(faults, "package", [(item.name, item.source) for item in packages])
-    _check_unique(faults, "Python package", [(item.name.lower(), item.source) for item in python])
     inventory = Inventory(
         versions=versions,
         images=images,
@@ -92,9 +101,30 @@ def read_inventory(root_dir: Path, profile: Profile) -> Inventory:
         baselines=baselines,
         packages=packages,
         python=python,
+        policy=_read_policy(policy_file, faults),
     )
+    for file in extra_files:
+        inventory = _read_extra(file, inventory, faults)
+    _check_names(inventory, faults)
     _check_links(inventory, profile, faults)
     return faults.result(inventory)
+
+
+def _check_names(inventory: Inventory, faults: Faults) -> None:
+    """Note every name that is given twice, in one file or in two."""
+    run: tuple[WantedImage | ComposedImage, ...] = (*inventory.images, *inventory.composed)
+    named: Mapping[str, Iterable[tuple[str, str]]] = {
+        "image id": [(item.id, item.source) for item in run],
+        "image": [(_full_name(item.reference), item.source) for item in run],
+        "manifest id": [(item.id, item.source) for item in inventory.manifests],
+        "manifest path": [(item.path, item.source) for item in inventory.manifests],
+        "baseline": [(item.id, item.source) for item in inventory.baselines],
+        "package": [(item.name, item.source) for item in inventory.packages],
+        "Python package": [(item.name.lower(), item.source) for item in inventory.python],
+        "product": [(item.name, item.source) for item in inventory.extras],
+    }
+    for what, pairs in named.items():
+        _check_unique(faults, what, pairs)
 
 
 def inventory_digest(inventory: Inventory, profile: Profile) -> Digest:
@@ -136,10 +166,17 @@ def _read_images(
     if record is None:
         return (), (), ()
     _check_format(record)
-    images = tuple(_parse_image(item, reader) for item in record.records("images"))
+    parsed = _parse_images(record, reader, required=True)
+    record.close()
+    return parsed
+
+
+def _parse_images(
+    record: Record, reader: _Reader, *, required: bool
+) -> tuple[tuple[WantedImage, ...], tuple[ComposedImage, ...], tuple[WantedManifest, ...]]:
+    images = tuple(_parse_image(item, reader) for item in record.records("images", required=required))
     composed = tuple(_parse_composed(item, reader) for item in record.records("composed", required=False))
     manifests = tuple(_parse_manifest(item, reader) for item in record.records("manifests", required=False))
-    record.close()
     return images, composed, manifests
 
 
@@ -150,11 +187,66 @@ def _read_packages(
     if record is None:
         return (), (), ()
     _check_format(record)
-    baselines = tuple(_parse_baseline(item) for item in record.records("baselines"))
+    baselines = tuple(_parse_baseline(item, file.parent) for item in record.records("baselines"))
+    if record.has("baselines") and not baselines:
+        record.fault("there is no baseline: nothing would be known of the hosts", key="baselines")
     packages = tuple(_parse_package(item, reader) for item in record.records("packages"))
     python = tuple(_parse_python(item) for item in record.records("python", required=False))
     record.close()
     return baselines, packages, python
+
+
+def _read_policy(file: Path, faults: Faults) -> Policy:
+    record = read_document(file, faults, missing="policy.yaml belongs to the repository: restore it")
+    if record is None:
+        return Policy()
+    _check_format(record)
+    policy = Policy(
+        registries=record.texts("registries"),
+        licences=record.texts("licences"),
+        keys=record.texts("keys", _fingerprint, required=False),
+    )
+    record.close()
+    return policy
+
+
+def _read_extra(file: Path, inventory: Inventory, faults: Faults) -> Inventory:
+    """Return the inventory with what a vendor's file adds to it."""
+    record = read_document(file, faults, missing="extra=PATH names a vendor's inventory file")
+    if record is None:
+        return inventory
+    _check_format(record)
+    product = record.record("product")
+    extras = inventory.extras if product is None else (*inventory.extras, _parse_product(product))
+    versions = record.text_map("versions", required=False)
+    for name in versions:
+        if name in inventory.versions:
+            record.fault(f"version '{name}' is given already: a vendor's file adds, it changes nothing")
+    reader = _Reader(versions={**versions, **inventory.versions})
+    images, composed, manifests = _parse_images(record, reader, required=False)
+    packages = tuple(_parse_package(item, reader) for item in record.records("packages", required=False))
+    record.leave("repositories", "registries")  # see build/profile.py
+    record.close()
+    return dataclasses.replace(
+        inventory,
+        versions=reader.versions,
+        images=(*inventory.images, *images),
+        composed=(*inventory.composed, *composed),
+        manifests=(*inventory.manifests, *manifests),
+        packages=(*inventory.packages, *packages),
+        extras=extras,
+    )
+
+
+def _parse_product(record: Record) -> Extra:
+    extra = Extra(
+        name=record.parsed("name", _identifier, ""),
+        version=record.parsed("version", _version, ""),
+        purpose=record.text("purpose", ""),
+        source=record.source,
+    )
+    record.close()
+    return extra
 
 
 def _parse_image(record: Record, reader: _Reader) -> WantedImage:
@@ -218,15 +310,45 @@ def _parse_manifest(record: Record, reader: _Reader) -> WantedManifest:
     return manifest
 
 
-def _parse_baseline(record: Record) -> Baseline:
+def _parse_baseline(record: Record, directory: Path) -> Baseline:
+    has_list = record.has("package_list")
     baseline = Baseline(
-        id=_parse_id(record),
-        repository=record.text("repository"),
-        group=record.text("group"),
+        id=record.parsed("id", _baseline_id, ""),
+        release=record.parsed("release", _release, ""),
+        repositories=record.text_or_texts("repository"),
+        group="" if has_list else record.text("group"),
+        without=record.texts("without", _package_name, required=False),
+        packages=_read_package_list(record, directory) if has_list else (),
         source=record.source,
     )
+    if has_list:
+        for key in ("group", "without"):
+            if record.has(key):
+                record.leave(key)
+                record.fault(f"'{key}' and 'package_list' exclude each other", key=key)
     record.close()
     return baseline
+
+
+def _read_package_list(record: Record, directory: Path) -> tuple[str, ...]:
+    """Return the lines of a file that ``rpm -qa`` printed, sorted; keys and comments are left out."""
+    name = record.text("package_list")
+    if not name:
+        return ()
+    try:
+        lines = (directory / name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        record.fault(f"package list '{name}' cannot be read: {exc}", key="package_list")
+        return ()
+    found = {line.strip() for line in lines}
+    packages = tuple(sorted(line for line in found if line and not line.startswith(("#", "gpg-pubkey-"))))
+    for line in packages:
+        if not _NEVRA.fullmatch(line):
+            record.fault(f"'{name}' has a line that rpm -qa does not print: {line!r}", key="package_list")
+            return ()
+    if not packages:
+        record.fault(f"package list '{name}' is empty", key="package_list")
+    return packages
 
 
 def _parse_package(record: Record, reader: _Reader) -> WantedPackage:
@@ -291,18 +413,52 @@ def _check_links(inventory: Inventory, profile: Profile, faults: Faults) -> None
                 image.source,
                 f"registry '{registry}' is not in profile '{profile.name}' (known: {known})",
             )
+        elif image.reference.registry and not is_allowed(
+            image.reference.registry, inventory.policy.registries
+        ):
+            faults.add(image.source, f"{POLICY_FILE} does not allow registry '{image.reference.registry}'")
     for composed in inventory.composed:
         if composed.base and composed.base not in image_ids:
-            faults.add(composed.source, f"base '{composed.base}' is no image of this file")
+            faults.add(composed.source, f"base '{composed.base}' is no image of the inventory")
         for name in composed.packages:
             if name not in package_names:
                 faults.add(composed.source, f"package '{name}' is not in {PACKAGES_FILE}")
     known = ", ".join(sorted(profile.repositories))
-    named = [(item.source, item.repository) for item in inventory.baselines]
+    named = [(item.source, name) for item in inventory.baselines for name in item.repositories]
     named += [(item.source, name) for item in inventory.packages for name in item.repositories]
     for source, name in named:
         if name and name not in profile.repositories:
             faults.add(source, f"repository '{name}' is not in profile '{profile.name}' (known: {known})")
+
+
+def is_allowed(name: str, patterns: Iterable[str]) -> bool:
+    """Say whether a name fits one of the patterns of a policy."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _fingerprint(text: str) -> str:
+    compact = text.replace(" ", "").upper()
+    if not re.fullmatch(r"[0-9A-F]{40}", compact):
+        raise ValueError(f"fingerprint '{text}' must be 40 hexadecimal digits")
+    return compact
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", text):
+        raise ValueError(f"version {text!r} must be letters, digits and . _ + ~ -")
+    return text
+
+
+def _release(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*\.[0-9]+", text):
+        raise ValueError(f'release {text!r} must be a minor release of EL, as in "9.8"')
+    return text
+
+
+def _baseline_id(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", text):
+        raise ValueError(f"id {text!r} must be lower-case words joined by hyphens or dots")
+    return text
 
 
 def _identifier(text: str) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assemble the ISO straight from the store and the tree of generated files; nothing is copied on the way.
 
-    all tables, SHA256SUMS -> path list -> xorriso -> checksum implanted -> caisson-*.iso, .iso.sha256
+    all tables, SHA256SUMS -> path list -> xorriso -> checksum implanted -> caisson-*.iso
+    the finished image -> .iso.sha256 (and .asc, when signed), .iso.frame
 
 Everything that xorriso would take from files or from the clock is set: owner, modes, dates, volume dates. The
 tree is sorted by xorriso itself. The same version of xorriso gives the same bytes for the same lock.
@@ -19,15 +20,18 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from build import contents, ui
+from build import contents, sign, ui
 from build.contents import Entry
-from build.errors import BuildError, MissingError, joined_faults
+from build.errors import BuildError, ClosedWorldError, MissingError, joined_faults
+from build.frame import frame_file, make_frame, write_frame
 from build.implant import implant_md5
 from build.model import Digest
 from build.plan import Step, Workspace
 from build.run import run
 
 SUMS_PATH = "SHA256SUMS"
+#: What SHA256SUMS cannot name: itself, and what is made of it.
+UNLISTED_PATHS = frozenset({SUMS_PATH, sign.SIGNATURE_PATH, sign.KEY_PATH})
 _FILE_MODE, _DIRECTORY_MODE, _SCRIPT_MODE = "0444", "0555", "0755"
 _VOLUME_ID_CHARACTERS = 32
 _PROGRESS_S = 2.0
@@ -58,8 +62,15 @@ def plan_iso(
     source_date_epoch: int,
     store_files: Sequence[Path],
     workspace: Workspace,
+    signing_key: str = "",
 ) -> Step:
-    """Plan the assembly. ``parts`` are all tables; ``proofs`` are results of checks that pass first."""
+    """Plan the assembly. ``parts`` are all tables; ``proofs`` are results of checks that pass first.
+
+    With a ``signing_key`` (fingerprint) the checksum file beside the image is signed too.
+    """
+    beside = [checksum_file(iso_file), frame_file(iso_file)]
+    if signing_key:
+        beside.append(sign.signature_file(checksum_file(iso_file)))
     return Step(
         name="image",
         doc=f"assemble {iso_file.name}",
@@ -71,10 +82,15 @@ def plan_iso(
             volume_id(version),
             source_date_epoch,
             workspace.work_dir,
+            signing_key,
         ),
         inputs=tuple(dict.fromkeys((*parts, sums_file, *proofs, *store_files))),
-        outputs=(iso_file, checksum_file(iso_file)),
-        config={"volume_id": volume_id(version), "source_date_epoch": source_date_epoch},
+        outputs=(iso_file, *beside),
+        config={
+            "volume_id": volume_id(version),
+            "source_date_epoch": source_date_epoch,
+            "signing_key": signing_key,
+        },
     )
 
 
@@ -85,41 +101,63 @@ def run_iso(
     volume: str,
     source_date_epoch: int,
     work_dir: Path,
+    signing_key: str = "",
 ) -> None:
-    """Write the ISO and its checksum file.
+    """Write the ISO and what lies beside it.
 
-    Raises: MissingError when a file of the bundle is gone or has another size; CommandError; BuildError.
+    Raises: MissingError when a file of the bundle is gone or has another size; CommandError; BuildError;
+    SignatureError, KeyFileError.
     """
     entries = (
         *contents.merge_parts(parts),
         contents.describe_file(SUMS_PATH, sums_file, owners=("checksums",)),
     )
     check_sources(entries)
-    path_list = work_dir / "iso.paths"
-    contents.write_text(path_list, render_path_list(entries))
+    check_listed(entries, sums_file)
     temporary = iso_file.with_name(f".{iso_file.name}.{os.getpid()}.tmp")
     iso_file.parent.mkdir(parents=True, exist_ok=True)
     temporary.unlink(missing_ok=True)
-    scripts = sorted(entry.path for entry in entries if entry.is_executable)
-    total_bytes = sum(entry.size_bytes for entry in entries)
     try:
-        with _progress(iso_file.name, temporary, total_bytes):
-            run(
-                xorriso_args(
-                    temporary, path_list, scripts, volume=volume, source_date_epoch=source_date_epoch
-                ),
-                env={"SOURCE_DATE_EPOCH": str(source_date_epoch)},
-                timeout_s=_TIMEOUT_S,
-                log_file=work_dir / "xorriso.log",
-            )
+        with _progress(iso_file.name, temporary, sum(entry.size_bytes for entry in entries)):
+            write_image(temporary, entries, volume, source_date_epoch, work_dir)
             implant_md5(temporary)
             digest = Digest.of_file(temporary)
+        frame = make_frame(temporary, entries)
         temporary.chmod(0o644)
         temporary.replace(iso_file)
     finally:
         temporary.unlink(missing_ok=True)
-    contents.write_text(checksum_file(iso_file), f"{digest.hex}  {iso_file.name}\n")
+    frame_digest = write_frame(frame_file(iso_file), frame)
+    text = render_checksum(iso_file.name, digest, frame_file(iso_file).name, frame_digest)
+    contents.write_text(checksum_file(iso_file), text)
+    signature = sign.signature_file(checksum_file(iso_file))
+    signature.unlink(missing_ok=True)
+    if signing_key:
+        sign.sign_file(checksum_file(iso_file), signature, signing_key)
     ui.note(f"{iso_file}: {ui.bytes_text(iso_file.stat().st_size)}, {digest}")
+
+
+def write_image(
+    file: Path, entries: Sequence[Entry], volume: str, source_date_epoch: int, work_dir: Path
+) -> None:
+    """Write an image of files straight from where they are, without a checksum in it yet.
+
+    Raises: BuildError; CommandError.
+    """
+    path_list = work_dir / "iso.paths"
+    contents.write_text(path_list, render_path_list(entries))
+    scripts = sorted(entry.path for entry in entries if entry.is_executable)
+    run(
+        xorriso_args(file, path_list, scripts, volume=volume, source_date_epoch=source_date_epoch),
+        env={"SOURCE_DATE_EPOCH": str(source_date_epoch)},
+        timeout_s=_TIMEOUT_S,
+        log_file=work_dir / "xorriso.log",
+    )
+
+
+def render_checksum(iso_name: str, digest: Digest, frame_name: str, frame_digest: Digest) -> str:
+    """Render the checksum file: sha256sum(1) reads the first line and takes the second for a comment."""
+    return f"{digest.hex}  {iso_name}\n# frame {frame_digest.hex}  {frame_name}\n"
 
 
 def check_sources(entries: Sequence[Entry]) -> None:
@@ -133,6 +171,26 @@ def check_sources(entries: Sequence[Entry]) -> None:
             f"{len(faults)} file{'s' if len(faults) > 1 else ''} of the bundle cannot be taken",
             details=joined_faults(faults),
             resolution="run 'doit fetch', then 'doit' again",
+        )
+
+
+def check_listed(entries: Sequence[Entry], sums_file: Path) -> None:
+    """Check that SHA256SUMS names every file that is put on the ISO, with its digest.
+
+    Raises: ClosedWorldError.
+    """
+    rows = (line.partition("  ") for line in sums_file.read_text(encoding="utf-8").splitlines())
+    listed = {path: digest for digest, _, path in rows}
+    faults = [
+        f"{entry.path} ({', '.join(entry.owners)})"
+        for entry in entries
+        if entry.path not in UNLISTED_PATHS and listed.get(entry.path) != entry.digest.hex
+    ]
+    if faults:
+        raise ClosedWorldError(
+            f"{len(faults)} file{'s' if len(faults) > 1 else ''} of the bundle would not be in {SUMS_PATH}",
+            details=joined_faults(faults),
+            resolution="report this: whatever adds files to the ISO must come before its checksums",
         )
 
 
@@ -176,6 +234,7 @@ def xorriso_args(
         "-report_about", "WARNING",
         "-abort_on", "SORRY",
         "-return_with", "SORRY", "32",
+        "-stdio_sync", "off",
         "-outdev", f"stdio:{iso_file}",
         "-volid", volume,
         "-volset_id", volume,

@@ -5,8 +5,9 @@
                          +-> registries: tag to digests -------> images ----+-> caisson.lock
                          +-> manifests, Python packages -------> digests ---+
 
-Only metadata is fetched: repomd.xml and what it names, manifests and configurations of images, the upstream
-YAML files (they are small, and are their own metadata) and the vendored Python packages.
+Only metadata is fetched: repomd.xml and what it names, the headers of packages (they are signed), manifests
+and configurations of images, the upstream YAML files (they are small, and are their own metadata) and the
+vendored Python packages.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from typing import TypeVar
 
 from build import ui
 from build.document import shown_path
-from build.http import HttpClient
+from build.errors import IntegrityError, MovedError, SignatureError
+from build.http import HttpClient, first_mirror
 from build.imagelock import ObjectCache, PinnedImage, pin_image
-from build.inventory import inventory_digest, read_inventory
-from build.lockfile import dump_lock
+from build.inventory import inventory_digest
+from build.lockfile import dump_lock, read_lock
 from build.model import (
     Baseline,
     ComposedImage,
@@ -32,6 +34,7 @@ from build.model import (
     Lock,
     LockedBaseline,
     LockedComposed,
+    LockedExtra,
     LockedKey,
     LockedManifest,
     LockedPackage,
@@ -39,12 +42,14 @@ from build.model import (
     WantedImage,
     WantedManifest,
 )
-from build.openpgp import TrustedKeys, expiry_warnings, read_keys
-from build.profile import read_profile
+from build.openpgp import SignedTable, TrustedKeys, expiry_warnings, read_keys, verify_header
+from build.policy import check_policy
 from build.pythonfiles import lock_python
 from build.registry import RegistryClient
 from build.repodata import Metadata, MetadataCache, parse_comps
+from build.rpmheader import fetch_header
 from build.solver import RepositoryFiles, Universe, composed_closure
+from build.sources import Sources
 
 _WORKERS = 8
 
@@ -59,6 +64,7 @@ class LockCache:
     metadata_dir: Path
     objects_dir: Path
     python_dir: Path
+    headers_file: Path
 
     @classmethod
     def below(cls, cache_dir: Path) -> LockCache:
@@ -67,6 +73,7 @@ class LockCache:
             metadata_dir=cache_dir / "metadata",
             objects_dir=cache_dir / "objects",
             python_dir=cache_dir / "python",
+            headers_file=cache_dir / "headers",
         )
 
 
@@ -79,19 +86,21 @@ class _Packages:
     newest_build_time: int
 
 
-def run_lock(profile_file: Path, lock_file: Path | None, cache_dir: Path, *, root_dir: Path = Path()) -> None:
-    """Resolve the inventory below ``root_dir`` as a profile sees it, and write the lock.
+def run_lock(
+    profile_file: Path, lock_file: Path | None, cache_dir: Path, *, sources: Sources | None = None
+) -> None:
+    """Resolve an inventory as a profile sees it, and write the lock.
 
     ``lock_file`` is the profile's own where it is None. A lock that would not change is left untouched.
 
-    Raises: InventoryError, ProfileError, KeyFileError, SignatureError, SolverError, NetworkError and its
-    kinds, IntegrityError, CommandError.
+    Raises: InventoryError, ProfileError, KeyFileError, SignatureError, SolverError, PolicyError,
+    NetworkError and its kinds, IntegrityError, CommandError.
     """
     started = time.monotonic()
-    profile = read_profile(profile_file)
-    inventory = read_inventory(root_dir, profile)
+    profile, inventory = (sources or Sources()).read(profile_file)
     lock = make_lock(inventory, profile, LockCache.below(cache_dir))
     target = lock_file or profile.lock_file
+    is_first = not target.exists()
     has_changed = write_if_changed(target, dump_lock(lock))
     ui.note(
         f"lock: {len(lock.packages)} packages, {len(lock.images)} images, "
@@ -99,6 +108,60 @@ def run_lock(profile_file: Path, lock_file: Path | None, cache_dir: Path, *, roo
         f"{shown_path(target)} {'written' if has_changed else 'unchanged'} "
         f"in {time.monotonic() - started:.1f} s"
     )
+    if is_first and not profile.is_lab:
+        ui.note(f"lock: {shown_path(target)} is the first one: review it and commit it")
+
+
+def run_check(
+    profile_file: Path, lock_file: Path | None, cache_dir: Path, *, sources: Sources | None = None
+) -> None:
+    """Say whether upstream has something else by now than the lock names; nothing is written.
+
+    Raises: MovedError with what has moved; LockError; what :func:`run_lock` raises.
+    """
+    profile, inventory = (sources or Sources()).read(profile_file)
+    file = lock_file or profile.lock_file
+    lock = read_lock(file)
+    moved = moves(lock, make_lock(inventory, profile, LockCache.below(cache_dir)))
+    if moved:
+        raise MovedError(
+            f"{len(moved)} thing{'s' if len(moved) > 1 else ''} of upstream moved since "
+            f"'{shown_path(file)}' was made",
+            details="\n".join(moved),
+            resolution="run 'doit lock' to take it in, or go on building from the lock as it is",
+        )
+    ui.note(f"lock: {shown_path(file)} is what upstream has now")
+
+
+def moves(old: Lock, new: Lock) -> tuple[str, ...]:
+    """Return what differs between two locks, one line for each thing, sorted."""
+    lines = []
+    before, after = _things(old), _things(new)
+    for name in sorted({*before, *after}):
+        if name not in after:
+            lines.append(f"{name}: gone ({before[name]})")
+        elif name not in before:
+            lines.append(f"{name}: new ({after[name]})")
+        elif before[name] != after[name]:
+            lines.append(f"{name}: {before[name]} -> {after[name]}")
+    if not lines and dump_lock(old) != dump_lock(new):
+        lines.append("the reasons, sizes or dates of what is locked")
+    return tuple(lines)
+
+
+def _things(lock: Lock) -> dict[str, str]:
+    """Return everything that a lock names, with what is locked of it."""
+    builds: dict[str, list[str]] = {}
+    for package in lock.packages:
+        builds.setdefault(f"package {package.name}", []).append(f"{package.nevra} {package.digest}")
+    things = {name: ", ".join(sorted(found)) for name, found in builds.items()}
+    things |= {f"image {item.reference}": str(item.digest) for item in lock.images}
+    things |= {f"manifest {item.id}": str(item.digest) for item in lock.manifests}
+    things |= {f"Python package {item.name}": f"{item.version} {item.digest}" for item in lock.python}
+    things |= {f"key {item.fingerprint} of {item.repository}": str(item.digest) for item in lock.keys}
+    things |= {f"baseline {item.id}": str(item.digest) for item in lock.baselines}
+    things |= {f"product {item.name}": item.version for item in lock.extras}
+    return things | {"inventory": str(lock.inventory_digest)}
 
 
 def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
@@ -107,6 +170,9 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
     metadata_cache = MetadataCache(cache.metadata_dir, http)
     trusted = _read_all_keys(inventory, profile)
     solved = _solve(inventory, profile, trusted, metadata_cache)
+    repositories = {package.repository for package in solved.packages}
+    _check_headers(solved.packages, profile, trusted, http, cache)
+    check_policy(solved.packages, [profile.repositories[name] for name in sorted(repositories)], inventory)
     pinned = _pin_images(inventory.images, profile, http, ObjectCache(cache.objects_dir))
     manifests = tuple(_lock_manifest(item, profile, metadata_cache) for item in inventory.manifests)
     python = tuple(lock_python(item, cache.python_dir) for item in inventory.python)
@@ -124,14 +190,18 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
         ),
         manifests=_by(manifests, lambda item: item.id),
         python=_by(python, lambda item: item.name),
-        keys=lock_keys(profile, {package.repository for package in solved.packages}),
+        keys=lock_keys(profile, repositories),
+        extras=_by(
+            [LockedExtra(name=item.name, version=item.version) for item in inventory.extras],
+            lambda item: item.name,
+        ),
     )
 
 
 def _read_all_keys(inventory: Inventory, profile: Profile) -> Mapping[str, TrustedKeys]:
     """Read the keys of the repositories that the inventory uses; warn of those that end soon."""
     used = {name for package in inventory.packages for name in package.repositories}
-    used |= {baseline.repository for baseline in inventory.baselines}
+    used |= {name for baseline in inventory.baselines for name in baseline.repositories}
     now_s = time.time()
     warnings: dict[str, None] = {}
     trusted = {}
@@ -143,6 +213,44 @@ def _read_all_keys(inventory: Inventory, profile: Profile) -> Mapping[str, Trust
     return trusted
 
 
+def _check_headers(
+    packages: Sequence[LockedPackage],
+    profile: Profile,
+    trusted: Mapping[str, TrustedKeys],
+    http: HttpClient,
+    cache: LockCache,
+) -> None:
+    """Check the beginning of every package, once: what is in a repository without its key is refused here.
+
+    Raises: SignatureError or IntegrityError of the first package; the rest of them in its details.
+    """
+    checked = SignedTable(cache.headers_file)
+
+    def check(package: LockedPackage) -> SignatureError | IntegrityError | None:
+        keys = trusted[package.repository]
+        if checked.has(package.digest, keys):
+            return None
+        what = f"package {package.nevra}"
+        urls = [url + package.location for url in profile.repositories[package.repository].base_urls]
+        try:
+            header = first_mirror(
+                urls,
+                lambda url: fetch_header(lambda size_bytes: http.beginning(url, size_bytes, what=what), what),
+            )
+            verify_header(keys, header, package.nevra, what)
+        except (SignatureError, IntegrityError) as exc:
+            return exc
+        checked.add(package.digest, keys)
+        return None
+
+    faults = [exc for exc in in_threads(check, packages) if exc is not None]
+    if faults:
+        others = "".join(f"\nand: {exc.message}" for exc in faults[1:])
+        raise type(faults[0])(
+            faults[0].message, details=faults[0].details + others, resolution=faults[0].resolution
+        )
+
+
 def _solve(
     inventory: Inventory, profile: Profile, trusted: Mapping[str, TrustedKeys], cache: MetadataCache
 ) -> _Packages:
@@ -151,19 +259,23 @@ def _solve(
     )
     metadata = {item.repository.id: item for item in all_metadata}
     universe = Universe(in_threads(lambda item: _repository_files(item, cache), all_metadata))
+    bases = {name for baseline in inventory.baselines for name in baseline.repositories}
     baselines = []
     packages: dict[str, LockedPackage] = {}
     for baseline in inventory.baselines:
-        group = _baseline_group(baseline, metadata[baseline.repository], cache)
-        installed = universe.baseline(baseline, group)
-        for package in universe.close(inventory.packages, installed):
+        installed = _installed(baseline, universe, metadata, cache)
+        closed = universe.close(inventory.packages, installed, baseline, bases)
+        for package in closed:
             packages[package.nevra] = merged(packages.get(package.nevra), package)
         baselines.append(
             LockedBaseline(
                 id=baseline.id,
-                repository=baseline.repository,
+                release=baseline.release,
+                repositories=baseline.repositories,
                 group=baseline.group,
                 package_count=len(installed),
+                digest=Digest.of_bytes("\n".join(universe.nevras(installed)).encode()),
+                provides=universe.given_by(installed, closed),
             )
         )
     ordered = tuple(packages[nevra] for nevra in sorted(packages))
@@ -171,12 +283,32 @@ def _solve(
     return _Packages(packages=ordered, baselines=tuple(baselines), newest_build_time=newest)
 
 
+def _installed(
+    baseline: Baseline, universe: Universe, metadata: Mapping[str, Metadata], cache: MetadataCache
+) -> list[int]:
+    """Return the ids of what a host of the baseline has."""
+    if baseline.group:
+        group = _baseline_group(baseline, [metadata[name] for name in baseline.repositories], cache)
+        return universe.baseline(baseline, group)
+    installed, unknown = universe.listed(baseline)
+    if unknown:
+        ui.warn(
+            f"baseline '{baseline.id}': {len(unknown)} of {len(baseline.packages)} installed packages are in "
+            f"none of its repositories and count as absent: {', '.join(unknown)}"
+        )
+    return installed
+
+
 def merged(one: LockedPackage | None, other: LockedPackage) -> LockedPackage:
     """Return a package that several baselines need, with the reasons of all."""
     if one is None:
         return other
-    reasons = tuple(sorted({*one.required_by, *other.required_by}))
-    return dataclasses.replace(other, required_by=reasons, requested=one.requested or other.requested)
+    return dataclasses.replace(
+        one,
+        required_by=tuple(sorted({*one.required_by, *other.required_by})),
+        baselines=tuple(sorted({*one.baselines, *other.baselines})),
+        requested=one.requested or other.requested,
+    )
 
 
 def _repository_files(metadata: Metadata, cache: MetadataCache) -> RepositoryFiles:
@@ -193,12 +325,17 @@ def _repository_files(metadata: Metadata, cache: MetadataCache) -> RepositoryFil
     )
 
 
-def _baseline_group(baseline: Baseline, metadata: Metadata, cache: MetadataCache) -> tuple[str, ...]:
-    what = f"the groups of repository '{baseline.repository}'"
-    text = b"<comps/>"
-    if metadata.comps is not None:
-        text = cache.plain_file(metadata.repository, metadata.comps).read_bytes()
-    return parse_comps(text, baseline.group, what)
+def _baseline_group(
+    baseline: Baseline, repositories: Sequence[Metadata], cache: MetadataCache
+) -> tuple[str, ...]:
+    """Return the packages of a group: of the first repository of the baseline that has groups."""
+    for metadata in repositories:
+        if metadata.comps is not None:
+            what = f"the groups of repository '{metadata.repository.id}'"
+            text = cache.plain_file(metadata.repository, metadata.comps).read_bytes()
+            return parse_comps(text, baseline.group, what)
+    names = ", ".join(f"'{name}'" for name in baseline.repositories)
+    return parse_comps(b"<comps/>", baseline.group, f"the groups of repository {names}")
 
 
 def _pin_images(

@@ -22,6 +22,7 @@ from build.model import (
     Lock,
     LockedBaseline,
     LockedComposed,
+    LockedExtra,
     LockedImage,
     LockedKey,
     LockedManifest,
@@ -34,7 +35,7 @@ _HEADER = "# SPDX-License-Identifier: Apache-2.0\n# Made by 'doit lock'; do not 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/_.+-]*(:[A-Za-z0-9/_.+-]+)*")
 _RESERVED = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 # Fields that would be quoted in some entries only, by their first character.
-_QUOTED = frozenset({"version", "release", "sha256", "fingerprint"})
+_QUOTED = frozenset({"version", "release", "sha256", "fingerprint", "licence"})
 _NO_DIGEST = Digest("0" * 64)
 _NO_REFERENCE = Reference(registry="", repository="", tag="")
 
@@ -93,6 +94,7 @@ def _parse(record: Record) -> Lock:
         inventory_digest=record.parsed("inventory", Digest.parse, _NO_DIGEST),
         source_date_epoch=record.number("source_date_epoch"),
         versions=record.text_map("versions"),
+        extras=tuple(_parse_extra(item) for item in record.records("extras")),
         baselines=tuple(_parse_baseline(item) for item in record.records("baselines")),
         keys=tuple(_parse_key(item) for item in record.records("keys")),
         packages=tuple(_parse_package(item) for item in record.records("packages")),
@@ -109,12 +111,21 @@ def _parse(record: Record) -> Lock:
 def _parse_baseline(record: Record) -> LockedBaseline:
     baseline = LockedBaseline(
         id=record.text("id"),
-        repository=record.text("repository"),
-        group=record.text("group"),
+        release=record.text("release"),
+        repositories=record.texts("repositories"),
+        group=record.text("group", ""),
         package_count=record.number("package_count"),
+        digest=_parse_sha256(record),
+        provides=record.texts("provides", required=False),
     )
     record.close()
     return baseline
+
+
+def _parse_extra(record: Record) -> LockedExtra:
+    extra = LockedExtra(name=record.text("name"), version=record.text("version"))
+    record.close()
+    return extra
 
 
 def _parse_key(record: Record) -> LockedKey:
@@ -141,6 +152,8 @@ def _parse_package(record: Record) -> LockedPackage:
         digest=_parse_sha256(record),
         requested=record.flag("requested"),
         required_by=record.texts("required_by"),
+        baselines=record.texts("baselines"),
+        licence=record.text("licence", ""),
     )
     if package.location.startswith("/") or ".." in package.location.split("/") or ":" in package.location:
         record.fault("'location' must be relative to its repository", key="location")
@@ -245,6 +258,10 @@ def dump_lock(lock: Lock) -> str:
         "inventory": str(lock.inventory_digest),
         "source_date_epoch": lock.source_date_epoch,
         "versions": dict(sorted(lock.versions.items())),
+        "extras": [
+            {"name": item.name, "version": item.version}
+            for item in sorted(lock.extras, key=lambda item: item.name)
+        ],
         "baselines": [_dump_baseline(item) for item in sorted(lock.baselines, key=lambda item: item.id)],
         "keys": [
             _dump_key(item)
@@ -262,9 +279,12 @@ def dump_lock(lock: Lock) -> str:
 def _dump_baseline(item: LockedBaseline) -> dict[str, _Value]:
     return {
         "id": item.id,
-        "repository": item.repository,
-        "group": item.group,
+        "release": item.release,
+        "repositories": list(item.repositories),
+        **({"group": item.group} if item.group else {}),
         "package_count": item.package_count,
+        "sha256": item.digest.hex,
+        "provides": list(item.provides),
     }
 
 
@@ -290,6 +310,8 @@ def _dump_package(item: LockedPackage) -> dict[str, _Value]:
         "sha256": item.digest.hex,
         "requested": item.requested,
         "required_by": list(item.required_by),
+        "baselines": list(item.baselines),
+        **({"licence": item.licence} if item.licence else {}),
     }
 
 

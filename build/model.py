@@ -19,6 +19,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from build.rpmversion import evr_key
+
 LOCK_FORMAT = 1
 INVENTORY_FORMAT = 1
 
@@ -174,11 +176,19 @@ class WantedManifest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What a host has before Caisson comes: the closure of a comps group of a repository."""
+    """What a host of one EL minor release and install profile has before Caisson comes.
+
+    Either the closure of ``group``, less the names in ``without``, within ``repositories`` (the base
+    repositories of that minor); or, where ``group`` is empty, the builds in ``packages``: ``rpm -qa`` of a
+    host, looked up in ``repositories``.
+    """
 
     id: str
-    repository: str
-    group: str
+    release: str
+    repositories: tuple[str, ...]
+    group: str = ""
+    without: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     source: str = ""
 
 
@@ -208,6 +218,29 @@ class WantedPython:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a vendor adds: the product of one more inventory file."""
+
+    name: str
+    version: str
+    purpose: str = ""
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What may be locked at all: registries by host, licences by pattern, OpenPGP keys by fingerprint.
+
+    Patterns are those of fnmatch. An empty ``keys`` allows every key that the profile pins; the others allow
+    nothing when they are empty.
+    """
+
+    registries: tuple[str, ...] = ("*",)
+    licences: tuple[str, ...] = ("*",)
+    keys: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Inventory:
     """All that people asked for, with the versions filled in."""
 
@@ -218,6 +251,8 @@ class Inventory:
     baselines: tuple[Baseline, ...]
     packages: tuple[WantedPackage, ...]
     python: tuple[WantedPython, ...]
+    extras: tuple[Extra, ...] = ()
+    policy: Policy = Policy()
 
     def image(self, image_id: str) -> WantedImage:
         """Return the image of an id. Raises: KeyError."""
@@ -247,10 +282,10 @@ class PinnedKey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A yum repository of a profile. ``base_url`` ends in a slash."""
+    """A yum repository of a profile; its mirrors are asked in turn. Each of ``base_urls`` ends in a slash."""
 
     id: str
-    base_url: str
+    base_urls: tuple[str, ...]
     metadata: MetadataTrust
     keys: tuple[PinnedKey, ...]
 
@@ -324,6 +359,7 @@ class LockedPackage:
     """One RPM. ``location`` is relative to the repository's base URL.
 
     ``required_by`` are names of locked packages, sorted; empty for a package that only the inventory wants.
+    ``baselines`` are the ids of those that need this very build, sorted. ``licence`` is the RPM's own tag.
     """
 
     name: str
@@ -337,6 +373,8 @@ class LockedPackage:
     digest: Digest
     requested: bool
     required_by: tuple[str, ...]
+    baselines: tuple[str, ...] = ()
+    licence: str = ""
 
     @property
     def nevra(self) -> str:
@@ -422,12 +460,28 @@ class LockedKey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LockedBaseline:
-    """A baseline that packages were solved against; ``package_count`` of them were taken as installed."""
+    """A baseline that packages were solved against; ``package_count`` of them were taken as installed.
+
+    ``digest`` names their builds: a baseline that upstream changed shows in a diff of locks. ``group`` is
+    empty where the baseline is a list of packages. ``provides`` is what locked packages require and only the
+    baseline gives, sorted: with it a build can prove, without the repositories, that nothing is missing.
+    """
 
     id: str
-    repository: str
+    release: str
+    repositories: tuple[str, ...]
     group: str
     package_count: int
+    digest: Digest
+    provides: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LockedExtra:
+    """A vendor's product that is in the bundle too."""
+
+    name: str
+    version: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -449,6 +503,7 @@ class Lock:
     manifests: tuple[LockedManifest, ...]
     python: tuple[LockedPython, ...]
     keys: tuple[LockedKey, ...]
+    extras: tuple[LockedExtra, ...] = ()
     format: int = LOCK_FORMAT
 
     def image(self, image_id: str) -> LockedImage:
@@ -459,11 +514,11 @@ class Lock:
         raise KeyError(image_id)
 
     def package(self, name: str) -> LockedPackage:
-        """Return the package of a name. Raises: KeyError."""
-        for package in self.packages:
-            if package.name == name:
-                return package
-        raise KeyError(name)
+        """Return the package of a name; the newest where baselines need several builds. Raises: KeyError."""
+        builds = [package for package in self.packages if package.name == name]
+        if not builds:
+            raise KeyError(name)
+        return max(builds, key=lambda build: evr_key(build.epoch, build.version, build.release))
 
     def blobs(self) -> Iterator[Blob]:
         """Yield every object that the store must hold, each digest once, in the order of the lock."""

@@ -169,11 +169,15 @@ def read_manifest(store: Store, descriptor: Descriptor, label: str) -> dict[str,
     return document
 
 
+def is_platform(platform: Mapping[str, Any]) -> bool:
+    """Say whether an entry of an index is for the platform that is on the ISO."""
+    return (platform.get("os"), platform.get("architecture")) == PLATFORM
+
+
 def _check_child(index: Mapping[str, Any], child: Descriptor, label: str) -> None:
     for entry in index.get("manifests", ()):
-        platform = entry.get("platform", {})
         if entry.get("digest") == str(child.digest):
-            if (platform.get("os"), platform.get("architecture")) == PLATFORM:
+            if is_platform(entry.get("platform", {})):
                 return
             break
     raise IntegrityError(
@@ -273,6 +277,7 @@ def _served(fact: Mapping[str, Any]) -> Served:
 class ImageFacts:
     """What is known of an image once it is in the layout."""
 
+    id: str
     reference: str
     digest: str
     manifests: tuple[str, ...]
@@ -282,6 +287,7 @@ def read_image_facts(part: Path) -> ImageFacts:
     """Read the facts of one image's part."""
     fact = contents.read_facts(part)
     return ImageFacts(
+        id=fact["id"],
         reference=fact["reference"],
         digest=fact["descriptor"]["digest"],
         manifests=tuple(sorted(fact["manifests"])),

@@ -13,14 +13,17 @@ import dataclasses
 import datetime as dt
 import re
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from build.errors import KeyFileError, SignatureError
+from build.errors import IntegrityError, KeyFileError, SignatureError
 from build.model import Digest, PinnedKey, Repository
+from build.rpmheader import RpmHeader
 from build.run import run
 
 WARN_DAYS = 90
+_RULES = "2"  # another number has what was judged before judged again
 
 _ARMOR = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
@@ -41,7 +44,11 @@ class KeyInfo:
         """Return the day the key ends, as in ``2026-12-29``."""
         if self.expires is None:
             return "never"
-        return dt.datetime.fromtimestamp(self.expires, tz=dt.UTC).date().isoformat()
+        return _day(self.expires)
+
+
+def _day(time_s: int) -> str:
+    return dt.datetime.fromtimestamp(time_s, tz=dt.UTC).date().isoformat()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +68,9 @@ class TrustedKeys:
 
     @property
     def digest(self) -> Digest:
-        """Return a digest that names this set of keys."""
-        return Digest.of_bytes(" ".join(sorted(key.fingerprint for key in self.keys)).encode())
+        """Return a digest that names this set of keys, and the rules that signatures are judged by."""
+        words = [_RULES, *sorted(key.fingerprint for key in self.keys)]
+        return Digest.of_bytes(" ".join(words).encode())
 
 
 def read_keys(repository: Repository) -> TrustedKeys:
@@ -244,6 +252,40 @@ def _dearmored_block(block: bytes) -> bytes:
     return base64.b64decode(b"".join(line for line in lines if not line.startswith(b"=")))
 
 
+def verify_header(trusted: TrustedKeys, header: RpmHeader, nevra: str, what: str) -> None:
+    """Check the beginning of an RPM: whom it says it is, its signature, the digests that FIPS mode asks for.
+
+    The signature must have been made while its key was valid, which rpm itself does not look at; that the
+    key has ended since does not matter.
+
+    Raises: IntegrityError, SignatureError.
+    """
+    if header.nevra != nevra:
+        raise IntegrityError(
+            f"{what} says in its header that it is {header.nevra}",
+            details=f"from repository '{trusted.repository}'",
+            resolution="the repository's metadata is wrong: report it there, and do not use the package",
+        )
+    if header.signature is None:
+        raise SignatureError(
+            f"{what} is not signed",
+            details=f"repository '{trusted.repository}' is trusted for what is signed by "
+            f"{', '.join(key.fingerprint for key in trusted.keys)}",
+            resolution="find out how it came into the repository before you use it",
+        )
+    with tempfile.TemporaryDirectory(prefix="caisson-rpm-") as directory:
+        data_file, signature_file = Path(directory, "header"), Path(directory, "signature")
+        data_file.write_bytes(header.signed)
+        signature_file.write_bytes(header.signature)
+        verify_detached(trusted, data_file=data_file, signature_file=signature_file, what=what)
+    if header.lacks:
+        raise IntegrityError(
+            f"{what} has no {' and no '.join(header.lacks)}",
+            details=f"hosts in FIPS mode refuse it; from repository '{trusted.repository}'",
+            resolution="use a build that rpm 4.14 or later made",
+        )
+
+
 class RpmKeyring:
     """A private rpm database with the keys of one repository. Use as long as ``directory`` exists."""
 
@@ -285,3 +327,27 @@ def parse_rpmkeys(text: str, *, is_success: bool) -> str:
     if not any("Signature" in line and line.endswith(": OK") for line in found):
         return "it has no signature"
     return "" if is_success else "rpmkeys refuses it"
+
+
+class SignedTable:
+    """Which packages were found to be signed by which set of keys: a file of ``digest keys`` lines."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        try:
+            self._lines = set(file.read_text(encoding="ascii").splitlines())
+        except FileNotFoundError:
+            self._lines = set()
+
+    def has(self, digest: Digest, trusted: TrustedKeys) -> bool:
+        """Say whether the package's signature was checked with these keys."""
+        return f"{digest.hex} {trusted.digest.hex}" in self._lines
+
+    def add(self, digest: Digest, trusted: TrustedKeys) -> None:
+        """Note that it was checked."""
+        line = f"{digest.hex} {trusted.digest.hex}"
+        with self._lock:
+            self._lines.add(line)
+            with self._file.open("a", encoding="ascii") as stream:
+                stream.write(line + "\n")

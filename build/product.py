@@ -18,7 +18,7 @@ from typing import Any
 
 from build import contents, oci, page, rpmrepo
 from build.contents import Entry
-from build.model import Blob, Digest, Inventory, Lock, LockedManifest
+from build.model import Blob, Digest, Inventory, Lock, LockedManifest, LockedPackage
 from build.plan import Step, Workspace
 from build.run import run
 from build.store import Store
@@ -43,8 +43,9 @@ class Product:
 
     @property
     def bundle_name(self) -> str:
-        """Return the name of the bundle's file; every bundle of a lab says so."""
-        return f"caisson-{self.version}{'-lab' if self.lock.is_lab else ''}.iso"
+        """Return the name of the bundle's file; it names vendors' products, and every bundle of a lab says so."""
+        extras = "".join(f"-{extra.name}-{extra.version}" for extra in self.lock.extras)
+        return f"caisson-{self.version}{extras}{'-lab' if self.lock.is_lab else ''}.iso"
 
 
 def part_file(workspace: Workspace) -> Path:
@@ -91,7 +92,12 @@ def run_product(product: Product, parts: Sequence[Path], store: Store, workspace
     document = render_product(product, image_table(product, workspace), tool_versions())
     contents.write_json(tree / PRODUCT_FILE, document)
     own = [contents.describe_file(PRODUCT_FILE, tree / PRODUCT_FILE, owners=("product",))]
-    text = page.render_page(product.lock, product.inventory, document, [*others, *own])
+    licences: dict[str, str] = {}
+    for other in parts:
+        licences.update(contents.read_facts(other).get("licences", {}))
+    text = page.render_page(
+        product.lock, product.inventory, document, [*others, *own], licences, image=product.bundle_name
+    )
     contents.write_text(tree / PAGE_FILE, text)
     own.append(contents.describe_file(PAGE_FILE, tree / PAGE_FILE, owners=("product",)))
     part = part_file(workspace)
@@ -162,10 +168,14 @@ def render_product(
         "lock_sha256": product.lock_digest.hex,
         "source_date_epoch": lock.source_date_epoch,
         "versions": dict(lock.versions),
+        "extras": {extra.name: extra.version for extra in lock.extras},
+        "baselines": {
+            baseline.id: {"release": baseline.release, "packages": baseline.package_count}
+            for baseline in lock.baselines
+        },
         "images": {image_id: dict(image) for image_id, image in images.items()},
         "packages": {
-            package.name: f"{f'{package.epoch}:' if package.epoch else ''}{package.version}-{package.release}"
-            for package in lock.packages
+            name: _evr(lock.package(name)) for name in sorted({item.name for item in lock.packages})
         },
         "manifests": {
             manifest.id: {"path": manifest_path(manifest), "sha256": manifest.digest.hex}
@@ -174,6 +184,11 @@ def render_product(
         "rpm_keys": sorted(rpmrepo.key_paths(lock.keys).values()),
         "tools": dict(tools),
     }
+
+
+def _evr(package: LockedPackage) -> str:
+    epoch = f"{package.epoch}:" if package.epoch else ""
+    return f"{epoch}{package.version}-{package.release}"
 
 
 def tool_versions() -> dict[str, str]:

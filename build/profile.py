@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,16 +25,31 @@ def profile_file(name: str, root_dir: Path) -> Path:
     return root_dir / "profiles" / f"{name}.yaml"
 
 
-def read_profile(file: Path) -> Profile:
-    """Read a profile.
+def read_profile(file: Path, extra_files: Sequence[Path] = ()) -> Profile:
+    """Read a profile, with the repositories, registries and addresses that a vendor's files bring along.
 
-    Raises: ProfileError with every fault of the file.
+    What the profile itself says of an id comes first: a site's mirror has its own addresses for them.
+
+    Raises: ProfileError with every fault of the files.
     """
     faults = Faults(ProfileError)
     missing = "give the name of a file in profiles/, or the path of a profile: doit iso upstream=NAME"
     record = read_document(file, faults, missing=missing)
     profile = None if record is None else _parse_profile(record, file.absolute())
+    for extra_file in extra_files:
+        extra = read_document(extra_file, faults, missing="extra=PATH names a vendor's inventory file")
+        if profile is not None and extra is not None:
+            profile = _with_extra(profile, extra, extra_file.absolute().parent)
     return faults.result(profile)
+
+
+def _with_extra(profile: Profile, extra: Record, directory: Path) -> Profile:
+    """Return the profile with what it does not have yet."""
+    return dataclasses.replace(
+        profile,
+        repositories={**_parse_repositories(extra, directory), **profile.repositories},
+        registries={**_parse_registries(extra), **profile.registries},
+    )
 
 
 def _parse_profile(record: Record, file: Path) -> Profile:
@@ -42,8 +59,8 @@ def _parse_profile(record: Record, file: Path) -> Profile:
         file=file,
         lock_file=Path(file.parent, record.text("lock_file")).resolve(),
         versions=record.text_map("versions", required=False),
-        repositories=_parse_repositories(record, file.parent),
-        registries=_parse_registries(record),
+        repositories=_parse_repositories(record, file.parent, required=True),
+        registries=_parse_registries(record, required=True),
         manifests=record.text_map("manifests", required=False),
     )
     record.close()
@@ -56,16 +73,16 @@ def _profile_name(text: str) -> str:
     return text
 
 
-def _parse_repositories(profile: Record, directory: Path) -> dict[str, Repository]:
+def _parse_repositories(profile: Record, directory: Path, *, required: bool = False) -> dict[str, Repository]:
     found: dict[str, Repository] = {}
-    table = profile.record("repositories")
+    table = profile.record("repositories", required=required)
     for name in table.take_keys() if table else ():
         record = table.record(name) if table else None
         if record is None:
             continue
-        base_url = record.parsed("base_url", _base_url, "")
+        base_urls = record.text_or_texts("base_url", _base_url)
         trust = record.parsed("metadata", _metadata_trust, MetadataTrust.SIGNED)
-        if trust is MetadataTrust.TLS and base_url.startswith("http://"):
+        if trust is MetadataTrust.TLS and any(url.startswith("http://") for url in base_urls):
             record.fault(
                 "'metadata: tls' trusts the connection, so base_url must be https://", key="metadata"
             )
@@ -73,7 +90,7 @@ def _parse_repositories(profile: Record, directory: Path) -> dict[str, Repositor
         if record.has("keys") and not keys:
             record.fault(f"repository '{name}' names no key: its packages could not be verified", key="keys")
         record.close()
-        found[name] = Repository(id=name, base_url=base_url, metadata=trust, keys=keys)
+        found[name] = Repository(id=name, base_urls=base_urls, metadata=trust, keys=keys)
     return found
 
 
@@ -86,9 +103,9 @@ def _parse_key(record: Record, directory: Path) -> PinnedKey:
     return key
 
 
-def _parse_registries(profile: Record) -> dict[str, Registry]:
+def _parse_registries(profile: Record, *, required: bool = False) -> dict[str, Registry]:
     found: dict[str, Registry] = {}
-    table = profile.record("registries")
+    table = profile.record("registries", required=required)
     for host in table.take_keys() if table else ():
         if table is not None:
             url = table.parsed(host, _registry_url, "")

@@ -2,7 +2,7 @@
 """The build of one profile from end to end: reads lock and inventory, asks every planner for its steps.
 
     lock -> fetch -> rpms ----------+
-                     images --------+-> iso:product, iso:closed-world -> iso:image -> verify
+                     images --------+-> iso:sbom, iso:product, iso:closed-world -> iso:image -> verify
                      installer -----+
             salt -------------------+
 
@@ -14,28 +14,52 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from build import closedworld, compose, installertree, iso, oci, rpmrepo, salttree, verify
+from build import closedworld, compose, installertree, iso, oci, rpmrepo, salttree, sbom, sign, verify
 from build import product as product_files
 from build.digests import DigestCache
-from build.errors import LockError
-from build.inventory import inventory_digest, inventory_files, read_inventory
+from build.errors import BuildError, LockError
+from build.inventory import inventory_digest
 from build.lockfile import read_lock
 from build.model import Digest, Inventory, Lock, Profile
 from build.plan import Step, Workspace
 from build.product import Product
-from build.profile import profile_file, read_profile
+from build.profile import profile_file
+from build.route import has_route
+from build.sources import Sources
 from build.store import Store, default_cache_dir
+from build.why import run_why
 
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """One checkout, built for one upstream: ``production``, ``lab``, or the path of a profile."""
+    """One checkout, built for one upstream: ``production``, ``lab``, or the path of a profile.
+
+    ``signed_by`` is the fingerprint of the OpenPGP key that signs the bundle, empty for a bundle without.
+    ``extra`` are the paths of vendors' inventory files, joined by commas; ``policy`` is the path of a policy
+    in the place of policy.yaml; ``name`` is what a question is about.
+    """
 
     root_dir: Path
     upstream: str
+    signed_by: str = dataclasses.field(default="", kw_only=True)
+    extra: str = ""
+    policy: str = ""
+    name: str = ""
+
+    @classmethod
+    def asked_for(cls, root_dir: Path, variable: Callable[[str, str], str]) -> Project:
+        """Return the project of a command line; ``variable`` gives the value of a name, or a default."""
+        return cls(
+            root_dir,
+            variable("upstream", "production"),
+            signed_by=variable("sign", ""),
+            extra=variable("extra", ""),
+            policy=variable("policy", ""),
+            name=variable("name", ""),
+        )
 
     @property
     def out_dir(self) -> Path:
@@ -55,7 +79,18 @@ class Project:
     @property
     def state_name(self) -> str:
         """Return the name under which the state of this build is kept."""
-        return re.sub(r"[^a-z0-9]+", "-", self.upstream.lower()).strip("-")
+        return re.sub(r"[^a-z0-9]+", "-", "-".join([self.upstream, *self._extra_names]).lower()).strip("-")
+
+    @property
+    def sources(self) -> Sources:
+        """Return the files that people write what they want into."""
+        extra_files = tuple(Path(path).absolute() for path in self.extra.split(",") if path)
+        return Sources(self.root_dir, extra_files, Path(self.policy).absolute() if self.policy else None)
+
+    @property
+    def _extra_names(self) -> tuple[str, ...]:
+        """Return what builds with vendors' files are called by, so that they have places of their own."""
+        return tuple(file.stem for file in self.sources.extra_files)
 
     @property
     def store(self) -> Store:
@@ -70,22 +105,39 @@ class Project:
     @functools.cached_property
     def profile(self) -> Profile:
         """Read the profile. Raises: ProfileError."""
-        return read_profile(self.profile_file)
+        return self.sources.profile(self.profile_file)
 
     @property
     def lock_file(self) -> Path:
-        """Return the lock's file. Raises: ProfileError when the profile that names it cannot be read."""
-        return self.profile_file.with_name("caisson.lock") if self.is_generated else self.profile.lock_file
+        """Return the lock's file; with vendors' files it is one of its own, beside the first of them.
+
+        Raises: ProfileError when the profile that names it cannot be read.
+        """
+        extra_files = self.sources.extra_files
+        if self.is_generated:
+            return self.profile_file.with_name(f"{'-'.join(['caisson', *self._extra_names])}.lock")
+        return extra_files[0].with_suffix(".lock") if extra_files else self.profile.lock_file
+
+    @property
+    def needs_lock(self) -> bool:
+        """Say whether a build makes the lock too: a generated one always, a committed one when it is not there.
+
+        The first lock is nobody's reviewed lock yet; every later one is only made when it is asked for.
+        """
+        try:
+            return self.is_generated or not self.lock_file.exists()
+        except BuildError:
+            return False  # it is reported when something is asked for
 
     @property
     def inventory_files(self) -> tuple[Path, ...]:
         """Return the files that people write what they want into."""
-        return inventory_files(self.root_dir)
+        return self.sources.files
 
     @functools.cached_property
     def inventory(self) -> Inventory:
         """Read the inventory as the profile sees it. Raises: InventoryError, ProfileError."""
-        return read_inventory(self.root_dir, self.profile)
+        return self.sources.inventory(self.profile)
 
     @functools.cached_property
     def lock(self) -> Lock:
@@ -103,7 +155,7 @@ class Project:
     @functools.cached_property
     def workspace(self) -> Workspace:
         """Return the directories of this profile's build."""
-        return Workspace(self.out_dir, self.profile.name)
+        return Workspace(self.out_dir, "-".join([self.profile.name, *self._extra_names]))
 
     @functools.cached_property
     def product(self) -> Product:
@@ -119,6 +171,25 @@ class Project:
         """Return the words that install the lab's bundle, which has to be built by then, on a node."""
         return ["lab", "demo", "--iso", str(Project(self.root_dir, "lab").iso_file)]
 
+    # ------------------------------------------------------------ questions
+
+    def plan_lock_check(self) -> Iterator[Step]:
+        """Plan the question whether upstream has moved."""
+        run = functools.partial(_run_lock_check, self.profile_file, self.lock_file, self.sources)
+        yield Step(name="", doc=f"has upstream {self.upstream} moved since it was locked?", run=run)
+
+    def plan_fetch_plan(self) -> Iterator[Step]:
+        """Plan the question what a fetch would bring."""
+        run = functools.partial(
+            _run_fetch_plan, self.profile_file, self.lock_file, self.store.root, self.sources
+        )
+        yield Step(name="", doc="what would be fetched, and what would the whole fit on?", run=run)
+
+    def plan_why(self) -> Iterator[Step]:
+        """Plan the question why something is in the bundle."""
+        run = functools.partial(run_why, self.name, self.profile_file, self.lock_file, self.sources)
+        yield Step(name="", doc="why is name=NAME in the bundle?", run=run)
+
     # ------------------------------------------------------------ the products
 
     def plan_lock(self) -> Iterator[Step]:
@@ -126,19 +197,24 @@ class Project:
         yield Step(
             name="",
             doc=f"the lock of upstream {self.upstream}",
-            run=functools.partial(_run_lock, self.profile_file, self.lock_file, self.root_dir),
+            run=functools.partial(_run_lock, self.profile_file, self.lock_file, self.sources),
             inputs=(*self.inventory_files, self.profile_file),
-            outputs=(self.lock_file,) if self.is_generated else (),
+            outputs=(self.lock_file,) if self.needs_lock else (),
         )
 
     def plan_fetch(self) -> Iterator[Step]:
-        """Plan the transfer of everything that the lock names into the store."""
+        """Plan the transfer of everything that the lock names into the store.
+
+        Raises: NetworkError when something is missing and there is no network at all: at once, before servers
+        are started to no use.
+        """
+        self._check_route()
         objects = frozenset(self.store.path(blob.digest) for blob in self.lock.blobs())
         yield Step(
             name="",
             doc=f"{len(objects)} objects of the lock",
             run=functools.partial(
-                _run_fetch, self.profile_file, self.lock_file, self.store.root, self.root_dir
+                _run_fetch, self.profile_file, self.lock_file, self.store.root, self.sources
             ),
             inputs=(self.lock_file, self.profile_file),
             outputs=tuple(sorted(objects)),
@@ -167,25 +243,41 @@ class Project:
     def plan_iso(self) -> Iterator[Step]:
         """Plan the checks and files of the whole, and the assembly."""
         workspace, lock = self.workspace, self.lock
-        parts = self._parts()
+        parts = self.parts()
+        sums_file = product_files.sums_file(workspace)
+        signing_key = sign.fingerprint(self.signed_by) if self.signed_by else ""
         yield closedworld.plan_closed_world(lock, self.inventory, self.store, workspace)
+        yield sbom.plan_sbom(self.product, self.store, workspace)
         yield product_files.plan_product(self.product, parts, self.store, workspace)
+        if signing_key:
+            yield sign.plan_signature(sums_file, signing_key, workspace)
+        signature = (sign.part_file(workspace),) if signing_key else ()
         yield iso.plan_iso(
-            parts=(*parts, product_files.part_file(workspace)),
-            sums_file=product_files.sums_file(workspace),
+            parts=(*parts, product_files.part_file(workspace), *signature),
+            sums_file=sums_file,
             proofs=(closedworld.report_file(workspace),),
             iso_file=self.iso_file,
             version=self.product.version,
             source_date_epoch=lock.source_date_epoch,
             store_files=tuple(self.store.path(blob.digest) for blob in lock.blobs()),
             workspace=workspace,
+            signing_key=signing_key,
         )
 
     def plan_verify(self) -> Iterator[Step]:
         """Plan the check of the bundle."""
         yield verify.plan_verify(self.iso_file)
 
-    def _parts(self) -> tuple[Path, ...]:
+    def _check_route(self) -> None:
+        profile, store = self.profile, self.store
+        addresses = [url for repository in profile.repositories.values() for url in repository.base_urls]
+        addresses += [registry.endpoint for registry in profile.registries.values()]
+        if all(has_route(url) for url in addresses):
+            return
+        if any(not store.has(blob.digest, blob.size_bytes) for blob in self.lock.blobs()):
+            _run_route_check(self.profile_file, self.lock_file, store.root, self.sources)
+
+    def parts(self) -> tuple[Path, ...]:
         """Return the tables of everything but the product's own files."""
         workspace, lock = self.workspace, self.lock
         return (
@@ -193,17 +285,36 @@ class Project:
             *(oci.part_file(workspace, image_id) for image_id in oci.ids_on_iso(lock, self.inventory)),
             oci.part_file(workspace, oci.LAYOUT_STEP),
             salttree.part_file(workspace),
+            sbom.part_file(workspace),
             installertree.part_file(workspace),
         )
 
 
-def _run_lock(profile_file: Path, lock_file: Path, root_dir: Path) -> None:
+def _run_lock(profile_file: Path, lock_file: Path, sources: Sources) -> None:
     from build.lock import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
 
-    run_lock(profile_file, lock_file, default_cache_dir(), root_dir=root_dir)
+    run_lock(profile_file, lock_file, default_cache_dir(), sources=sources)
 
 
-def _run_fetch(profile_file: Path, lock_file: Path, store_dir: Path, root_dir: Path) -> None:
+def _run_lock_check(profile_file: Path, lock_file: Path, sources: Sources) -> None:
+    from build.lock import run_check  # noqa: PLC0415 - the solver and the network only when they are needed
+
+    run_check(profile_file, lock_file, default_cache_dir(), sources=sources)
+
+
+def _run_fetch_plan(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
+    from build.fetchplan import run_fetch_plan  # noqa: PLC0415 - the network only when it is needed
+
+    run_fetch_plan(profile_file, lock_file, store_dir, sources)
+
+
+def _run_route_check(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
+    from build.fetch import run_route_check  # noqa: PLC0415 - the network only when it is needed
+
+    run_route_check(profile_file, lock_file, store_dir, sources)
+
+
+def _run_fetch(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
     from build.fetch import run_fetch  # noqa: PLC0415 - the network only when it is needed
 
-    run_fetch(profile_file, lock_file, store_dir, root_dir=root_dir)
+    run_fetch(profile_file, lock_file, store_dir, sources=sources)

@@ -19,7 +19,7 @@ from pathlib import Path
 import createrepo_c
 
 from build.errors import IntegrityError, InventoryError, NetworkError, NotFoundError, SignatureError
-from build.http import HttpClient
+from build.http import HttpClient, first_mirror
 from build.model import Digest, MetadataTrust, Repository
 from build.openpgp import TrustedKeys, verify_detached
 
@@ -72,14 +72,17 @@ class MetadataCache:
         Raises: SignatureError, NetworkError.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
+        return first_mirror(repository.base_urls, lambda url: self._load(repository, url, trusted))
+
+    def _load(self, repository: Repository, base_url: str, trusted: TrustedKeys) -> Metadata:
         what = f"the metadata of repository '{repository.id}'"
-        repomd_file = self.fetch_again(repository.base_url + "repodata/repomd.xml", what)
+        repomd_file = self.fetch_again(base_url + "repodata/repomd.xml", what)
         if repository.metadata is MetadataTrust.SIGNED:
-            self._verify(repository, trusted, repomd_file, what)
+            self._verify(base_url, trusted, repomd_file, what)
         files = _parse_repomd(repomd_file, what)
         if "primary" not in files:
             raise NetworkError(
-                f"{what} names no list of packages", details=f"url: {repository.base_url}repodata/repomd.xml"
+                f"{what} names no list of packages", details=f"url: {base_url}repodata/repomd.xml"
             )
         if repository.metadata is MetadataTrust.SIGNED:
             for file in files.values():
@@ -100,18 +103,11 @@ class MetadataCache:
         if plain.is_file():
             return plain
         what = f"{file.kind} of repository '{repository.id}'"
-        response = self._http.request("GET", repository.base_url + file.location, what=what)
-        actual = hashlib.new(file.algorithm, response.body, usedforsecurity=False).hexdigest()
-        if actual != file.checksum:
-            raise IntegrityError(
-                f"{what} is not the file that repomd.xml names",
-                details=f"expected {file.algorithm} {file.checksum}, got {actual}; url: {repository.base_url}"
-                f"{file.location}",
-                resolution="a mirror may be half-way through an update: try later, or use another mirror",
-            )
+        urls = [base_url + file.location for base_url in repository.base_urls]
+        body = first_mirror(urls, lambda url: self._checked(url, file, what))
         packed = self._directory / f"{file.algorithm}-{file.checksum}.{os.getpid()}.packed"
         unpacked = packed.with_suffix(".plain")
-        packed.write_bytes(response.body)
+        packed.write_bytes(body)
         # A group file may come as it is; createrepo_c detects compressed ones only.
         compression = (
             createrepo_c.NO_COMPRESSION
@@ -132,15 +128,26 @@ class MetadataCache:
         unpacked.replace(plain)
         return plain
 
+    def _checked(self, url: str, file: MetadataFile, what: str) -> bytes:
+        body = self._http.request("GET", url, what=what).body
+        actual = hashlib.new(file.algorithm, body, usedforsecurity=False).hexdigest()
+        if actual != file.checksum:
+            raise IntegrityError(
+                f"{what} is not the file that repomd.xml names",
+                details=f"expected {file.algorithm} {file.checksum}, got {actual}; url: {url}",
+                resolution="a mirror may be half-way through an update: try later, or use another mirror",
+            )
+        return body
+
     def solv_file(self, metadata: Metadata) -> Path:
         """Return where libsolv's own form of the metadata is kept."""
         return self._directory / f"{metadata.digest.hex}.solv"
 
-    def _verify(self, repository: Repository, trusted: TrustedKeys, repomd_file: Path, what: str) -> None:
+    def _verify(self, base_url: str, trusted: TrustedKeys, repomd_file: Path, what: str) -> None:
         """Verify repomd.xml.asc, unless these bytes were verified with these keys before."""
         try:
             signature_file = self.fetch_again(
-                repository.base_url + "repodata/repomd.xml.asc", f"the signature of {what}"
+                base_url + "repodata/repomd.xml.asc", f"the signature of {what}"
             )
         except NotFoundError as exc:
             raise SignatureError(

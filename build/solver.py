@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the packages that must be on the ISO: libsolv over the repositories, against a baseline.
+"""Find the packages that must be on the ISO: libsolv over the repositories, against each baseline.
 
-    comps group --solve in its repository--> baseline (what a host has)
+    comps group, less names --solve in its repositories--> baseline (what a host has)
+    rpm -qa --------------------------look up------------>
     baseline + wanted packages --solve in all repositories--> transaction - baseline = what the ISO brings
 
 The baseline's packages take part as jobs for exactly these builds: a wanted package that would replace or
@@ -13,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import solv
@@ -53,58 +54,148 @@ class Universe:
         self._pool.createwhatprovides()
 
     def baseline(self, baseline: Baseline, group: Sequence[str]) -> list[int]:
-        """Return the ids of the packages that a host has: the closure of a group within its repository.
+        """Return the ids of the packages that a host has: the closure of a group within its repositories.
 
         Raises: SolverError.
         """
         others = [
             solvable.id
             for solvable in self._pool.solvables_iter()
-            if solvable.repo.name != baseline.repository
+            if solvable.repo.name not in baseline.repositories
         ]
         self._pool.set_disabled_list(sorted({*self._foreign, *others}))
         self._pool.createwhatprovides()
         try:
             jobs = []
             missing = []
-            for name in group:
-                candidates = self._candidates(name, (baseline.repository,))
+            for name in sorted({*group} - {*baseline.without}):
+                candidates = self._candidates(name, baseline.repositories)
                 if candidates:
                     jobs.append(self._install_one_of([candidate.id for candidate in candidates]))
                 else:
                     missing.append(name)
             if missing:
                 raise SolverError(
-                    f"baseline '{baseline.id}' names packages that its repository does not have",
-                    details=f"group '{baseline.group}' of repository '{baseline.repository}': "
+                    f"baseline '{baseline.id}' names packages that its repositories do not have",
+                    details=f"{baseline.source}: group '{baseline.group}' of {_quoted(baseline.repositories)}: "
                     f"{', '.join(missing)}",
                     resolution="is the repository complete? Else correct the baseline in packages.yaml",
                 )
-            return [
-                solvable.id for solvable in self._solve(jobs, f"baseline '{baseline.id}'", baseline.source)
-            ]
+            found = self._solve(jobs, f"baseline '{baseline.id}'", baseline.source)
+            _check_without(baseline, {solvable.name for solvable in found})
+            return [solvable.id for solvable in found]
         finally:
             self._pool.set_disabled_list(self._foreign)
             self._pool.createwhatprovides()
 
-    def close(self, wanted: Sequence[WantedPackage], baseline_ids: Sequence[int]) -> list[LockedPackage]:
+    def listed(self, baseline: Baseline) -> tuple[list[int], tuple[str, ...]]:
+        """Return the ids of the builds that ``rpm -qa`` of a host named, and the lines that no one has.
+
+        A build that is in none of the baseline's repositories cannot be looked into: it counts as absent.
+        """
+        known: dict[str, int] = {}
+        for solvable in self._pool.solvables_iter():
+            if solvable.repo.name in baseline.repositories and solvable.arch in ARCHITECTURES:
+                _, version, release = split_evr(solvable.evr)
+                for evr in (f"{version}-{release}", solvable.evr):
+                    known.setdefault(f"{solvable.name}-{evr}.{solvable.arch}", solvable.id)
+        found = {known[line] for line in baseline.packages if line in known}
+        return sorted(found), tuple(line for line in baseline.packages if line not in known)
+
+    def nevras(self, ids: Iterable[int]) -> tuple[str, ...]:
+        """Return the builds of ids, sorted."""
+        return tuple(sorted(str(self._pool.id2solvable(package_id)) for package_id in ids))
+
+    def close(
+        self,
+        wanted: Sequence[WantedPackage],
+        baseline_ids: Sequence[int],
+        baseline: Baseline | None = None,
+        base_repositories: Collection[str] = (),
+    ) -> list[LockedPackage]:
         """Return the wanted packages and all they require that the baseline does not have, by name.
 
-        Raises: SolverError with every wanted package that is not there, or with libsolv's problems in words.
+        A wanted package that may come from one of ``base_repositories`` (those of all baselines) may come
+        from the baseline's own too: an older minor release has an older build of it.
+
+        Raises: SolverError with every wanted package that is not there, with what would have to be upgraded
+        on the host, or with libsolv's problems in words.
         """
-        wanted_ids = self._wanted_ids(wanted)
-        jobs = [self._install_one_of([package_id]) for package_id in baseline_ids]
-        jobs += [self._install_one_of(ids) for ids in wanted_ids.values()]
-        solvables = self._solve(jobs, "the wanted packages", "packages.yaml", wanted)
+        own = () if baseline is None else baseline.repositories
+        wanted_ids = self._wanted_ids(
+            [
+                dataclasses.replace(package, repositories=_united(package.repositories, own))
+                if {*package.repositories} & {*base_repositories}
+                else package
+                for package in wanted
+            ]
+        )
+        kept = [self._install_one_of([package_id]) for package_id in baseline_ids]
+        jobs = [*kept, *(self._install_one_of(ids) for ids in wanted_ids.values())]
+        where = "" if baseline is None else f" on EL {baseline.release} (baseline '{baseline.id}')"
+        upgrades = functools.partial(self._forced_upgrades, wanted, wanted_ids, baseline_ids)
+        solvables = self._solve(jobs, f"the wanted packages{where}", "packages.yaml", wanted, upgrades)
         chosen = {solvable.id for solvable in solvables}
         requested = {name: [i for i in ids if i in chosen] for name, ids in wanted_ids.items()}
         requested_ids = {i for ids in requested.values() for i in ids}
         bundle = [s for s in solvables if s.id not in set(baseline_ids) or s.id in requested_ids]
         wants = self._wanted_by(bundle, set(baseline_ids))
+        ids = () if baseline is None else (baseline.id,)
         locked = [
-            _locked(s, is_requested=s.id in requested_ids, required_by=wants.get(s.id, ())) for s in bundle
+            _locked(s, is_requested=s.id in requested_ids, required_by=wants.get(s.id, ()), baselines=ids)
+            for s in bundle
         ]
         return sorted(locked, key=lambda package: package.nevra)
+
+    def _forced_upgrades(
+        self,
+        wanted: Sequence[WantedPackage],
+        wanted_ids: Mapping[str, Sequence[int]],
+        baseline_ids: Sequence[int],
+    ) -> Iterator[str]:
+        """Yield for each wanted package what it would change of the baseline, which it may not."""
+        strict = [self._install_one_of([package_id]) for package_id in baseline_ids]
+        weak = solv.Job.SOLVER_SOLVABLE | solv.Job.SOLVER_INSTALL | solv.Job.SOLVER_WEAK
+        loose = [self._pool.Job(weak, package_id) for package_id in baseline_ids]
+        for package in wanted:
+            job = self._install_one_of(wanted_ids[package.name])
+            if not self._new_solver().solve([*strict, job]):
+                continue
+            solver = self._new_solver()
+            if solver.solve([*loose, job]):
+                continue
+            new = {solvable.name: solvable for solvable in solver.transaction().newsolvables()}
+            for package_id in baseline_ids:
+                old = self._pool.id2solvable(package_id)
+                if old.name not in new:
+                    yield f"{package.source}: {package.name} would take away {old.name} {old.evr}"
+                elif new[old.name].id != package_id:
+                    yield (
+                        f"{package.source}: {package.name} {new[package.name].evr} would force the host's "
+                        f"{old.name} from {old.evr} to {new[old.name].evr}"
+                    )
+
+    def given_by(self, baseline_ids: Sequence[int], packages: Sequence[LockedPackage]) -> tuple[str, ...]:
+        """Return what packages of the bundle require that only the baseline gives, sorted.
+
+        Conditions (``perl if git``) are among it unless a package of the bundle meets them.
+        """
+        ids = set()
+        for package in packages:
+            for candidate in self._candidates(package.name, (package.repository,)):
+                if candidate.lookup_location()[0] == package.location:
+                    ids.add(candidate.id)
+        own = ids - set(baseline_ids)
+        return tuple(
+            sorted(
+                {
+                    str(requirement)
+                    for package_id in ids
+                    for requirement in requirements(self._pool.id2solvable(package_id))
+                    if not own & {provider.id for provider in self._pool.whatprovides(requirement)}
+                }
+            )
+        )
 
     def build_time(self, package: LockedPackage) -> int:
         """Return when a package was built, as a Unix time; 0 when the metadata does not say."""
@@ -149,8 +240,9 @@ class Universe:
     def _absent(self, package: WantedPackage) -> str:
         """Say what was looked for, where, and what there is instead."""
         version = f" {package.version}" if package.version else ""
-        where = " or ".join(f"'{name}'" for name in package.repositories)
-        text = f"{package.source}: {package.name}{version} is not in repository {where}"
+        text = (
+            f"{package.source}: {package.name}{version} is not in repository {_quoted(package.repositories)}"
+        )
         others = self._candidates(package.name, package.repositories)
         if others:
             return f"{text}; it has {', '.join(sorted({other.evr for other in others}))}"
@@ -166,17 +258,30 @@ class Universe:
             return self._pool.Job(solv.Job.SOLVER_SOLVABLE | action, ids[0])
         return self._pool.Job(solv.Job.SOLVER_SOLVABLE_ONE_OF | action, self._pool.towhatprovides(ids))
 
-    def _solve(
-        self, jobs: Sequence[solv.Job], what: str, source: str, wanted: Sequence[WantedPackage] = ()
-    ) -> list[solv.XSolvable]:
+    def _new_solver(self) -> solv.Solver:
         solver = self._pool.Solver()
         solver.set_flag(solv.Solver.SOLVER_FLAG_IGNORE_RECOMMENDED, 1)
+        return solver
+
+    def _solve(
+        self,
+        jobs: Sequence[solv.Job],
+        what: str,
+        source: str,
+        wanted: Sequence[WantedPackage] = (),
+        upgrades: Callable[[], Iterable[str]] = tuple,
+    ) -> list[solv.XSolvable]:
+        solver = self._new_solver()
         problems = solver.solve(list(jobs))
         if problems:
+            lines = list(self._problem_lines(problems, source, wanted))
+            forced = list(upgrades())
             raise SolverError(
-                f"{what} cannot be had together",
-                details="\n".join(self._problem_lines(problems, source, wanted)),
-                resolution="change a version or a repository so that the lines above can hold",
+                f"{what} cannot be had {'without upgrading the host' if forced else 'together'}",
+                details="\n".join([*forced, *lines]),
+                resolution="add a repository with an older build that fits this release, or drop the baseline"
+                if forced
+                else "change a version or a repository so that the lines above can hold",
             )
         return list(solver.transaction().newsolvables())
 
@@ -221,6 +326,43 @@ class Universe:
         return {package_id: tuple(sorted(names)) for package_id, names in (conditional | plain).items()}
 
 
+def requirements(solvable: solv.XSolvable) -> Iterator[solv.Dep]:
+    """Yield what a package requires, less what rpm itself gives (``rpmlib(...)``)."""
+    for requirement in solvable.lookup_deparray(solv.SOLVABLE_REQUIRES):
+        if not str(requirement).startswith(("rpmlib(", "solvable:")):
+            yield requirement
+
+
+def open_requirements(
+    primary: Path, filelists: Path, names: Collection[str], given: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return package and requirement of everything that neither a repository nor a host gives.
+
+    Of the repository only the packages whose files have one of ``names`` count. ``given`` is what the host
+    gives, as :meth:`Universe.given_by` says it. Raises: SolverError.
+    """
+    pool = solv.Pool()
+    pool.setarch("x86_64")
+    repo = pool.add_repo("bundle")
+    _add_xml(pool, repo, primary, "", 0)
+    _add_xml(pool, repo, filelists, "FL", solv.Repo.REPO_EXTEND_SOLVABLES)
+    pool.addfileprovides()
+    pool.createwhatprovides()
+    present = [
+        solvable
+        for solvable in pool.solvables_iter()
+        if solvable.lookup_location()[0].rsplit("/", 1)[-1] in names
+    ]
+    ids = {solvable.id for solvable in present}
+    return sorted(
+        (str(solvable), str(requirement))
+        for solvable in present
+        for requirement in requirements(solvable)
+        if str(requirement) not in given
+        and not ids & {provider.id for provider in pool.whatprovides(requirement)}
+    )
+
+
 def _load(pool: solv.Pool, files: RepositoryFiles) -> None:
     """Load a repository: from libsolv's own form where there is one, which takes milliseconds."""
     repo = pool.add_repo(files.id)
@@ -259,7 +401,32 @@ def _add_xml(pool: solv.Pool, repo: solv.Repo, file: Path, language: str, flags:
         )
 
 
-def _locked(solvable: solv.XSolvable, *, is_requested: bool, required_by: tuple[str, ...]) -> LockedPackage:
+def _check_without(baseline: Baseline, names: Collection[str]) -> None:
+    """Check that a host can lack what a baseline says it lacks."""
+    there = sorted({*baseline.without} & {*names})
+    if there:
+        raise SolverError(
+            f"baseline '{baseline.id}' cannot be without {', '.join(there)}",
+            details=f"{baseline.source}: the rest of group '{baseline.group}' requires it",
+            resolution="take it out of 'without', or put what requires it in",
+        )
+
+
+def _united(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return " or ".join(f"'{name}'" for name in names)
+
+
+def _locked(
+    solvable: solv.XSolvable,
+    *,
+    is_requested: bool,
+    required_by: tuple[str, ...],
+    baselines: tuple[str, ...],
+) -> LockedPackage:
     epoch, version, release = split_evr(solvable.evr)
     checksum = solvable.lookup_checksum(solv.SOLVABLE_CHECKSUM)
     if checksum is None or checksum.typestr() != "sha256":
@@ -280,6 +447,8 @@ def _locked(solvable: solv.XSolvable, *, is_requested: bool, required_by: tuple[
         digest=Digest(checksum.hex()),
         requested=is_requested,
         required_by=required_by,
+        baselines=baselines,
+        licence=solvable.lookup_str(solv.SOLVABLE_LICENSE) or "",
     )
 
 

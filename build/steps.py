@@ -84,7 +84,10 @@ def product(
     A step without a name is the product itself, others are its items. ``needs`` are files that every step
     depends on besides its own; ``first`` are tasks that run before, ``under`` services that run meanwhile.
     """
-    steps = _planned(plan)
+    try:
+        steps = tuple(plan())
+    except BuildError as error:
+        steps, under = (_failing(error),), ()  # nothing is started for what will not be done
     if any(step.name for step in steps):
         yield {"basename": name, "name": None, "doc": doc}
     for step in steps:
@@ -120,6 +123,10 @@ def chore(name: str, doc: str, *commands: Words, flags: Sequence[str] = ()) -> T
     }
 
 
+#: The kernel asks a chore to end when doit itself is killed: nobody would wait for it any more.
+_BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Command:
     """The words of a command line, found when it is run."""
@@ -129,7 +136,8 @@ class _Command:
 
     def __call__(self, **options: bool) -> list[str]:
         words = self.words() if callable(self.words) else self.words
-        return [sys.executable, "-m", *words, *(f"--{flag}" for flag in self.flags if options.get(flag))]
+        flags = (f"--{flag}" for flag in self.flags if options.get(flag))
+        return [*_BOUND, sys.executable, "-m", *words, *flags]
 
 
 def service(
@@ -170,17 +178,12 @@ def as_task(step: Step, digests: DigestCache) -> Task:
     }
 
 
-def _planned(plan: Callable[[], Iterable[Step]]) -> tuple[Step, ...]:
-    """Return the steps of a plan, or the one step that fails as the planning did.
+def _failing(error: BuildError) -> Step:
+    """Return the step that fails as its planning did.
 
     So ``doit list`` works without a lock, and a planning error is reported like any other.
     """
-    try:
-        return tuple(plan())
-    except BuildError as error:
-        return (
-            Step(name="", doc=f"cannot be planned: {error.message}", run=functools.partial(_fail, error)),
-        )
+    return Step(name="", doc=f"cannot be planned: {error.message}", run=functools.partial(_fail, error))
 
 
 def _fail(error: BuildError) -> None:

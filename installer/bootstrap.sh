@@ -11,7 +11,7 @@ main() {
       exec "${python}" -I -S -B -X utf8 "${here}/installer" --program bootstrap.sh "$@"
     fi
   done
-  echo "error: there is no Python 3.9 or newer on this host
+  echo "error: CSE012 there is no Python 3.9 or newer on this host
   tried /usr/libexec/platform-python and python3
   -> EL9 has it in the package platform-python (python3): install that, then start this again" >&2
   exit 12

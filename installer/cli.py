@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NoReturn
 
-from installer import config, facts, leftovers, lockfile, phases, preflight, product, readiness, report
+from installer import (
+    config,
+    explanations,
+    facts,
+    leftovers,
+    lockfile,
+    phases,
+    preflight,
+    product,
+    readiness,
+    report,
+    starter,
+)
 from installer.checks import CHECKS
 from installer.context import Context
 from installer.errors import (
@@ -78,15 +90,27 @@ def make_parser(program: str) -> argparse.ArgumentParser:
 
     configure = commands.add_parser("config", help="write or check a configuration")
     actions = configure.add_subparsers(dest="action", metavar="ACTION", required=True)
-    init = actions.add_parser("init", help="print a first configuration, made from this host's networks")
+    init = actions.add_parser("init", help="make a first configuration from this host's networks")
+    init.add_argument(
+        "--output", type=Path, metavar="FILE", help="write it there, mode 0600 (default: print it)"
+    )
     _add_common(init, has_config=False)
     init.set_defaults(handler=_config_init)
     config_check = actions.add_parser("check", help="name every fault of a configuration")
     _add_common(config_check)
     config_check.set_defaults(handler=_config_check)
 
-    explain = commands.add_parser("explain", help="explain the code of a check, a phase, or the exit codes")
-    explain.add_argument("code", metavar="CODE", help="CSN101, the name of a phase, or exit-codes")
+    config_explain = actions.add_parser("explain", help="explain a key of the configuration")
+    config_explain.add_argument(
+        "key", metavar="KEY", nargs="?", help="like networks.pods.cidr (default: show all keys)"
+    )
+    _add_common(config_explain, has_config=False)
+    config_explain.set_defaults(handler=_config_explain)
+
+    explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
+    explain.add_argument(
+        "code", metavar="CODE", help="CSN101 (check), CSP104 or its name (phase), CSE004 (error), exit-codes"
+    )
     _add_common(explain, has_config=False)
     explain.set_defaults(handler=_explain)
     return parser
@@ -109,7 +133,7 @@ def main(argv: Sequence[str], *, tree_dir: Path = TREE_DIR, paths: Paths | None 
     program, words = _split_program(argv)
     wants_json, wants_traceback = "--json" in words, "--debug" in words
     try:
-        arguments = make_parser(program).parse_args(words)
+        arguments = make_parser(program).parse_args(words, Arguments(program=program))
         handler: Callable[[Arguments, Path, Paths], int] = arguments.handler
         return handler(arguments, tree_dir, paths or Paths())
     except InstallerError as exc:
@@ -158,9 +182,10 @@ def _internal(exc: Exception) -> InternalError:
 
 
 def _show(error: InstallerError, *, wants_json: bool) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {error.code()} {error}", file=sys.stderr)
     if wants_json:
         shown = {
+            "code": error.code(),
             "class": type(error).__name__,
             "message": error.message,
             "details": error.details.splitlines(),
@@ -175,6 +200,7 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     _need_root()
+    os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
     found = product.load(tree_dir)
     if found.is_lab and not arguments.accept_lab_bundle:
         raise LabBundleError(
@@ -206,6 +232,8 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         leftovers.wait(paths.running_dir, progress=ui.note)
         chosen = phases.select(phases.PHASES, arguments.start_from, context)
         ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
+        for text in loaded.notes:
+            ui.note(f"note: {text}")
         write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
         try:
             outcomes = phases.run_phases(context, chosen)
@@ -257,32 +285,18 @@ def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    print(render_first_configuration(facts.read_addresses(), facts.host_name()), end="")
+    text = starter.render(facts.read_addresses(), facts.host_name())
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    file: Path = arguments.output
+    if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
+        raise UsageError(
+            f"{file} is there already", resolution="give another --output FILE, or remove it yourself"
+        )
+    write_file(file, text, mode=0o600, dir_mode=0o700)
+    print(f"{file}: read it, change it, then: {arguments.program} config check --config {file}")
     return 0
-
-
-def render_first_configuration(addresses: Sequence[facts.Address], node_name: str) -> str:
-    """Return a commented configuration made from the networks of the host."""
-    networks = dict.fromkeys(address.network for address in addresses if ":" not in address.address)
-    shown = "\n".join(f"#   {address}" for address in addresses) or "#   none"
-    cidr = next(iter(networks), "192.0.2.0/24")
-    return (
-        "# Caisson's bootstrap configuration. Check it: bootstrap.sh config check --config FILE\n"
-        "apiVersion: caisson/v1\n"
-        "kind: BootstrapConfiguration\n"
-        "clusterName: cluster1  # the API will be api.cluster1.internal\n"
-        "networks:\n"
-        "  # Lists are tried in turn: the first network that holds an address of the host is taken.\n"
-        f"  # The addresses of {node_name}:\n"
-        + "".join(f"  {line}\n" for line in shown.splitlines())
-        + "  controlPlane:\n"
-        f"    cidrs: [{cidr}]\n"
-        "  # workloadPlane:  # default: as controlPlane\n"
-        f"  #   cidrs: [{list(networks)[-1] if networks else cidr}]\n"
-        "  # pods: {cidr: " + config.DEFAULT_PODS_CIDR + "}\n"
-        "  # services: {cidr: " + config.DEFAULT_SERVICES_CIDR + "}\n"
-        f"# node: {{name: {node_name}}}\n"
-    )
 
 
 def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
@@ -292,33 +306,25 @@ def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  #
     _refuse_unknown_ignores(loaded)
     gathered = facts.gather(loaded, addresses)
     if arguments.json:
-        print(json.dumps({"format": 1, "file": str(file), "facts": vars(gathered)}, indent=1))
+        shown = {"format": 1, "file": str(file), "facts": vars(gathered), "notes": list(loaded.notes)}
+        print(json.dumps(shown, indent=1))
     else:
         print(f"{file} is good")
         rows = [(key.replace("_", " "), _text(value)) for key, value in vars(gathered).items()]
         print("\n".join(f"  {line}" for line in format_table(rows)))
+        for note in loaded.notes:
+            print(f"note: {note}")
+    return 0
+
+
+def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    print("\n".join(explanations.of_key(arguments.key or "")))
     return 0
 
 
 def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    code: str = arguments.code
-    if code == "exit-codes":
-        print((sys.modules["installer.errors"].__doc__ or "").strip())
-        return 0
-    for check in CHECKS:
-        if check.id == code.upper():
-            print(f"{check.id}: {check.title}\nseverity: {check.severity.value}\nfix: {check.fix}")
-            return 0
-    for phase in phases.PHASES:
-        if phase.name == code:
-            print(f"{phase.name}: {(phase.run.__doc__ or phase.title).strip()}\nundo: {phase.undo}")
-            return 0
-    raise UsageError(
-        f"there is nothing called '{code}'",
-        details=f"checks: {', '.join(check.id for check in CHECKS)}\n"
-        f"phases: {', '.join(phase.name for phase in phases.PHASES)}",
-        resolution="give one of these, or exit-codes",
-    )
+    print("\n".join(explanations.of_code(arguments.code)))
+    return 0
 
 
 # ---- small helpers ---------------------------------------------------------------------------------------

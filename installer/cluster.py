@@ -33,8 +33,13 @@ def run_minion_local(context: Context) -> bool:
 
 
 def run_node_checks(context: Context) -> bool:
-    """Run the preflights once more through Salt's own Python, as every later node will."""
-    answer = saltcall.call(context, "caisson_preflight.run", [str(context.config_file)], local=True)
+    """Run the preflights once more through Salt's own Python, as every later node will.
+
+    What the phase before tried (programs, a container, packets, dnf) is not tried twice.
+    """
+    answer = saltcall.call(
+        context, "caisson_preflight.run", [str(context.config_file), "with_trials=False"], local=True
+    )
     if not isinstance(answer, dict) or "failed" not in answer:
         raise SaltError("the preflights gave no answer through Salt", details=str(answer)[:2000])
     if answer["failed"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Callable
 import jsonschema
 import yaml
 
+from installer.authority import Authority, examine
 from installer.document import Document, Fault, KeyPath, format_path, kind_of
 from installer.errors import ConfigError
 
@@ -28,6 +30,8 @@ PODS_PREFIXES = range(8, 25)
 """kubeadm gives each node a /24 and refuses more than 2^16 of them. Source: kubeadm validation.go, 1.36."""
 SERVICES_PREFIXES = range(12, 29)
 """kube-apiserver takes at most 2^20 addresses, kubeadm wants at least ten. Source: the same."""
+DNS_NAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+"""What kubeadm takes as a name in certSANs. Source: kubeadm validation.go, ValidateCertSANs."""
 UNUSABLE = tuple(
     ipaddress.IPv4Network(cidr)
     for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
@@ -42,6 +46,7 @@ class Networks:
     workload_plane_cidrs: tuple[ipaddress.IPv4Network, ...]
     pods_cidr: ipaddress.IPv4Network
     services_cidr: ipaddress.IPv4Network
+    vip: ipaddress.IPv4Address | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Overrides:
     kube_proxy: Mapping[str, Any] = field(default_factory=dict)
     kubeadm_patches: Mapping[str, str] = field(default_factory=dict)
     ignore_preflights: tuple[IgnoredPreflight, ...] = ()
+    allowed_package_changes: tuple[str, ...] = ()
 
     @property
     def ignored(self) -> Mapping[str, str]:
@@ -70,7 +76,11 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration without faults; ``text`` is the file as it was given."""
+    """A configuration without faults; ``text`` is the file as it was given.
+
+    ``signing_key`` is upper case, empty when none is pinned; an authority is None when the site brings none.
+    ``notes`` say what of a good file has no effect in this version.
+    """
 
     cluster_name: str
     networks: Networks
@@ -78,6 +88,11 @@ class Config:
     overrides: Overrides
     file: Path
     text: str
+    extra_sans: tuple[str, ...] = ()
+    signing_key: str = ""
+    services_authority: Authority | None = None
+    cluster_authority: Authority | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def endpoint(self) -> str:
@@ -86,7 +101,9 @@ class Config:
 
 
 def load(file: Path, *, host_addresses: Sequence[str] = ()) -> Config:
-    """Read and check a configuration file; ``host_addresses`` must lie in no pod or service network.
+    """Read and check a configuration file against the addresses of the host, where these are given.
+
+    None of them may lie in the pod or service network, one must lie in each plane.
 
     Raises:
         ConfigError: it cannot be read, or has faults; all of them are in ``details``.
@@ -113,6 +130,8 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
     if document.is_readable:
         faults += _schema_faults(document)
         faults += _network_faults(document, host_addresses)
+        faults += _api_server_faults(document)
+        faults += _authority_faults(document)
         faults += _override_faults(document)
     if faults:
         ordered = sorted(set(faults), key=lambda fault: (fault.line, fault.path, fault.message))
@@ -218,48 +237,93 @@ def _kind_name(schema_type: str) -> str:
 def _network_faults(document: Document, host_addresses: Sequence[str]) -> Iterator[Fault]:
     """Check every network by itself, then each pair of them, then against the host's addresses."""
     faults: list[Fault] = []
-    planes: dict[str, list[tuple[KeyPath, ipaddress.IPv4Network]]] = {}
-    for plane in ("controlPlane", "workloadPlane"):
-        cidrs = document.get("networks", plane, "cidrs")
-        planes[plane] = []
-        for index, cidr in enumerate(cidrs if isinstance(cidrs, list) else ()):
-            path: KeyPath = ("networks", plane, "cidrs", index)
-            network = _network(document, path, cidr, faults)
-            if network is not None:
-                planes[plane].append((path, network))
+    planes = {
+        plane: _plane(document, plane, host_addresses, faults) for plane in ("controlPlane", "workloadPlane")
+    }
     ranges: list[tuple[KeyPath, ipaddress.IPv4Network]] = []
     for name, default, prefixes in (
         ("pods", DEFAULT_PODS_CIDR, PODS_PREFIXES),
         ("services", DEFAULT_SERVICES_CIDR, SERVICES_PREFIXES),
     ):
-        path = ("networks", name, "cidr")
+        path: KeyPath = ("networks", name, "cidr")
         written = document.get("networks", name)
-        network = _network(
-            document, path, default if written is None else document.get(*map(str, path)), faults
-        )
-        if network is None:
+        value = default if written is None else document.get(*map(str, path))
+        network = _network(document, path, value, faults)
+        if isinstance(network, ipaddress.IPv6Network):
+            faults.append(document.fault(path, f"{value} is IPv6; this version of Caisson {ONLY_IPV4}"))
+        if not isinstance(network, ipaddress.IPv4Network):
             continue
         if network.prefixlen not in prefixes:
-            faults.append(
-                document.fault(
-                    path, f"{network} has a wrong size: between /{prefixes[0]} and /{prefixes[-1]}"
-                )
-            )
+            size = f"between /{prefixes[0]} and /{prefixes[-1]}"
+            faults.append(document.fault(path, f"{network} has a wrong size: {size}"))
         ranges.append((path, network))
     yield from faults
     yield from _overlaps(document, planes, ranges)
     for path, network in ranges:
         for address in host_addresses:
             if ipaddress.ip_address(address) in network:
-                yield document.fault(
-                    path, f"{_named(document, path, network)} holds this host's address {address}"
-                )
+                shown = f"{_named(document, path, network)} holds this host's address {address}"
+                yield document.fault(path, shown)
+    yield from _vip_faults(document, planes["controlPlane"], ranges)
+
+
+ONLY_IPV4 = "builds IPv4 clusters only"
+Placed = tuple[KeyPath, ipaddress.IPv4Network]
+
+
+def _plane(
+    document: Document, plane: str, host_addresses: Sequence[str], faults: list[Fault]
+) -> list[Placed]:
+    """Return the IPv4 networks of a plane; add a fault for each that is none, and when no host address fits."""
+    placed: list[Placed] = []
+    is_good, has_ipv6 = True, False
+    cidrs = document.get("networks", plane, "cidrs")
+    for index, cidr in enumerate(cidrs if isinstance(cidrs, list) else ()):
+        path: KeyPath = ("networks", plane, "cidrs", index)
+        network = _network(document, path, cidr, faults)
+        if isinstance(network, ipaddress.IPv4Network):
+            placed.append((path, network))
+        has_ipv6 = has_ipv6 or isinstance(network, ipaddress.IPv6Network)
+        is_good = is_good and network is not None
+    whole: KeyPath = ("networks", plane, "cidrs")
+    if is_good and has_ipv6 and not placed:
+        text = f"holds IPv6 networks only; this version of Caisson {ONLY_IPV4}: add an IPv4 one"
+        faults.append(document.fault(whole, text))
+    elif is_good and placed and host_addresses:
+        addresses = [ipaddress.ip_address(address) for address in host_addresses]
+        if not any(address in network for _, network in placed for address in addresses):
+            tried = ", ".join(str(network) for _, network in placed)
+            text = f"no address of this host lies in {tried}; it has {', '.join(host_addresses)}"
+            faults.append(document.fault(whole, text))
+    return placed
+
+
+def _vip_faults(document: Document, plane: Sequence[Placed], ranges: Sequence[Placed]) -> Iterator[Fault]:
+    vip = document.get("networks", "controlPlane", "vip")
+    path: KeyPath = ("networks", "controlPlane", "vip")
+    if not isinstance(vip, str):
+        return
+    try:
+        address = ipaddress.IPv4Address(vip)
+    except ValueError:
+        yield document.fault(path, f"{vip!r} is no IPv4 address, like 10.1.2.3")
+        return
+    holders = [network for _, network in plane if address in network]
+    if plane and not holders:
+        tried = ", ".join(str(network) for _, network in plane)
+        yield document.fault(path, f"{address} lies in none of networks.controlPlane.cidrs: {tried}")
+    for network in holders:
+        if network.prefixlen < 31 and address in (network.network_address, network.broadcast_address):
+            yield document.fault(path, f"{address} is the first or last address of {network}")
+    for other, network in ranges:
+        if address in network:
+            yield document.fault(path, f"{address} lies in {format_path(other)} ({network})")
 
 
 def _overlaps(
     document: Document,
-    planes: Mapping[str, Sequence[tuple[KeyPath, ipaddress.IPv4Network]]],
-    ranges: Sequence[tuple[KeyPath, ipaddress.IPv4Network]],
+    planes: Mapping[str, Sequence[Placed]],
+    ranges: Sequence[Placed],
 ) -> Iterator[Fault]:
     everything = [*planes["controlPlane"], *planes["workloadPlane"], *ranges]
     for first_index, (first_path, first) in enumerate(everything):
@@ -279,7 +343,7 @@ def _named(document: Document, path: KeyPath, network: ipaddress.IPv4Network) ->
 
 def _network(
     document: Document, path: KeyPath, value: object, faults: list[Fault]
-) -> ipaddress.IPv4Network | None:
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """Return the network that ``value`` writes; None, and a fault, when it is none that can be used."""
     if not isinstance(value, str):
         return None
@@ -288,16 +352,11 @@ def _network(
     except ValueError:
         faults.append(document.fault(path, _why_no_network(value)))
         return None
-    if isinstance(network, ipaddress.IPv6Network):
-        faults.append(
-            document.fault(path, f"{value} is IPv6; this version of Caisson builds IPv4 clusters only")
-        )
-        return None
     if network.prefixlen == 0:
         faults.append(document.fault(path, f"{network} is everything, not a network"))
         return None
     for unusable in UNUSABLE:
-        if network.overlaps(unusable):
+        if isinstance(network, ipaddress.IPv4Network) and network.overlaps(unusable):
             faults.append(
                 document.fault(path, f"{network} cannot be used: it overlaps the reserved {unusable}")
             )
@@ -316,6 +375,46 @@ def _why_no_network(value: str) -> str:
     except ValueError:
         return f"{value!r} is no network: write it as ADDRESS/PREFIX, like 10.1.2.0/24"
     return f"{value!r} is an address inside a network; did you mean '{loose}'?"
+
+
+def _api_server_faults(document: Document) -> Iterator[Fault]:
+    sans = document.get("apiServer", "extraSans")
+    for index, san in enumerate(sans if isinstance(sans, list) else ()):
+        if not isinstance(san, str) or not san:
+            continue
+        try:
+            ipaddress.ip_address(san)
+        except ValueError:
+            if DNS_NAME.match(san) and len(san) <= 253 and not san.replace(".", "").isdigit():
+                continue
+            text = f"{san!r} is neither a DNS name in lower case nor an IP address"
+            yield document.fault(("apiServer", "extraSans", index), text)
+
+
+def _authority_faults(document: Document) -> Iterator[Fault]:
+    for name, installed_file in INSTALLED_AUTHORITIES.items():
+        given = _authority(document.get("authorities", name))
+        if given is None or (installed_file.is_file() and not given.certificate_file.exists()):
+            continue
+        for key, text in examine(given):
+            yield document.fault(("authorities", name, key), text)
+
+
+INSTALLED_AUTHORITIES: Mapping[str, Path] = {
+    "services": Path("/etc/caisson/pki/ca.crt"),
+    "cluster": Path("/etc/kubernetes/pki/ca.crt"),
+}
+"""Where the bootstrap puts them. From then on the files of the site may be taken off the host."""
+
+
+def _authority(entry: object) -> Authority | None:
+    """Return the authority of an entry, None when there is none or the schema has a fault for it."""
+    if not isinstance(entry, dict):
+        return None
+    certificate, key = entry.get("certificateFile"), entry.get("keyFile")
+    if not isinstance(certificate, str) or not isinstance(key, str) or not certificate or not key:
+        return None
+    return Authority(Path(certificate), Path(key))
 
 
 def _override_faults(document: Document) -> Iterator[Fault]:
@@ -342,21 +441,23 @@ def _override_faults(document: Document) -> Iterator[Fault]:
 
 
 def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:
-    networks = data["networks"]
-    control = tuple(ipaddress.IPv4Network(cidr) for cidr in networks["controlPlane"]["cidrs"])
-    workload = networks.get("workloadPlane")
-    overrides = data.get("overrides", {})
+    networks, overrides = data["networks"], data.get("overrides", {})
+    control, notes = _ipv4_networks(networks["controlPlane"], "networks.controlPlane.cidrs")
+    workload, more_notes = control, notes[:0]
+    if "workloadPlane" in networks:
+        workload, more_notes = _ipv4_networks(networks["workloadPlane"], "networks.workloadPlane.cidrs")
+    vip = networks["controlPlane"].get("vip")
+    pods = networks.get("pods", {}).get("cidr", DEFAULT_PODS_CIDR)
+    services = networks.get("services", {}).get("cidr", DEFAULT_SERVICES_CIDR)
+    authorities = data.get("authorities", {})
     return Config(
         cluster_name=data["clusterName"],
         networks=Networks(
             control_plane_cidrs=control,
-            workload_plane_cidrs=tuple(map(ipaddress.IPv4Network, workload["cidrs"]))
-            if workload
-            else control,
-            pods_cidr=ipaddress.IPv4Network(networks.get("pods", {}).get("cidr", DEFAULT_PODS_CIDR)),
-            services_cidr=ipaddress.IPv4Network(
-                networks.get("services", {}).get("cidr", DEFAULT_SERVICES_CIDR)
-            ),
+            workload_plane_cidrs=workload,
+            pods_cidr=ipaddress.IPv4Network(pods),
+            services_cidr=ipaddress.IPv4Network(services),
+            vip=ipaddress.IPv4Address(vip) if vip else None,
         ),
         node_name=data.get("node", {}).get("name"),
         overrides=Overrides(
@@ -368,7 +469,25 @@ def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:
                 IgnoredPreflight(entry["id"], entry["reason"])
                 for entry in overrides.get("ignorePreflights", ())
             ),
+            allowed_package_changes=tuple(overrides.get("allowPackageChanges", ())),
         ),
         file=file,
         text=text,
+        extra_sans=tuple(data.get("apiServer", {}).get("extraSans", ())),
+        signing_key=data.get("media", {}).get("signingKey", "").upper(),
+        services_authority=_authority(authorities.get("services")),
+        cluster_authority=_authority(authorities.get("cluster")),
+        notes=(*notes, *more_notes),
     )
+
+
+def _ipv4_networks(
+    plane: Mapping[str, Any], key: str
+) -> tuple[tuple[ipaddress.IPv4Network, ...], tuple[str, ...]]:
+    """Return the IPv4 networks of a plane, and a note for each of its others."""
+    networks = [ipaddress.ip_network(cidr) for cidr in plane["cidrs"]]
+    ignored = [str(network) for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    notes = tuple(
+        f"{key}: {cidr} is IPv6, never chosen: this version of Caisson {ONLY_IPV4}" for cidr in ignored
+    )
+    return tuple(network for network in networks if isinstance(network, ipaddress.IPv4Network)), notes

@@ -20,6 +20,23 @@ from installer.product import Product
 from installer.run import Completed, describe_code, run
 
 DNF_TIMEOUT_S = 900.0
+HOST_PACKAGES = (
+    "salt-minion",
+    "container-selinux",
+    "containerd.io",
+    "cri-tools",
+    "kubelet",
+    "kubeadm",
+    "kubectl",
+    "kubernetes-cni",
+    "conntrack-tools",
+    "ebtables",
+    "ethtool",
+    "iproute-tc",
+    "nftables",
+    "socat",
+)
+"""Everything that a bootstrap installs by name; the states of Salt name the same (a test compares them)."""
 RPM_TIMEOUT_S = 120.0
 LAST_LINES = 15
 KEY_IMPORT = re.compile(r"^(Importing GPG key|Key imported|\s*(Userid|Fingerprint|From)\s*:)")
@@ -113,14 +130,16 @@ def _lines(options: Mapping[str, str]) -> str:
 
 def write_configuration(context: Context) -> bool:
     """Write dnf's own configuration; return whether it changed."""
-    paths = context.paths
+    return write_files(context.paths, context.media_dir, context.product)
+
+
+def write_files(paths: Paths, media_dir: Path, product: Product) -> bool:
+    """Write dnf's own configuration below ``paths``; return whether it changed."""
     (paths.dnf_dir / "vars").mkdir(parents=True, exist_ok=True)
     (paths.log_dir / "dnf").mkdir(parents=True, exist_ok=True)
     written = (
         write_file(paths.dnf_dir / "dnf.conf", render_main(paths)),
-        write_file(
-            paths.dnf_dir / "repos.d/caisson.repo", render_repository(context.media_dir, context.product)
-        ),
+        write_file(paths.dnf_dir / "repos.d/caisson.repo", render_repository(media_dir, product)),
     )
     return any(written)
 
@@ -220,6 +239,11 @@ def explain(completed: Completed, names: Sequence[str], paths: Paths) -> Package
         details=f"{_tail(completed)}\nlog: {paths.log_dir / 'dnf'}",
         resolution="see the last lines above",
     )
+
+
+def explain_trial(completed: Completed) -> PackageError:
+    """Turn what dnf said in a test of the whole installation into an error."""
+    return explain(completed, HOST_PACKAGES, Paths())
 
 
 def _tail(completed: Completed) -> str:

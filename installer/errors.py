@@ -2,7 +2,8 @@
 """Define the errors of the installer and the exit code of each class: the one table of both.
 
 Every error has three parts: what is wrong, the facts that show it, what to do now. A failing command exits
-with the code of its class, so that a script can tell a bad configuration from a damaged ISO.
+with the code of its class, so that a script can tell a bad configuration from a damaged ISO, and prints it
+first: exit code 3 is CSE003, which ``caisson explain CSE003`` explains.
 
 ====  =====================  =======================================================================
 code  class                  meaning
@@ -39,6 +40,15 @@ class InstallerError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+    @classmethod
+    def code(cls) -> str:
+        """Return the stable code of this class: its exit code, written so that ``caisson explain`` knows it.
+
+        >>> ConfigError.code(), StoppedError.code()
+        ('CSE003', 'CSE130')
+        """
+        return f"CSE{cls.exit_code:03}"
 
     def __init__(self, message: str, *, details: str = "", resolution: str = "") -> None:
         super().__init__(message)

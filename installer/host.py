@@ -20,9 +20,11 @@ from installer.journal import read
 from installer.paths import Paths
 from installer.product import Product
 from installer.run import Completed, run
+from installer.trials import Trials
 
 COMMAND_TIMEOUT_S = 15.0
 PORTS_FILE = "salt/parameters/ports.yaml"
+PACKAGES_DIR = "repo/el9/Packages"
 FIRST_LASTING_PHASE = "container-runtime"
 """From this phase on a host carries containerd, a kubelet and listeners of Caisson's own."""
 
@@ -48,12 +50,21 @@ def run_quietly(args: Sequence[str]) -> Completed:
         return Completed(124, "", exc.message)
 
 
+def read_umask(file: Path = Path("/proc/self/status")) -> int:
+    """Return the mask of new files of this process, which only the kernel tells without setting it."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
 @dataclass(frozen=True)
 class Host:
     """A host as the checks see it; everything can be replaced in a test.
 
     ``is_ours`` says that an earlier bootstrap of Caisson got as far as leaving its own services behind:
-    then its ports, services and files are expected.
+    then its ports, services and files are expected. ``media_dir`` holds packages; None: only the copy of the
+    installer is at hand.
     """
 
     root: Path = Path("/")
@@ -69,10 +80,20 @@ class Host:
     name: str = field(default_factory=host_name)
     now: float = field(default_factory=time.time)
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
+    umask: int = field(default_factory=read_umask)
+    media_dir: Path | None = None
+    trials: Trials = field(default_factory=Trials)
 
     def path(self, absolute: str) -> Path:
         """Return the place of an absolute path below the root."""
         return self.root / absolute.lstrip("/")
+
+    def existing(self, absolute: str) -> Path:
+        """Return the place of a directory, or of the nearest one above it that is there."""
+        place = self.path(absolute)
+        while not place.exists():
+            place = place.parent
+        return place
 
     def read(self, absolute: str) -> str | None:
         """Return the text of a file, None when it is not there or cannot be read."""
@@ -96,7 +117,14 @@ def view(
         product=product,
         ports=read_ports(tree_dir / PORTS_FILE),
         is_ours=is_ours(paths),
+        media_dir=_find_media(tree_dir, product, paths),
     )
+
+
+def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path | None:
+    """Return the tree with packages: the one given, or the mounted media."""
+    mounted = paths.media_dir(product.version) if product is not None else tree_dir
+    return next((found for found in (tree_dir, mounted) if (found / PACKAGES_DIR).is_dir()), None)
 
 
 def is_ours(paths: Paths) -> bool:

@@ -24,6 +24,7 @@ from installer.files import write_file
 from installer.mounts import Mount, find_mount, read_mounts
 from installer.product import FILE_NAME, Product, load
 from installer.run import run
+from installer.signature import UNLISTED_FILE_NAMES
 from installer.ui import format_bytes
 
 SUMS_FILE_NAME = "SHA256SUMS"
@@ -163,7 +164,7 @@ class _Reading:
 
 
 def _list_files(media_dir: Path) -> dict[str, int]:
-    """Return every file but SHA256SUMS with its size; a directory that cannot be read is an error.
+    """Return every file with its size, less SHA256SUMS and its signature; an unreadable directory is an error.
 
     Raises:
         MediaError: a directory cannot be read.
@@ -181,8 +182,7 @@ def _list_files(media_dir: Path) -> dict[str, int]:
         for name in names:
             file = Path(directory, name)
             found[str(file.relative_to(media_dir))] = file.lstat().st_size
-    found.pop(SUMS_FILE_NAME, None)
-    return found
+    return {path: size for path, size in found.items() if path not in UNLISTED_FILE_NAMES}
 
 
 # ---- what is behind a mount ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from installer import cluster, dnf, files, media, readiness, report
+from installer import cluster, dnf, files, media, readiness, report, signature
 from installer.context import Context
 from installer.errors import InstallerError, MediaError, PreflightError, StoppedError, UsageError
 from installer.preflight import Status
@@ -29,12 +29,21 @@ MINION_PACKAGES = ("salt-minion",)
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase; ``run`` returns whether it changed anything, ``undo`` says how a person takes it back."""
+    """One phase; ``run`` returns whether it changed anything, ``undo`` says how a person takes it back.
 
+    ``code`` is stable for ever: a phase may get another place or name, never another code.
+    """
+
+    code: str
     name: str
     title: str
     run: Callable[[Context], bool]
     undo: str
+
+    @property
+    def label(self) -> str:
+        """Code and name, as they are shown."""
+        return f"{self.code} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,8 @@ class Outcome:
 
 
 def run_verify_media(context: Context) -> bool:
-    """Read every byte of the media and compare it with SHA256SUMS."""
+    """Check who signed SHA256SUMS, then read every byte of the media and compare it with that."""
+    signature.check(context.source_dir, context.config.signing_key, note=context.ui.note)
     verified = media.verify(context.source_dir, progress=context.ui.progress)
     context.ui.detail(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
     return False
@@ -137,83 +147,122 @@ def run_install_minion(context: Context) -> bool:
 
 
 PHASES: tuple[Phase, ...] = (
-    Phase("verify-media", "compare the media with its checksums", run_verify_media, "none: changes nothing"),
     Phase(
+        "CSP101",
+        "verify-media",
+        "compare the media with its checksums",
+        run_verify_media,
+        "none: changes nothing",
+    ),
+    Phase(
+        "CSP102",
         "mount-media",
         "mount the media for good",
         run_mount_media,
         "systemctl disable --now the mount unit of /srv/caisson/VERSION and remove it",
     ),
     Phase(
+        "CSP103",
         "install-self",
         "copy the installer to this host",
         run_install_self,
         "remove /opt/caisson/VERSION and /usr/bin/caisson",
     ),
-    Phase("preflight", "check the host", run_preflight, "none: changes nothing"),
+    Phase("CSP104", "preflight", "check the host", run_preflight, "none: changes nothing"),
     Phase(
-        "stop-minion", "stop a salt-minion that runs", run_stop_minion, "systemctl enable --now salt-minion"
+        "CSP105",
+        "stop-minion",
+        "stop a salt-minion that runs",
+        run_stop_minion,
+        "systemctl enable --now salt-minion",
     ),
     Phase(
+        "CSP106",
         "install-minion",
         "install salt-minion from the media",
         run_install_minion,
         "dnf remove salt-minion salt",
     ),
-    Phase("minion-local", "let Salt work from the media", cluster.run_minion_local, "remove /etc/caisson"),
-    Phase("node-checks", "check the host through Salt", cluster.run_node_checks, "none: changes nothing"),
     Phase(
+        "CSP107",
+        "minion-local",
+        "let Salt work from the media",
+        cluster.run_minion_local,
+        "remove /etc/caisson",
+    ),
+    Phase(
+        "CSP108",
+        "node-checks",
+        "check the host through Salt",
+        cluster.run_node_checks,
+        "none: changes nothing",
+    ),
+    Phase(
+        "CSP201",
         "container-runtime",
         "prepare the host, start containerd, import the first images",
         cluster.run_container_runtime,
         "systemctl disable --now containerd; dnf remove containerd.io; remove /var/lib/containerd",
     ),
     Phase(
+        "CSP202",
         "kubelet-standalone",
         "install the kubelet and start it alone",
         cluster.run_kubelet_standalone,
         "systemctl disable --now kubelet; dnf remove kubelet kubeadm kubectl",
     ),
     Phase(
+        "CSP203",
         "salt-master",
         "start the salt-master",
         cluster.run_salt_master,
         "remove its manifest from /etc/kubernetes/manifests",
     ),
     Phase(
+        "CSP204",
         "minion-connected",
         "hand the minion over to its master",
         cluster.run_minion_connected,
         "remove /etc/salt/minion.d/90-caisson.conf, then run the bootstrap again",
     ),
     Phase(
+        "CSP205",
         "registry",
         "start the registry",
         cluster.run_registry,
         "remove its manifest from /etc/kubernetes/manifests",
     ),
     Phase(
+        "CSP206",
         "nginx",
         "serve packages and images from the media",
         cluster.run_nginx,
         "remove its manifest from /etc/kubernetes/manifests",
     ),
     Phase(
+        "CSP207",
         "firewall",
         "open the cluster's ports in firewalld",
         cluster.run_firewall,
         "firewall-cmd --permanent --delete-zone for each zone caisson-*, then --reload",
     ),
     Phase(
+        "CSP301",
         "control-plane",
         "start the control plane by kubeadm's phases",
         cluster.run_control_plane,
         "none: a control plane is removed with its host",
     ),
-    Phase("addons", "apply kube-proxy and CoreDNS", cluster.run_addons, "kubectl delete them"),
-    Phase("network", "apply Calico", cluster.run_network, "kubectl delete its manifest"),
-    Phase("verify-cluster", "wait until all is Ready", cluster.run_verify_cluster, "none: changes nothing"),
-    Phase("report", "report", report.run_report, "none: changes nothing"),
+    Phase("CSP303", "addons", "apply kube-proxy and CoreDNS", cluster.run_addons, "kubectl delete them"),
+    Phase("CSP302", "network", "apply Calico", cluster.run_network, "kubectl delete its manifest"),
+    Phase(
+        "CSP304",
+        "verify-cluster",
+        "wait until all is Ready",
+        cluster.run_verify_cluster,
+        "none: changes nothing",
+    ),
+    Phase("CSP305", "report", "report", report.run_report, "none: changes nothing"),
 )
 
 
@@ -263,7 +312,7 @@ def run_phases(
     for phase in phases:
         number = all_names.index(phase.name) + 1 if phase.name in all_names else len(outcomes) + 1
         context.journal.start(phase.name)
-        context.ui.phase(phase.name, phase.title, number=number, total=max(len(all_names), len(phases)))
+        context.ui.phase(phase.label, phase.title, number=number, total=max(len(all_names), len(phases)))
         started = clock()
         try:
             has_changed = phase.run(context)
@@ -297,4 +346,4 @@ def _in_phase(phase: Phase, error: InstallerError) -> InstallerError:
     """Return the error with the name of its phase and how to go on."""
     again = f"run the same command again; to begin at this phase: --from {phase.name}"
     resolution = f"{error.resolution}\n{again}" if error.resolution else again
-    return type(error)(f"{phase.name}: {error.message}", details=error.details, resolution=resolution)
+    return type(error)(f"{phase.label}: {error.message}", details=error.details, resolution=resolution)

@@ -9,6 +9,7 @@ phase of the bootstrap, and inside Salt's own Python.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Callable
 
 from installer.host import Host
 
-CHECK_TIMEOUT_S = 20.0
+CHECK_TIMEOUT_S = 60.0
 
 
 class Severity(str, Enum):
@@ -53,13 +54,22 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One check: ``id`` is stable for ever, ``title`` says what should be so, ``fix`` what to do if not."""
+    """One check: ``id`` is stable for ever, ``title`` says what should be so, ``fix`` what to do if not.
+
+    ``is_trial`` says that it does something, which takes seconds, where others only look.
+    """
 
     id: str
     severity: Severity
     title: str
     run: Callable[[Host], Iterable[Finding]]
     fix: str
+    is_trial: bool = False
+
+    @property
+    def why(self) -> str:
+        """What it looks at and why: the docstring of its function."""
+        return (inspect.getdoc(self.run) or "").replace("``", "`")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ from installer.checks import CHECKS
 from installer.paths import Paths
 
 
-def assess(tree_dir: Path, config_file: Path | None, *, paths: Paths | None = None) -> preflight.Report:
+def assess(
+    tree_dir: Path, config_file: Path | None, *, paths: Paths | None = None, with_trials: bool = True
+) -> preflight.Report:
     """Check this host and change nothing on it.
 
     ``tree_dir`` is the root of the media, or the installer's own copy of it (``/opt/caisson/VERSION``).
-    Without a configuration the checks that need one are skipped.
+    Without a configuration the checks that need one are skipped. ``with_trials=False`` leaves out what is
+    tried: within one run it was tried a minute ago.
 
     Raises:
         ConfigError: the configuration has faults, or does not match the host.
@@ -25,7 +28,8 @@ def assess(tree_dir: Path, config_file: Path | None, *, paths: Paths | None = No
         addresses = facts.read_addresses()
         loaded = config.load(config_file, host_addresses=[address.address for address in addresses])
         gathered = facts.gather(loaded, addresses)
-    return assess_known(tree_dir, loaded, gathered, product.load(tree_dir), paths=paths or Paths())
+    found = product.load(tree_dir)
+    return assess_known(tree_dir, loaded, gathered, found, paths=paths or Paths(), with_trials=with_trials)
 
 
 def assess_known(
@@ -35,7 +39,9 @@ def assess_known(
     found: product.Product,
     *,
     paths: Paths,
+    with_trials: bool = True,
 ) -> preflight.Report:
     """Check this host with what is known already."""
     view = host.view(config=loaded, facts=gathered, product=found, tree_dir=tree_dir, paths=paths)
-    return preflight.check_host(view, CHECKS, ignored=loaded.overrides.ignored if loaded is not None else {})
+    chosen = [check for check in CHECKS if with_trials or not check.is_trial]
+    return preflight.check_host(view, chosen, ignored=loaded.overrides.ignored if loaded is not None else {})

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from installer import files
+from installer.authority import Authority
 from installer.context import Context
-from installer.errors import SaltError
+from installer.errors import PackageError, SaltError
 from installer.run import run
 
 SALT_CALL = "/usr/bin/salt-call"
@@ -27,6 +28,7 @@ CONNECTED_DIR = "/etc/salt"
 LOG_NAME = "salt.log"
 CALL_TIMEOUT_S = 900.0
 FOLLOW_INTERVAL_S = 0.5
+PACKAGE_STATES = "caisson_package_|-"
 PROGRESS_LINE = re.compile(r"(?:Running state \[(?P<state>.+?)\] at time|caisson waits: (?P<wait>.+))")
 
 
@@ -51,6 +53,12 @@ def pillar(context: Context) -> dict[str, Any]:
             "workload_plane": [str(cidr) for cidr in config.networks.workload_plane_cidrs],
             "pods": str(config.networks.pods_cidr),
             "services": str(config.networks.services_cidr),
+            "vip": str(config.networks.vip) if config.networks.vip else None,
+        },
+        "api_server": {"extra_sans": list(config.extra_sans)},
+        "authorities": {
+            "services": _authority(config.services_authority),
+            "cluster": _authority(config.cluster_authority),
         },
         "node": {
             "name": facts.node_name,
@@ -83,6 +91,13 @@ def pillar(context: Context) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _authority(given: Authority | None) -> dict[str, str] | None:
+    """Return where the files of a site's authority are: a key itself is never in the pillar."""
+    if given is None:
+        return None
+    return {"certificate_file": str(given.certificate_file), "key_file": str(given.key_file)}
 
 
 def local_configuration(context: Context) -> dict[str, Any]:
@@ -135,17 +150,22 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
 
     States that only failed because of another one are left out of the message.
 
+    Raises:
+        PackageError: nothing but packages could not be installed.
+        SaltError: any other state failed.
+
     >>> evaluate({"x": {"__id__": "A", "result": True, "changes": {"f": "new"}}}, ["a"], log_file=Path("l"))
     Applied(total=1, changed=('A',))
     """
-    failed = [state for state in states.values() if state.get("result") is False]
-    causes = [state for state in failed if not _is_consequence(state)] or failed
+    failed = {key: state for key, state in states.items() if state.get("result") is False}
+    causes = {key: state for key, state in failed.items() if not _is_consequence(state)} or failed
     if causes:
         details = []
-        for state in causes:
+        for state in causes.values():
             details.append(f"{state.get('__sls__', '?')}: {state.get('__id__', state.get('name', '?'))}")
             details += [f"  {line}" for line in str(state.get("comment", "")).strip().splitlines()]
-        raise SaltError(
+        are_packages = all(key.startswith(PACKAGE_STATES) for key in causes)
+        raise (PackageError if are_packages else SaltError)(
             f"{len(causes)} state{'s' if len(causes) > 1 else ''} of {', '.join(sls)} failed",
             details="\n".join(details),
             resolution=f"mend what is named above and run the same command again; log: {log_file}",

@@ -9,6 +9,8 @@ requirements follow EL 9; versions are those of the payload.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.rpmspec import DebianFiles, Directory, Link, Rpm, Source, Text
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu/*.so*"
@@ -353,6 +355,7 @@ def _debian(
     noarch: bool = False,
     scripts: tuple[tuple[str, str], ...] = (),
     capabilities: tuple[str, ...] = (),
+    licence: str = "GPL-2.0-or-later",
 ) -> Rpm:
     """Return a package whose files and version are those of Debian packages."""
     return Rpm(
@@ -361,7 +364,7 @@ def _debian(
         epoch=epoch,
         noarch=noarch,
         summary=summary,
-        license="Various",
+        license=licence,
         requires=tuple(requires.split()),
         provides=(*provides.split(), *capabilities),
         scripts=scripts,
@@ -442,12 +445,14 @@ BASEOS_EXTRAS: tuple[Rpm, ...] = (
             include=("/usr/sbin/nft", LIBRARIES), requires="jansson libmnl libnftnl libedit",
             provides="libnftables.so.1()(64bit)"),
     _debian("openssl", "openssl", summary="Certificates and ciphers on the command line", epoch=1,
+            licence="Apache-2.0",
             include=("/usr/bin/openssl",), requires="libcrypto.so.3()(64bit) libssl.so.3()(64bit)"),
     _debian("pciutils", "pciutils", summary="List and set up PCI devices", include=("/usr/bin/*",
             "/usr/sbin/*"),
             requires="hwdata pciutils-libs"),
     _debian_library("pciutils-libs", "libpci3", "libpci.so.3", "hwdata"),
     _debian("tar", "tar", summary="Pack and unpack archives", epoch=2, include=("/usr/bin/tar",),
+            licence="GPL-3.0-or-later",
             requires="libacl.so.1()(64bit) libselinux.so.1()(64bit)"),
     _debian("which", "debianutils", summary="Show where a command is",
             include=("/usr/bin/which.debianutils",),
@@ -457,21 +462,28 @@ BASEOS_EXTRAS: tuple[Rpm, ...] = (
             "/usr/bin/xzcat"), requires="liblzma.so.5()(64bit) xz-libs"),
 )  # fmt: skip
 
-APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
-    Rpm(
+
+def _container_selinux(version: str, release: str, policy: str) -> Rpm:
+    """Return a build of container-selinux and the SELinux policy that it wants at least."""
+    return Rpm(
         name="container-selinux",
-        version="2.245.0",
+        version=version,
+        release=release,
         epoch=4,
         noarch=True,
         summary="Stand-in without files for the SELinux policy of containers",
         requires=(
             "policycoreutils >= 3.6",
-            "selinux-policy >= 38.1.63",
-            "selinux-policy-base >= 38.1.63",
-            "selinux-policy-targeted >= 38.1.63",
+            f"selinux-policy >= {policy}",
+            f"selinux-policy-base >= {policy}",
+            f"selinux-policy-targeted >= {policy}",
         ),
-        provides=("docker-engine-selinux = 2.245.0-1.el9",),
-    ),
+        provides=(f"docker-engine-selinux = {version}-{release}",),
+    )
+
+
+APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
+    _container_selinux("2.245.0", "1.el9", policy="38.1.63"),
     _debian_library("libnetfilter_cthelper", "libnetfilter-cthelper0", "libnetfilter_cthelper.so.0",
                     "libmnl"),
     _debian_library("libnetfilter_cttimeout", "libnetfilter-cttimeout1", "libnetfilter_cttimeout.so.1",
@@ -484,8 +496,38 @@ APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
             requires="libcrypto.so.3()(64bit) libssl.so.3()(64bit) libreadline.so.8()(64bit)"),
 )  # fmt: skip
 
+#: What differed in the last minor release but one: its SELinux policy is too old for today's container-selinux.
+OLD_RELEASE = "9.6"
+_OLD_VERSIONS = {
+    "almalinux-gpg-keys": "9.6-1.el9",
+    "almalinux-release": "9.6-1.el9",
+    "almalinux-repos": "9.6-1.el9",
+    "selinux-policy": "38.1.53-5.el9",
+    "selinux-policy-targeted": "38.1.53-5.el9",
+}
+
+
+def _as_old(package: Rpm) -> Rpm:
+    """Return the build of a baseline package that the old minor release has."""
+    if package.name not in _OLD_VERSIONS:
+        return package
+    version, _, release = _OLD_VERSIONS[package.name].partition("-")
+    today = f"{package.version}-{package.release}"
+    provides = tuple(capability.replace(today, f"{version}-{release}") for capability in package.provides)
+    return replace(package, version=version, release=release, provides=provides)
+
+
+OLD_BASELINE: tuple[Rpm, ...] = tuple(_as_old(package) for package in BASELINE)
+OLD_APPSTREAM: tuple[Rpm, ...] = (_container_selinux("2.235.0", "1.el9_6", policy="38.1.53"),)
+
 SOURCES: tuple[tuple[str, Source], ...] = (
     ("baseos", Source(name="el9-baseline", signer="baseos", packages=BASELINE)),
     ("baseos", Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)),
     ("appstream", Source(name="el9-appstream", signer="appstream", packages=APPSTREAM_EXTRAS)),
+    (f"baseos-{OLD_RELEASE}", Source(name="el9-old-baseline", signer="baseos", packages=OLD_BASELINE)),
+    (f"baseos-{OLD_RELEASE}", Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)),
+    (
+        f"appstream-{OLD_RELEASE}",
+        Source(name="el9-old-appstream", signer="appstream", packages=OLD_APPSTREAM),
+    ),
 )

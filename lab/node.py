@@ -56,6 +56,8 @@ NODE_ENVIRONMENT: Mapping[str, str] = {
     "USER": "root",
 }
 
+_WATCHERS_FILE = Path("/proc/sys/fs/inotify/max_user_instances")
+_WATCHERS = 1024
 _NUMBERS = itertools.count(1)
 _SETTLED = ("running", "degraded", "maintenance", "stopping")
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -439,14 +441,21 @@ class Lab:
     """Some nodes on a switch of their own. Entering sweeps what dead labs left; leaving removes everything.
 
     ``name`` is part of every name on the machine (default: made of the process number). Two labs share
-    nothing, so tests run beside a lab that was kept. ``baseline_dir``: see ``lab.root.ensure_root``.
+    nothing, so tests run beside a lab that was kept. ``baseline_dir``, ``profile``: see ``lab.root.ensure_root``.
     """
 
-    def __init__(self, name: str | None = None, *, baseline_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        baseline_dir: Path | None = None,
+        profile: str = "el9.8-minimal",
+    ) -> None:
         self.name = checked_lab_name(name or f"p{os.getpid()}n{next(_NUMBERS)}")
         self.nodes: dict[str, Node] = {}
         self.switch = Switch(lab=self.name)
         self._baseline_dir = baseline_dir
+        self._profile = profile
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -477,6 +486,7 @@ class Lab:
             )
         record = LabRecord(owner=cleanup.this_process(), boot_id=cleanup.boot_id())
         cleanup.claim(self.name, record)
+        _allow_watchers()
         self.switch.start()
 
     @classmethod
@@ -504,7 +514,7 @@ class Lab:
         if name in self.nodes:
             raise LabError(f"the lab has a node {name!r} already", resolution="take another name")
         node = Node(self.name, name)
-        base_image = ensure_root(self._baseline_dir)
+        base_image = ensure_root(self._baseline_dir, self._profile)
         node.create(base_image, disk_size_bytes=disk_size_bytes, nameserver=nameserver)
         self.nodes[name] = node
         if iso is not None:
@@ -604,6 +614,16 @@ overrides:
     - id: SystemVerification
       reason: control groups v1 on the test machine
 """
+
+
+def _allow_watchers() -> None:
+    """Raise the kernel's limit of inotify instances, for all labs and until this machine boots again.
+
+    A node with a cluster takes about 40 and the usual limit is 128: the systemd of the fourth would not start
+    ("Failed to allocate manager object: Too many open files"). It is of no use to put it back: others may need it.
+    """
+    if int(_WATCHERS_FILE.read_text()) < _WATCHERS:
+        _WATCHERS_FILE.write_text(f"{_WATCHERS}\n")
 
 
 def _add_leader(found: list[Process], nspawn_pid: int) -> bool:

@@ -18,11 +18,11 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cache
+from lab import cache, el9
 from lab.cleanup import LabRecord, boot_id, claim, exclusive, make_control_groups, remove_lab, this_process
 from lab.errors import LabError
 from lab.places import PREFIX, LabPlaces
@@ -61,7 +61,7 @@ PACKAGES = (
 )
 
 IMAGE_SIZE_BYTES = 2 << 30
-KEPT_IMAGES = 3
+KEPT_IMAGES = 5
 RELEASE = "9.8"
 
 #: Programs that would hide a package missing from the ISO.
@@ -180,6 +180,8 @@ REDHAT_SUPPORT_PRODUCT_VERSION="{RELEASE}"
 
 _RELEASE_LINE = f"AlmaLinux release {RELEASE} (test stand-in)\n"
 
+RELEASE_FILES = ("usr/lib/os-release", "etc/redhat-release", "etc/almalinux-release", "etc/system-release")
+
 FILES: Mapping[str, File] = {
     # --- an EL9 host, as far as programs can see
     "usr/lib/os-release": File(text=OS_RELEASE),
@@ -272,17 +274,45 @@ main "$@"
 }
 
 
-def ensure_root(baseline_dir: Path | None = None) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A host as it may be found: its minor release, and what its installation left out of the group ``core``.
+
+    ``repository`` is the lab's yum repository of that release; ``programs`` are removed with ``without``.
+    """
+
+    release: str
+    repository: str
+    without: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+
+#: The hosts that packages.yaml names as baselines.
+PROFILES: Mapping[str, Profile] = {
+    "el9.8-minimal": Profile(release=RELEASE, repository="baseos"),
+    "el9.8-cloud": Profile(
+        release=RELEASE,
+        repository="baseos",
+        without=("firewalld", "tar", "xz"),
+        programs=("firewalld", "firewall-cmd", "firewall-offline-cmd", "tar", "xz", "unxz", "xzcat"),
+    ),
+    "el9.6-minimal": Profile(release=el9.OLD_RELEASE, repository=f"baseos-{el9.OLD_RELEASE}"),
+}
+
+
+def ensure_root(baseline_dir: Path | None = None, profile: str = "el9.8-minimal") -> Path:
     """Return the image that nodes are copied from; make it if it is not there.
 
-    ``baseline_dir`` is the yum repository whose comps group ``core`` a host has installed; without one the
-    lab's own ``baseos`` is built and used. A cold start takes about two minutes and the Debian mirror.
+    ``profile`` is a name in PROFILES. ``baseline_dir`` is the yum repository whose comps group ``core`` a host
+    has installed; without one the lab's own of the profile is built and used. A cold start takes about two
+    minutes and the Debian mirror.
 
     Raises:
         LabError: mmdebstrap, mkfs.xfs or dnf failed.
     """
+    host = PROFILES[profile]
     if baseline_dir is None:
-        baseline_dir = build_repositories()["baseos"]
+        baseline_dir = build_repositories()[host.repository]
     baseline_dir = baseline_dir.resolve()
     python_dir = find_python()
     parts: dict[str, str | bytes] = {
@@ -290,13 +320,14 @@ def ensure_root(baseline_dir: Path | None = None) -> Path:
         "baseline": (baseline_dir / "repodata" / "repomd.xml").read_bytes(),
         "python": python_dir.name if python_dir else "",
         "kernel": platform.release(),
+        "profile": repr(host),
     }
     target_dir = cache.lab_dir("roots") / "node" / cache.digest_of(parts)
     if not cache.is_intact(target_dir):
         archive = _archive()
         with step("root file system of the nodes"):
             cache.produce(
-                target_dir, lambda work_dir: _make_image(work_dir, archive, baseline_dir, python_dir)
+                target_dir, lambda work_dir: _make_image(work_dir, archive, baseline_dir, python_dir, host)
             )
         _remove_old(target_dir.parent)
     os.utime(target_dir)
@@ -311,8 +342,10 @@ def find_python() -> Path | None:
     return max(found, key=lambda path: int(path.name.rsplit(".", 1)[1]), default=None)
 
 
-def install_baseline(root_dir: Path, baseline_dir: Path) -> None:
+def install_baseline(root_dir: Path, baseline_dir: Path, without: Sequence[str] = ()) -> None:
     """Record in the root's rpm database that the closure of the comps group ``core`` is installed.
+
+    ``without`` are packages of the group that are left out.
 
     Only the records: the files are Debian's. dnf does it, inside the root, as an EL9 installation does, so
     its history knows the group too.
@@ -349,6 +382,7 @@ def install_baseline(root_dir: Path, baseline_dir: Path) -> None:
     dnf += ["--setopt=cachedir=/run/caisson-lab-dnf", "--setopt=install_weak_deps=False"]
     dnf += ["--setopt=tsflags=justdb,noscripts,nocontexts,nocaps", f"--repofrompath=baseline,file://{inside}"]
     groups = make_control_groups(key)
+    dnf += [f"--exclude={name}" for name in without]
     run([*nspawn, *dnf, "group", "install", "core"], timeout_s=300, control_groups=groups)
     installed = run([*nspawn, "rpm", "-qa"], timeout_s=60, control_groups=groups).stdout.split()
     if not installed:
@@ -405,7 +439,9 @@ def _archive() -> Path:
     return target_dir / "root.tar"
 
 
-def _make_image(work_dir: Path, archive: Path, baseline_dir: Path, python_dir: Path | None) -> None:
+def _make_image(
+    work_dir: Path, archive: Path, baseline_dir: Path, python_dir: Path | None, host: Profile
+) -> None:
     """Fill a new image; the mount belongs to a lab of its own, so that a killed run is swept as any other."""
     lab = f"root{os.getpid()}"
     claim(lab, LabRecord(owner=this_process(), boot_id=boot_id()))
@@ -418,24 +454,24 @@ def _make_image(work_dir: Path, archive: Path, baseline_dir: Path, python_dir: P
         root_dir.mkdir()
         run(["mount", "-o", "loop,nouuid", image_file, root_dir])
         run(["tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", root_dir, "-xf", archive])
-        _configure(root_dir, python_dir)
-        install_baseline(root_dir, baseline_dir)
+        _configure(root_dir, python_dir, host)
+        install_baseline(root_dir, baseline_dir, host.without)
         _tidy(root_dir)
     finally:
         with exclusive():
             remove_lab(lab)
 
 
-def _configure(root_dir: Path, python_dir: Path | None) -> None:
+def _configure(root_dir: Path, python_dir: Path | None, host: Profile) -> None:
     for name in ("etc/os-release", "etc/debian_version", "etc/machine-id", "etc/hostname", "etc/resolv.conf"):
         (root_dir / name).unlink(missing_ok=True)
     (root_dir / "etc/os-release").symlink_to("../usr/lib/os-release")
     for name, file in FILES.items():
         path = root_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
+        path.write_text(file.text.replace(RELEASE, host.release) if name in RELEASE_FILES else file.text)
         path.chmod(file.mode)
-    for program in UNWANTED_PROGRAMS:
+    for program in (*UNWANTED_PROGRAMS, *host.programs):
         for directory in ("usr/bin", "usr/sbin", "bin", "sbin"):
             (root_dir / directory / program).unlink(missing_ok=True)
     for key in (root_dir / "etc/ssh").glob("ssh_host_*_key*"):
@@ -448,7 +484,10 @@ def _configure(root_dir: Path, python_dir: Path | None) -> None:
     _install_python(root_dir, python_dir)
     run(["systemctl", f"--root={root_dir}", "mask", *MASKED_UNITS])
     run(["systemctl", f"--root={root_dir}", "enable", "lab-machine.service", "ssh.service"])
-    run(["systemctl", f"--root={root_dir}", "enable", "firewalld.service"])
+    if "firewalld" in host.without:
+        (root_dir / "lib/systemd/system/firewalld.service").unlink()
+    else:
+        run(["systemctl", f"--root={root_dir}", "enable", "firewalld.service"])
     run(["systemctl", f"--root={root_dir}", "set-default", "multi-user.target"])
 
 

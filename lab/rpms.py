@@ -40,23 +40,34 @@ _FORMAT = "1"
 class Repository:
     """A yum repository: where its RPMs lie in it, how its metadata is compressed, and whether it has groups.
 
-    These differ among the real ones, and so among these.
+    These differ among the real ones, and so among these. ``signer`` owns its key.
     """
 
     id: str
+    signer: str
     location: Callable[[str], str]
     compression: str = "gz"
     groups: bool = False
 
 
+def _distribution(repository_id: str, signer: str, *, groups: bool = False) -> Repository:
+    return Repository(
+        id=repository_id,
+        signer=signer,
+        location=lambda name: f"Packages/{name[0].lower()}/{name}",
+        compression="xz",
+        groups=groups,
+    )
+
+
 REPOSITORIES: tuple[Repository, ...] = (
-    Repository(id="appstream", location=lambda name: f"Packages/{name[0].lower()}/{name}", compression="xz"),
-    Repository(
-        id="baseos", location=lambda name: f"Packages/{name[0].lower()}/{name}", compression="xz", groups=True
-    ),
-    Repository(id="docker-ce", location=lambda name: f"Packages/{name}"),
-    Repository(id="kubernetes", location=lambda name: f"x86_64/{name}"),
-    Repository(id="salt", location=lambda name: name),
+    _distribution("appstream", "appstream"),
+    _distribution(f"appstream-{el9.OLD_RELEASE}", "appstream"),
+    _distribution("baseos", "baseos", groups=True),
+    _distribution(f"baseos-{el9.OLD_RELEASE}", "baseos", groups=True),
+    Repository(id="docker-ce", signer="docker-ce", location=lambda name: f"Packages/{name}"),
+    Repository(id="kubernetes", signer="kubernetes", location=lambda name: f"x86_64/{name}"),
+    Repository(id="salt", signer="salt", location=lambda name: name),
 )
 
 
@@ -143,7 +154,7 @@ def build_foreign_rpm(name: str) -> Path:
 
 def repository_keys() -> dict[str, keys.Key]:
     """Return the signing key of each repository by repository id (public half: ``.public_file``)."""
-    return keys.keys()
+    return {repository.id: keys.key(repository.signer) for repository in REPOSITORIES}
 
 
 def render_comps(group: Iterable[str]) -> str:
@@ -182,7 +193,7 @@ def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Pa
         "comps": comps,
         "compression": repository.compression,
         "layout": repository.location("name"),
-        "key": keys.key(repository.id).fingerprint,
+        "key": keys.key(repository.signer).fingerprint,
     }
     target_dir = lab_dir("yum-sets") / repository.id / digest_of(inputs)
     produce(target_dir, partial(_compose, repository, directories, comps))
@@ -213,7 +224,7 @@ def _compose(repository: Repository, directories: Iterable[Path], comps: str, wo
             args += ["--groupfile", comps_file]
         run([*args, work_dir], timeout_s=300)
         comps_file.unlink(missing_ok=True)
-        _sign_metadata(work_dir / "repodata" / "repomd.xml", signer=keys.key(repository.id))
+        _sign_metadata(work_dir / "repodata" / "repomd.xml", signer=keys.key(repository.signer))
 
 
 def _sign_metadata(repomd_file: Path, *, signer: keys.Key) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,23 @@ def start(server: Server) -> Popen[bytes]:
         details="\n".join(server.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]),
         resolution=f"see {server.log_file}",
     )
+
+
+def require_loopback() -> None:
+    """Check that loopback is up: in a new network namespace it is not, and no server there could be reached.
+
+    Raises:
+        LabError: it is down.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((LOOPBACK, 9))  # sends nothing; the kernel looks for a route
+        except OSError as exc:
+            raise LabError(
+                "loopback is down, so the lab's upstream cannot be reached",
+                details=f"{LOOPBACK}: {exc.strerror}",
+                resolution="set it up ('ip link set lo up'), or build from a warm store, which needs no network",
+            ) from exc
 
 
 def stop(process: Popen[bytes]) -> None:

@@ -274,6 +274,7 @@ def start(out_dir: Path, *, is_bound: bool = True) -> None:
     out_dir = out_dir.resolve()
     run_dir = out_dir / "upstream"
     _require_prepared(out_dir)
+    servers.require_loopback()
     with locked(run_dir / "start.lock"):
         mark = own_mark(run_dir)
         owner = _owner_of(run_dir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ from typing import Any
 import yaml
 
 import build.errors
-import installer.errors
-from installer import checks, cli, phases
+from installer import checks, cli, explanations, phases, preflight
 from installer.paths import Paths
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
@@ -45,52 +45,36 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def configuration_page() -> str:
     """Return the fields of bootstrap.yaml, from the JSON Schema that is on the ISO."""
-    schema = json.loads((REPOSITORY_DIR / "installer" / "bootstrap.schema.json").read_text(encoding="utf-8"))
-    fields = table(["Field", "Type", "Required", "Default", "Meaning"], _fields(schema, schema, ""))
+    rows = [
+        (
+            f"`{field.path}`",
+            field.kind,
+            "yes" if field.is_required else "",
+            f"`{field.default}`" if field.default else "",
+            field.description,
+        )
+        for field in explanations.fields()
+    ]
+    fields = table(["Field", "Type", "Required", "Default", "Meaning"], rows)
     return f"""# bootstrap.yaml
 
 The configuration of a bootstrap: `bootstrap.sh --config FILE`. It is checked before anything is changed: all
 faults are reported at once, each with its line; an unknown key is a fault. A copy is kept in
 `/etc/caisson/bootstrap.yaml`, mode 0600. The schema itself is on the ISO: `installer/bootstrap.schema.json`.
 
+```console
+# caisson config init --output FILE     # a first configuration, from this host's interfaces
+# caisson config check --config FILE    # all faults, and what is chosen on this host
+# caisson config explain KEY            # what this page says, without this page
+```
+
 {fields}
+
+IPv6 is understood and not built: a CIDR list may hold IPv6 networks, which are never chosen, and needs an IPv4 one;
+pods and services get IPv4 networks only.
 
 The control-plane endpoint is not a field: it is always the name `api.CLUSTERNAME.internal`, port 6443.
 """
-
-
-def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[Sequence[str]]:
-    """Yield one row for each property, the ones below it after it."""
-    required = schema.get("required", ())
-    for name, raw in schema.get("properties", {}).items():
-        field = _resolved(raw, root)
-        path = f"{prefix}{name}"
-        default = f"`{field['default']}`" if "default" in field else ""
-        yield (
-            f"`{path}`",
-            _type_of(field),
-            "yes" if name in required else "",
-            default,
-            field.get("description", ""),
-        )
-        yield from _fields(field, root, f"{path}.")
-        items = _resolved(field.get("items", {}), root)
-        yield from _fields(items, root, f"{path}[].")
-
-
-def _resolved(field: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """Follow a ``$ref`` into the definitions; what stands beside it wins."""
-    reference = field.get("$ref")
-    if reference is None:
-        return dict(field)
-    return {**root["definitions"][reference.rsplit("/", 1)[1]], **field}
-
-
-def _type_of(field: Mapping[str, Any]) -> str:
-    if "const" in field:
-        return f"`{field['const']}`"
-    kind: str = field.get("type", "")
-    return {"array": "list", "object": "map", "string": "text"}.get(kind, kind)
 
 
 # ---- the tables ------------------------------------------------------------------------------------------
@@ -129,6 +113,10 @@ becomes a rich rule with the CIDRs of that network as its source.
 
 def exit_codes_page() -> str:
     """Return the exit codes of builder and installer, from their error classes."""
+    installer_rows = [
+        (str(error.exit_code), error.code(), f"`{error.__name__}`", explanations.error_meaning(error))
+        for error in explanations.error_classes()
+    ]
     return f"""# Exit codes
 
 Every error says what is wrong, what is known about it and what to do. A code is never given to another class.
@@ -143,9 +131,10 @@ Codes 1 to 3 are doit's: a task failed, a task raised an error of no such class,
 
 ## The installer
 
-`bootstrap.sh` and `caisson`; 0 means done.
+`bootstrap.sh` and `caisson`; 0 means done. The code of the class is printed first, and `caisson explain CODE` says
+what stands here.
 
-{table(["Code", "Class", "Meaning"], _codes(installer.errors, installer.errors.InstallerError))}
+{table(["Exit code", "Code", "Class", "Meaning"], installer_rows)}
 """
 
 
@@ -186,7 +175,7 @@ everywhere: `/etc/kubernetes`, `/var/lib/etcd`, `/var/lib/kubelet`, `/var/lib/co
 def phases_page() -> str:
     """Return the phases of a bootstrap."""
     rows = [
-        (str(number), f"`{phase.name}`", phase.title, phase.undo)
+        (str(number), phase.code, f"`{phase.name}`", phase.title, phase.undo)
         for number, phase in enumerate(phases.PHASES, start=1)
     ]
     return f"""# Phases of a bootstrap
@@ -195,21 +184,37 @@ They run in this order; each looks first and acts only where something is not as
 run again at any time. `--from NAME` starts at one of them. Their beginnings and ends are in the journal,
 `/var/lib/caisson/journal.jsonl`.
 
-{table(["", "Name", "What it does", "How a person takes it back"], rows)}
+{table(["", "Code", "Name", "What it does", "How a person takes it back"], rows)}
 """
 
 
 def checks_page() -> str:
-    """Return the preflight checks."""
-    rows = [(check.id, check.severity.value, check.title, check.fix) for check in checks.CHECKS]
+    """Return the preflight checks: a table, then what ``caisson explain`` says of each."""
+    rows = [
+        (f"[{check.id}](#{_anchor(check)})", check.severity.value, check.title, check.fix)
+        for check in checks.CHECKS
+    ]
+    texts = "\n\n".join(
+        f"## {check.id} {check.title}\n\n{check.why}\n\n- {check.severity.value}: "
+        f"{explanations.SEVERITIES[check.severity.value]}\n- fix: {check.fix}"
+        for check in checks.CHECKS
+    )
     return f"""# Preflight checks
 
 `bootstrap.sh check` runs them alone and changes nothing. In a bootstrap the phase `preflight` runs them, and
 an error stops it. A code never changes its meaning. A check is ignored by its code, with a reason, in
-[`overrides.ignorePreflights`](bootstrap-configuration.md).
+[`overrides.ignorePreflights`](bootstrap-configuration.md). How to read what they print:
+[Read the preflight table](../how-to/read-the-preflight-table.md).
 
 {table(["Code", "Severity", "What should be so", "What to do if it is not"], rows)}
+
+{texts}
 """
+
+
+def _anchor(check: preflight.Check) -> str:
+    """Return the anchor of a check's heading, as forges make it."""
+    return re.sub(r"[^\w\- ]", "", f"{check.id} {check.title}".lower()).replace(" ", "-")
 
 
 def commands_page() -> str:
@@ -239,14 +244,88 @@ def _options(parser: argparse.ArgumentParser, command: str) -> Iterator[Sequence
             yield ("", f"`{f'{name} {value}'.strip()}`", meaning)
 
 
+# ---- what the builder reads -------------------------------------------------------------------------------
+
+
+def inventory_page() -> str:
+    """Return the fields of the files that say what a bundle holds, from their JSON Schemas."""
+    return f"""# Inventory
+
+What goes into a bundle, written by people. All faults of all files are reported at once, with file and line; an
+unknown key is a fault. The JSON Schemas are in `build/schemas/`, for editors; a test holds them to what the
+builder takes.
+
+{_schema_section("versions", "versions.yaml")}
+{_schema_section("images", "images.yaml")}
+{_schema_section("packages", "packages.yaml")}
+Everything is solved against each baseline. A package of a baseline is never upgraded or replaced: what would force
+that is an error that names release, package and upgrade. Where baselines need different builds of a package, the
+lock has both. `product.json` lists the baselines that a bundle is proven on.
+
+{_schema_section("policy", "policy.yaml")}
+`policy=FILE` takes another one. A licence tag is split at "and", "or" and commas; each name must be allowed, of
+names joined by "or" one of them.
+
+{_schema_section("extra", "A vendor's file")}
+Given as `extra=FILE`, several joined by commas. See [Add a vendor's payload](../how-to/add-a-vendors-payload.md).
+"""
+
+
+def profiles_page() -> str:
+    """Return the fields of an upstream profile, from its JSON Schema."""
+    return f"""# Upstream profiles
+
+A profile says where bytes come from. It is chosen by `upstream=NAME`: `production` (the default) and other names
+are files in `profiles/`, `lab` is the one that the lab writes, and anything with a slash or ending in `.yaml` is a
+path. Paths in a profile are relative to it.
+
+{_schema_section("profile", "profiles/NAME.yaml")}
+Python packages are downloaded by pip with the user's own configuration of it, and checked by digest. Proxies and
+`~/.netrc` are honoured everywhere; logins of registries are those of `skopeo login`.
+"""
+
+
+def _schema_section(name: str, title: str) -> str:
+    file = REPOSITORY_DIR / "build" / "schemas" / f"{name}.schema.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    rows = table(["Field", "Type", "Required", "Default", "Meaning"], _schema_fields(schema, ""))
+    return f"## {title}\n\n{rows}\n"
+
+
+def _schema_fields(schema: Mapping[str, Any], prefix: str) -> Iterator[Sequence[str]]:
+    """Yield one row for each property, the ones below it after it; a map's keys are ``NAME``."""
+    for name, field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        required = "yes" if name in schema.get("required", ()) else ""
+        default = f"`{json.dumps(field['default'])}`" if "default" in field else ""
+        yield f"`{path}`", _schema_type(field), required, default, field.get("description", "")
+        yield from _schema_fields(field, f"{path}.")
+        for key, below in (("items", f"{path}[]."), ("additionalProperties", f"{path}.NAME.")):
+            if isinstance(field.get(key), dict):
+                yield from _schema_fields(field[key], below)
+
+
+def _schema_type(field: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_schema_type(choice) for choice in field["anyOf"])
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    kind: str = field.get("type", "")
+    return {"array": "list", "object": "map", "string": "text", "boolean": "true or false"}.get(kind, kind)
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "bootstrap-configuration.md": configuration_page,
     "checks.md": checks_page,
     "commands.md": commands_page,
     "exit-codes.md": exit_codes_page,
     "files.md": files_page,
+    "inventory.md": inventory_page,
     "phases.md": phases_page,
     "ports.md": ports_page,
+    "profiles.md": profiles_page,
 }
 
 

@@ -7,6 +7,7 @@ neither slow the installation down nor change it. The configuration file is writ
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,3 +46,21 @@ def install(names: list[str]) -> dict[str, Any]:
     ]
     result: dict[str, Any] = __salt__["cmd.run_all"](command + sorted(names), python_shell=False, timeout=900)
     return result
+
+
+def explain(output: str) -> str:
+    """Return what dnf means by ``output`` in one sentence, or "" where its own words are plain enough.
+
+    >>> explain("GPG keys are not correct for this package.. Failing package is: a-1-1.x86_64")[:52]
+    'package a-1-1.x86_64 does not have a good signature '
+    """
+    refused = re.search(
+        r"Failing package is: (\S+)|Public key for (\S+) is not|Package (\S+) is not signed", output
+    )
+    if refused is None:
+        return ""
+    package = next(group for group in refused.groups() if group)
+    return (
+        f"package {package} does not have a good signature by a key of the media: "
+        "the media is damaged or was tampered with, do not install from it"
+    )

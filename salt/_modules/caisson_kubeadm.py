@@ -45,6 +45,7 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
         },
         "patches": {"directory": PATCHES_DIR},
     }
+    sans = [*caisson["api_server"]["extra_sans"], *([networks["vip"]] if networks["vip"] else [])]
     cluster_configuration = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -52,6 +53,7 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
         "kubernetesVersion": "v" + caisson["versions"]["kubernetes"],
         "controlPlaneEndpoint": f"{cluster['endpoint']}:6443",
         "networking": {"podSubnet": networks["pods"], "serviceSubnet": networks["services"]},
+        **({"apiServer": {"certSANs": sans}} if sans else {}),
     }
     kubelet = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

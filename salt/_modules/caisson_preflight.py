@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     __pillar__: dict[str, Any] = {}
 
 
-def run(config_file: str = "/etc/caisson/bootstrap.yaml") -> dict[str, Any]:
-    """Check this host and change nothing.
+def run(config_file: str = "/etc/caisson/bootstrap.yaml", *, with_trials: bool = True) -> dict[str, Any]:
+    """Check this host and change nothing; without trials nothing is unpacked, started or sent.
 
     Returns the report of ``caisson check --json`` with one more key: ``failed``, the lines of what stops a bootstrap.
     """
@@ -26,7 +26,7 @@ def run(config_file: str = "/etc/caisson/bootstrap.yaml") -> dict[str, Any]:
     try:
         from installer import readiness  # noqa: PLC0415 - the path is set just now
 
-        found = readiness.assess(tree_dir, Path(config_file))
+        found = readiness.assess(tree_dir, Path(config_file), with_trials=with_trials)
     finally:
         sys.path[:] = searched
     report: dict[str, Any] = found.to_json()

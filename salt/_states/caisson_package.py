@@ -35,6 +35,7 @@ def installed(name: str, packages: list[str]) -> dict[str, Any]:
     changes = {package: {"old": "", "new": after[package]} for package in missing if package in after}
     if outcome["retcode"] != 0 or absent:
         lines = (outcome["stderr"] or outcome["stdout"]).strip().splitlines()[-20:]
-        comment = f"dnf could not install {', '.join(absent or missing)}:\n" + "\n".join(lines)
+        meant = __salt__["caisson_dnf.explain"](outcome["stdout"] + outcome["stderr"])
+        comment = "\n".join([meant or f"dnf could not install {', '.join(absent or missing)}:", *lines])
         return {"name": name, "result": False, "changes": changes, "comment": comment}
     return {"name": name, "result": True, "changes": changes, "comment": f"installed {', '.join(missing)}"}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 {%- set caisson = pillar['caisson'] %}
+{%- set authority = caisson['authorities']['cluster'] %}
 Write kubeadm configuration:
   file.managed:
     - name: /etc/caisson/kubeadm/init.yaml
@@ -19,6 +20,20 @@ Write kubeadm patch {{ name }}:
     - contents: {{ text | json }}
     - makedirs: true
     - mode: '0600'
+    - require_in:
+      - cmd: Validate kubeadm configuration
+{%- endfor %}
+
+{%- for name, key, mode in [('ca.key', 'key_file', '0600'), ('ca.crt', 'certificate_file', '0644')] if authority %}
+
+Place the site's {{ name }} for kubeadm:
+  file.managed:
+    - name: /etc/kubernetes/pki/{{ name }}
+    - source: {{ authority[key] }}
+    - mode: '{{ mode }}'
+    - makedirs: true
+    - show_changes: false
+    - unless: test -s /etc/kubernetes/pki/{{ name }}
     - require_in:
       - cmd: Validate kubeadm configuration
 {%- endfor %}

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What must run before nginx serves images; everything else is pulled from it.
 {%- set caisson = pillar['caisson'] %}
+include:
+  - containerd.running
 {%- for id, image in caisson['images'] | dictsort if image['preload'] %}
 
 Import {{ id }}:
@@ -8,4 +10,6 @@ Import {{ id }}:
     - reference: {{ image['reference'] }}
     - digests: [{{ image['platform_digest'] }}, {{ image['digest'] }}]
     - layout_dir: {{ caisson['media_dir'] }}/oci
+    - require:
+      - sls: containerd.running
 {%- endfor %}

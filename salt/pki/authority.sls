@@ -1,10 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-# The certificate authority of Caisson's own services. It signs nothing of Kubernetes: that is kubeadm's.
+# The certificate authority of Caisson's own services, made here or brought by the site. It signs nothing of
+# Kubernetes: that is kubeadm's. The site's files are copied once: then they may be taken off the host.
+{%- set site = pillar['caisson']['authorities']['services'] %}
 Create PKI directory:
   file.directory:
     - name: /etc/caisson/pki
     - mode: '0700'
     - makedirs: true
+{%- if site %}
+{%- for name, source, mode in [('ca.key', site['key_file'], '0600'), ('ca.crt', site['certificate_file'], '0644')] %}
+
+Copy the site's {{ name }}:
+  file.managed:
+    - name: /etc/caisson/pki/{{ name }}
+    - source: {{ source }}
+    - mode: '{{ mode }}'
+    - show_changes: false
+    - unless: test -s /etc/caisson/pki/{{ name }}
+    - require:
+      - file: Create PKI directory
+{%- endfor %}
+{%- else %}
 
 Create CA key:
   x509.private_key_managed:
@@ -27,6 +43,7 @@ Create CA certificate:
     - mode: '0644'
     - require:
       - x509: Create CA key
+{%- endif %}
 
 Publish CA certificate:
   file.managed:
@@ -34,4 +51,4 @@ Publish CA certificate:
     - source: /etc/caisson/pki/ca.crt
     - mode: '0644'
     - require:
-      - x509: Create CA certificate
+      - {{ "file: Copy the site's ca.crt" if site else "x509: Create CA certificate" }}

@@ -33,6 +33,7 @@ TOP_LEVEL = {
     "product.json",
     "repo",
     "salt",
+    "sbom",
 }
 INDEX_TYPES = {
     "application/vnd.oci.image.index.v1+json",

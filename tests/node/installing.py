@@ -6,28 +6,23 @@ Shared by the node tests and by ``tests/soak``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.cleanup import Process, end_process, process_of, read_nodes
 from lab.node import Node, bootstrap_config
 
 OUT_DIR = Path(__file__).parents[2] / "_out"
 BOOTSTRAP_TIMEOUT_S = 600.0
 KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
-ANNOUNCED = re.compile(r"^\[ *\d+/\d+\] (?P<phase>[a-z-]+): ")
+ANNOUNCED = re.compile(r"^\[ *\d+/\d+\] (?:CSP\d+ )?(?P<phase>[a-z-]+): ")
 JOURNAL_FILE = "/var/lib/caisson/journal.jsonl"
-
-#: SIGKILL to the process that holds the installer's lock, as the node numbers it: to that one and no other.
-KILL_INSTALLER = """
-pid=$(sed -n 's/.*"pid": \\([0-9]*\\),.*/\\1/p' /run/caisson.lock 2>/dev/null)
-[[ -n $pid ]] && kill -KILL "$pid"
-"""
 
 #: What an installation leaves behind. Content is compared where it is the same on every host of that name and
 #: address; of keys, certificates, tokens and what they are in only owner, mode and name.
@@ -37,10 +32,13 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   /usr/bin/caisson /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
   \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' \\) -prune -o \
   \\( -type f -o -type l \\) -printf '%m %u:%g %l %p\\n' 2>/dev/null | sort -k4
-find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts /etc/kubernetes/manifests \
+for manifest in /etc/kubernetes/manifests/*; do
+  echo "$(grep -v caisson.io/configuration-sha256 "$manifest" | sha256sum | cut -c 1-64)  $manifest"
+done
+find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  \\( -name __pycache__ -o -name pki -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
+  \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
   -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 crictl images --output json | python3 -c '
@@ -61,10 +59,15 @@ def lab_iso() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When to kill: so long after a phase was announced (0: at its very beginning)."""
+    """When to kill: so long after a phase was announced (0: at its very beginning).
+
+    The installer alone, and what it had started lives on; with ``takes_all`` everything in the node, as when
+    its power is cut (but what it wrote stays written).
+    """
 
     phase: str
     delay_s: float = 0.0
+    takes_all: bool = False
 
     def __str__(self) -> str:
         return f"{self.phase} + {self.delay_s:.1f} s" if self.delay_s else f"start of {self.phase}"
@@ -99,16 +102,29 @@ def start(
     """Run ``bootstrap.sh`` to its end, or until its installer is killed (what that had started lives on)."""
     lines: list[str] = []
     phases = [""]
+    found: list[Process] = []
     timers: list[threading.Timer] = []
     began = time.monotonic()
+
+    def end() -> None:
+        if killed_at is not None and killed_at.takes_all:
+            node.stop()
+        else:
+            end_process(found[0])
 
     def on_line(line: str) -> None:
         lines.append(line)
         announced = ANNOUNCED.match(line)
-        if announced:
-            phases.append(announced["phase"])
-            if killed_at is not None and killed_at.phase == announced["phase"]:
-                timers.append(_timer(killed_at.delay_s, lambda: kill_installer(node)))
+        if announced is None:
+            return
+        phases.append(announced["phase"])
+        if killed_at is None:
+            return
+        if not found:
+            found.append(installer_process(node))
+        if killed_at.phase == announced["phase"]:
+            timers.append(threading.Timer(killed_at.delay_s, end))
+            timers[-1].start()
 
     try:
         returncode = node.stream(command, on_line, timeout_s=timeout_s)
@@ -125,17 +141,33 @@ def start(
     )
 
 
-def kill_installer(node: Node) -> None:
-    """Send SIGKILL to the installer that works in the node, if one does."""
-    node.run(["bash", "-c", KILL_INSTALLER], check=False, timeout_s=30)
+def installer_process(node: Node) -> Process:
+    """Return the process that holds the installer's lock in the node, as this machine numbers it.
+
+    Asked for once, beforehand: a kill must not be late by the time that it takes to enter the node.
+    """
+    leader = node.record.leader
+    assert leader is not None
+    namespace = Path(f"/proc/{leader.pid}/ns/pid").readlink()
+    number = str(json.loads(Path(f"/proc/{leader.pid}/root/run/caisson.lock").read_text())["pid"])
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            numbers = re.search(r"^NSpid:(.*)$", (directory / "status").read_text(), re.MULTILINE)
+            if (
+                numbers
+                and numbers[1].split()[-1] == number
+                and (directory / "ns/pid").readlink() == namespace
+            ):
+                process = process_of(int(directory.name))
+                if process is not None:
+                    return process
+    raise AssertionError(f"process {number} of {node.name} is not to be seen")
 
 
-def power_cut(node: Node, command: list[str]) -> list[str]:
-    """End everything in the node at once, boot it, mount the ISO again; return the command to go on with."""
-    node.stop()
+def boot_again(node: Node) -> None:
+    """Boot the node after its power was cut, and mount the ISO as its operator would."""
     node.boot(degraded_ok=True)
     node.mount_iso()
-    return command
 
 
 def journal(node: Node) -> list[dict[str, Any]]:
@@ -187,8 +219,31 @@ def unready(node: Node) -> list[str]:
     return faults
 
 
-def _timer(delay_s: float, action: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(delay_s, action)
-    timer.daemon = True
-    timer.start()
-    return timer
+def wait_ready(node: Node, timeout_s: float) -> list[str]:
+    """Wait until everything is Ready again; return what is not."""
+    ends_at = time.monotonic() + timeout_s
+    while (faults := unready(node)) and time.monotonic() < ends_at:
+        time.sleep(1)
+    return faults
+
+
+def restarts(node: Node) -> dict[str, int]:
+    """Return pod name -> restarts of all its containers, of those that restarted."""
+    answer = node.run([*KUBECTL, "get", "pods", "--all-namespaces", "--output", "json"], timeout_s=60).stdout
+    counted = {
+        pod["metadata"]["name"]: sum(entry["restartCount"] for entry in pod["status"]["containerStatuses"])
+        for pod in json.loads(answer)["items"]
+    }
+    return {name: count for name, count in counted.items() if count}
+
+
+def has_begun(lab: str, node_name: str, phase: str) -> bool:
+    """Tell whether the bootstrap of a node, of a lab that somebody else made, has begun a phase."""
+    record = next((node for node in read_nodes(lab) if node.name == node_name), None)
+    if record is None:
+        return False
+    try:
+        text = (Path(record.root_dir) / JOURNAL_FILE.lstrip("/")).read_text()
+    except OSError:
+        return False
+    return any(json.loads(line)["phase"] == phase for line in text.splitlines() if line.endswith("}"))

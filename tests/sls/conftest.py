@@ -16,6 +16,7 @@ from installer.context import Context
 from installer.facts import Facts
 from installer.journal import Journal
 from installer.ui import Ui
+from tests.authorities import make_authority
 from tests.sls.compiler import GRAINS, Compiler
 
 REPOSITORY_DIR = Path(__file__).parents[2]
@@ -34,11 +35,15 @@ apiVersion: caisson/v1
 kind: BootstrapConfiguration
 clusterName: most
 networks:
-  controlPlane: {cidrs: [203.0.113.0/24, 192.0.2.0/24]}
+  controlPlane: {cidrs: [203.0.113.0/24, 192.0.2.0/24], vip: 192.0.2.200}
   workloadPlane: {cidrs: [203.0.113.0/24, 198.51.100.0/24]}
   pods: {cidr: 10.200.0.0/16}
   services: {cidr: 10.201.0.0/16}
 node: {name: node1}
+apiServer: {extraSans: [k8s.example.com, 203.0.113.9]}
+authorities:
+  services: {certificateFile: AUTHORITY/ca.crt, keyFile: AUTHORITY/ca.key}
+  cluster: {certificateFile: AUTHORITY/ca.crt, keyFile: AUTHORITY/ca.key}
 overrides:
   containerd: |
     version = 3
@@ -100,7 +105,8 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
 def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the pillar of one configuration."""
     name: str = request.param
-    configuration = config.parse(CONFIGURATIONS[name])
+    authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
+    configuration = config.parse(CONFIGURATIONS[name].replace("AUTHORITY", str(authority_dir)))
     facts = Facts(
         node_name="node1",
         control_plane_address="192.0.2.11",

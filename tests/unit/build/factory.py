@@ -83,8 +83,9 @@ def tiny_rpm(
     *,
     arch: str = "noarch",
     members: Sequence[Member] = (),
+    requires: Sequence[str] = (),
 ) -> bytes:
-    """Return a binary RPM, version 4, payload in gzip, not signed."""
+    """Return a binary RPM, version 4, payload in gzip, not signed. It provides its name."""
     files = sorted(members, key=lambda member: member.path)
     payload = gzip.compress(_cpio(files), mtime=0)
     header = _header(
@@ -98,6 +99,7 @@ def tiny_rpm(
             *_file_tags(files),
             _strings(1044, f"{name}-{version}-{release}.src.rpm"),
             _many(1047, [name]), _ints(1112, 8), _many(1113, [f"{version}-{release}"]),
+            *_require_tags(requires),
             _strings(1124, "cpio"), _strings(1125, "gzip"), _strings(1126, "9"),
             _many(5092, [hashlib.sha256(payload).hexdigest()]), _ints(5093, 8),
         ],
@@ -113,6 +115,12 @@ def tiny_rpm(
     title = f"{name}-{version}-{release}".encode()
     lead = struct.pack(">4sBBhh66shh16s", b"\xed\xab\xee\xdb", 3, 0, 0, 1, title, 1, 5, b"")
     return lead + signature + b"\0" * (-len(signature) % 8) + header + payload
+
+
+def _require_tags(names: Sequence[str]) -> list[_Tag]:
+    if not names:
+        return []
+    return [_ints(1048, *[0] * len(names)), _many(1049, names), _many(1050, [""] * len(names))]
 
 
 def _file_tags(files: Sequence[Member]) -> list[_Tag]:
@@ -314,9 +322,10 @@ class Pot:
         *,
         members: Sequence[Member] = (),
         required_by: Sequence[str] = (),
+        requires: Sequence[str] = (),
     ) -> LockedPackage:
         """Store a tiny RPM."""
-        blob = self.put(tiny_rpm(name, version, release, members=members))
+        blob = self.put(tiny_rpm(name, version, release, members=members, requires=requires))
         return LockedPackage(
             name=name,
             epoch=0,
@@ -568,7 +577,7 @@ def write_sources(root: Path) -> Path:
 class _Project(Project):
     """A project whose lock, inventory and store are a world's."""
 
-    world: World
+    world: World = dataclasses.field(kw_only=True)
 
     @property
     def lock(self) -> Lock:
@@ -593,7 +602,7 @@ class _Project(Project):
 
 def make_project(world: World, checkout: Path) -> Project:
     """Return the project of a world in a checkout that :func:`write_sources` made."""
-    return _Project(checkout, "test", world)
+    return _Project(checkout, "test", world=world)
 
 
 def all_steps(project: Project) -> list[Step]:

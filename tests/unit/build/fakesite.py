@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build.model import Digest
+from build.sources import Sources
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm, comps_xml, repository_files
 from tests.unit.build.fakeupstream import FakeUpstream, serve
@@ -36,9 +37,10 @@ manifests:
   - {id: net, url: "https://raw.example.com/net.yaml", path: net.yaml, purpose: the network}
 """
 PACKAGES = """format: 1
-baselines: [{id: el9, repository: baseos, group: core}]
+baselines: [{id: el9, release: "9.8", repository: baseos, group: core}]
 packages: [{name: tool, version: "{tool}", repository: tools, purpose: the tool}]
 """
+POLICY = "format: 1\nregistries: [registry.k8s.io]\nlicences: [MIT]\n"
 PROFILE = """name: site
 lab: true
 lock_file: site.lock
@@ -66,6 +68,10 @@ class Site:
     def lock_file(self) -> Path:
         return self.root_dir / "site.lock"
 
+    @property
+    def sources(self) -> Sources:
+        return Sources(self.root_dir)
+
     def put_repository(
         self,
         name: str,
@@ -83,14 +89,22 @@ class Site:
         signature_file = (by or self.key).sign_detached(repomd_file)
         self.upstream.put(f"/{name}/repodata/repomd.xml.asc", signature_file.read_bytes())
 
-    def rpm(self, name: str, *, requires: tuple[str, ...] = (), by: Signer | None = None) -> Rpm:
+    def rpm(
+        self,
+        name: str,
+        *,
+        evr: str = "1.0-1.el9",
+        requires: tuple[str, ...] = (),
+        by: Signer | None = None,
+    ) -> Rpm:
         """Make a real RPM, signed by the site's key or another; it requires what only metadata says."""
         key = by or self.key
-        file = key.home_dir / f"{name}.rpm"
+        file = key.home_dir / f"{name}-{evr}.rpm"
         if not file.exists():
-            file.write_bytes(tiny_rpm(name))
+            version, _, release = evr.partition("-")
+            file.write_bytes(tiny_rpm(name, version, release))
             key.sign_rpm(file)
-        return Rpm(name=name, data=file.read_bytes(), requires=requires)
+        return Rpm(name=name, evr=evr, data=file.read_bytes(), requires=requires)
 
     def put_image(self, name: str, *, is_docker: bool = False, is_indexed: bool = True) -> list[str]:
         """Serve an image of two layers and return the digests of its blobs, configuration first."""
@@ -152,7 +166,7 @@ def fake_site(root_dir: Path, main_key: Signer) -> Iterator[Site]:
         site.put_image("pause")
         site.put_image("old", is_docker=True, is_indexed=False)
         upstream.put("/raw/net.yaml", MANIFEST_TEXT)
-        texts = {"versions": VERSIONS, "images": IMAGES, "packages": PACKAGES}
+        texts = {"versions": VERSIONS, "images": IMAGES, "packages": PACKAGES, "policy": POLICY}
         texts["profile"] = PROFILE.format(url=upstream.url, key=key.fingerprint)
         for name, text in texts.items():
             (root_dir / f"{name}.yaml").write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,6 +44,8 @@ class FakeUpstream:
         self.seen: list[Seen] = []
         self.token: str | None = None
         self.has_ranges = True
+        self.bytes_per_s: int | None = None
+        self.sent_bytes = 0
         self.port = 0
 
     @property
@@ -131,9 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         wanted = headers.get("range", "")
         if wanted and self.upstream.has_ranges:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            answer["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            data = data[start:]
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last or len(data)), len(data) - 1)
+            answer["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+            data = data[start : end + 1]
             status = 206
         self._send(status, answer, data, has_body=has_body, cut_after=trouble.cut_after)
 
@@ -152,8 +156,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if has_body:
-            self.wfile.write(data if cut_after is None else data[:cut_after])
+            self._write(data if cut_after is None else data[:cut_after])
         if cut_after is not None:
+            self.close_connection = True
+
+    def _write(self, data: bytes) -> None:
+        """Send a body, slowly if the test wants it; a client that goes away is no trouble of ours."""
+        size = len(data) if self.upstream.bytes_per_s is None else 1 << 16
+        try:
+            for start in range(0, len(data), max(size, 1)):
+                piece = data[start : start + size]
+                self.wfile.write(piece)
+                self.upstream.sent_bytes += len(piece)
+                if self.upstream.bytes_per_s is not None:
+                    time.sleep(len(piece) / self.upstream.bytes_per_s)
+        except ConnectionError:
             self.close_connection = True
 
 

@@ -31,11 +31,12 @@ class Signer:
         self.gpg("--armor", "--detach-sign", "--output", str(signature), str(file))
         return signature
 
-    def sign_rpm(self, file: Path) -> None:
-        """Sign an RPM in place."""
+    def sign_rpm(self, file: Path, *, time: str | None = None) -> None:
+        """Sign an RPM in place; ``time`` is the clock of gpg."""
+        clock = [] if time is None else ["--define", f"_gpg_sign_cmd_extra_args --faked-system-time {time}"]
         run(
             ["rpmsign", "--define", "__gpg /usr/bin/gpg", "--define", f"_gpg_name {self.fingerprint}",
-             "--define", f"_gpg_path {self.home_dir}", "--addsign", file],
+             "--define", f"_gpg_path {self.home_dir}", *clock, "--addsign", file],
             env={"GNUPGHOME": str(self.home_dir)},
         )  # fmt: skip
 

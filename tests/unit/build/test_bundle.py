@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from build import verify
-from build.errors import VerifyError
+from build.errors import BuildError, VerifyError
+from build.frame import frame_file, make_frame, parse_frame
 from build.iso import checksum_file
+from build.isodirectory import outside, read_directory
 from tests.unit.build.factory import EPOCH, World, all_steps, build_bundle, make_project, make_world
 
 BALLAST_BYTES = 1_500_000  # checkisomd5 wants a mebibyte
@@ -32,9 +34,17 @@ def bundle(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def built(bundle: Path, tmp_path: Path) -> Path:
-    """Return a copy of the bundle and its checksum file, to be damaged."""
-    shutil.copy(checksum_file(bundle), tmp_path)
+    """Return a copy of the bundle and what lies beside it, to be damaged."""
+    for beside in (checksum_file(bundle), frame_file(bundle)):
+        shutil.copy(beside, tmp_path)
     return Path(shutil.copy(bundle, tmp_path))
+
+
+@pytest.fixture
+def bare(built: Path) -> Path:
+    """Return the same without its frame: as from a site that keeps only image and checksum."""
+    frame_file(built).unlink()
+    return built
 
 
 @pytest.mark.subprocess
@@ -106,8 +116,7 @@ def test_a_good_image_has_no_fault(built: Path) -> None:
     assert json.loads(report.as_json())["ok"] is True
 
 
-@pytest.mark.subprocess
-@pytest.mark.parametrize(
+DAMAGED_FILES = pytest.mark.parametrize(
     ("prefix", "owner"),
     [
         ("repo/el9/Packages/kubelet", "package kubelet-1.36.4-150500.1.1.noarch"),
@@ -115,36 +124,115 @@ def test_a_good_image_has_no_fault(built: Path) -> None:
         ("salt/top.sls", ""),
     ],
 )
+
+
+def damage(world: World, iso_file: Path, prefix: str) -> str:
+    """Change one byte inside a file of the image; return the file's path."""
+    prefix = prefix.replace("CONFIG", world.lock.image("nginx").config.digest.hex)
+    (file,) = [found for found in read_directory(iso_file) if found.path.startswith(prefix)]
+    flip(iso_file, file.extents[0].offset + file.size_bytes // 2)
+    return file.path
+
+
+@pytest.mark.subprocess
+@DAMAGED_FILES
 def test_a_wrong_byte_names_the_file_and_what_it_belongs_to(
     world: World, built: Path, prefix: str, owner: str
 ) -> None:
     """By xorriso, which makes the image."""
-    prefix = prefix.replace("CONFIG", world.lock.image("nginx").config.digest.hex)
-    (file,) = [found for found in verify.read_directory(built) if found.path.startswith(prefix)]
-    flip(built, file.extents[0].offset + file.size_bytes // 2)
+    path = damage(world, built, prefix)
+    (fault,) = verify.verify_iso(built).faults
+    assert (fault.path, owner in fault.owners or not owner) == (path, True)
     with pytest.raises(VerifyError) as caught:
         verify.run_verify(built)
+    assert path in caught.value.details
+    assert owner in caught.value.details
+
+
+@pytest.mark.subprocess
+@DAMAGED_FILES
+def test_without_its_frame_too(world: World, bare: Path, prefix: str, owner: str) -> None:
+    """By xorriso, which makes the image."""
+    path = damage(world, bare, prefix)
+    with pytest.raises(VerifyError) as caught:
+        verify.run_verify(bare)
     lines = caught.value.details.splitlines()
-    assert lines[0].startswith(file.path + (f" ({owner})" if owner else "") + ": sha256 ")
+    assert lines[0].startswith(path + (f" ({owner})" if owner else "") + ": sha256 ")
     assert lines[1].startswith("whole image: sha256 ")
     assert len(lines) == 2
 
 
 @pytest.mark.subprocess
-def test_a_wrong_byte_outside_any_file_is_found(built: Path) -> None:
+def test_a_wrong_byte_outside_any_file_has_an_offset(built: Path) -> None:
     """By xorriso, which makes the image. The first 16 sectors belong to no file."""
-    flip(built, 100)
-    (fault,) = verify.verify_iso(built).faults
-    assert fault.endswith("the change is outside any file")
+    size_bytes = built.stat().st_size
+    (directory, *_) = outside(
+        (extent for file in read_directory(built) for extent in file.extents), size_bytes
+    )
+    for offset in (100, directory.offset + directory.size_bytes - 1, size_bytes - 1):
+        flip(built, offset)
+        report = verify.verify_iso(built)
+        assert [(fault.offset, fault.size_bytes, fault.path) for fault in report.faults] == [(offset, 1, "")]
+        assert str(report.faults[0]) == f"offset {offset}: 1 byte changed outside any file"
+        flip(built, offset)
+    assert verify.verify_iso(built).faults == ()
 
 
 @pytest.mark.subprocess
-def test_without_the_checksum_file_only_files_are_checked(built: Path) -> None:
+def test_without_its_frame_the_digest_of_the_whole_finds_it(bare: Path) -> None:
     """By xorriso, which makes the image."""
-    checksum_file(built).unlink()
+    flip(bare, 100)
+    (fault,) = verify.verify_iso(bare).faults
+    assert "the change is outside any file" in str(fault)
+
+
+@pytest.mark.subprocess
+def test_with_nothing_beside_it_the_implanted_sum_finds_it(bare: Path) -> None:
+    """By xorriso, which makes the image."""
+    checksum_file(bare).unlink()
+    assert verify.verify_iso(bare).faults == ()
+    flip(bare, 100)
+    report = verify.verify_iso(bare)
+    assert [str(fault).partition(":")[0] for fault in report.faults] == ["whole image"]
+    assert not report.is_whole_checked
+
+
+@pytest.mark.subprocess
+def test_a_frame_that_nobody_vouches_for_is_not_believed(built: Path) -> None:
+    """By xorriso, which makes the image. An attacker would change the image and its frame together."""
     flip(built, 100)
+    frame = frame_file(built)
+    entries = parse_frame(frame.read_bytes(), frame.name)
+    frame.write_bytes(frame.read_bytes().replace(b'"format":1', b'"format":1 '))
     report = verify.verify_iso(built)
-    assert (report.faults, report.is_whole_checked) == ((), False)
+    assert f"{frame.name}: not the file that {checksum_file(built).name} names" in map(str, report.faults)
+    assert any("whole image: sha256" in str(fault) for fault in report.faults)
+    assert entries.size_bytes == built.stat().st_size
+
+
+@pytest.mark.subprocess
+def test_the_frame_and_the_files_are_the_whole_image(built: Path) -> None:
+    """By xorriso, which makes the image."""
+    frame = parse_frame(frame_file(built).read_bytes(), "frame")
+    covered = sum(file.size_bytes for file in frame.files) + len(frame.outside)
+    assert covered == frame.size_bytes == built.stat().st_size
+
+
+@pytest.mark.subprocess
+def test_an_image_with_another_file_has_no_frame(built: Path) -> None:
+    """By xorriso, which makes the image."""
+    with pytest.raises(BuildError, match="other files than were meant"):
+        make_frame(built, [])
+
+
+@pytest.mark.subprocess
+def test_verify_needs_no_directory_where_there_is_a_frame(built: Path) -> None:
+    """By xorriso, which makes the image."""
+    with built.open("r+b") as image:
+        image.seek(16 * 2048 + 156)
+        image.write(b"\xff" * 34)
+    faults = verify.verify_iso(built).faults
+    assert all(fault.path == "" and 16 * 2048 + 156 <= fault.offset < 16 * 2048 + 190 for fault in faults)
 
 
 @pytest.mark.subprocess
@@ -156,13 +244,13 @@ def test_a_truncated_image_is_found(built: Path) -> None:
 
 
 @pytest.mark.subprocess
-def test_a_damaged_directory_is_found(built: Path) -> None:
+def test_a_damaged_directory_is_found(bare: Path) -> None:
     """By xorriso, which makes the image."""
-    with built.open("r+b") as image:
+    with bare.open("r+b") as image:
         image.seek(16 * 2048 + 156)  # the record of the root directory in the volume descriptor
         image.write(b"\xff" * 34)
     with pytest.raises(VerifyError, match="damaged outside any file"):
-        verify.run_verify(built)
+        verify.run_verify(bare)
 
 
 @pytest.mark.subprocess

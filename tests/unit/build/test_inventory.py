@@ -31,12 +31,13 @@ composed:
     users: [{name: salt, uid: 450, gid: 450}]
 """
 PACKAGES = """format: 1
-baselines: [{id: el9, repository: baseos, group: core}]
+baselines: [{id: el9, release: "9.8", repository: baseos, group: core}]
 packages:
   - {name: kubelet, version: "{kubernetes}", repository: kubernetes, purpose: runs pods}
   - {name: tar, repository: [baseos, kubernetes], purpose: archives}
 python: [{name: PyYAML, version: 6.0.2, artifact: sdist, purpose: reads YAML}]
 """
+POLICY = "format: 1\nregistries: [registry.k8s.io]\nlicences: [MIT]\n"
 PROFILE = """name: test
 lab: true
 lock_file: test.lock
@@ -55,7 +56,8 @@ class Sources:
     root_dir: Path
 
     def write(self, **texts: str) -> None:
-        files = {"versions": VERSIONS, "images": IMAGES, "packages": PACKAGES, "profile": PROFILE} | texts
+        ours = {"versions": VERSIONS, "images": IMAGES, "packages": PACKAGES, "policy": POLICY}
+        files = ours | {"profile": PROFILE} | texts
         for name, text in files.items():
             (self.root_dir / f"{name}.yaml").write_text(text, encoding="utf-8")
 
@@ -91,7 +93,7 @@ def test_production_is_whole(repository_dir: Path) -> None:
     preloaded |= {image.id for image in inventory.composed if image.preload}
     assert preloaded == {"pause", "nginx", "registry", "salt-master"}
     for repository in profile.repositories.values():
-        assert repository.base_url.startswith("https://")
+        assert all(base_url.startswith("https://") for base_url in repository.base_urls)
         for key in repository.keys:
             assert key.file.is_file()
 
@@ -152,7 +154,7 @@ composed:
         "images.yaml:4: unknown key 'prelaod'; did you mean 'preload'?",
         "images.yaml:5: id 'Bad Id' must be lower-case words joined by hyphens",
         "images.yaml:5: image reference 'registry.k8s.io/untagged' has no tag",
-        "images.yaml:7: base 'nothing' is no image of this file",
+        "images.yaml:7: base 'nothing' is no image of the inventory",
         "images.yaml:7: package 'nobody' is not in packages.yaml",
         "packages.yaml:2: repository 'basos' is not in profile 'test' (known: baseos, kubernetes)",
         "packages.yaml:5: key 'purpose' is missing",

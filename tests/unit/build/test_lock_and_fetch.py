@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from build.lockfile import read_lock
 from build.model import Digest, Lock
 from build.store import Store
 from tests.conftest import GoldenCheck
+from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm
 from tests.unit.build.fakesite import MANIFEST_TEXT, Site, fake_site
 from tests.unit.build.fakeupstream import Trouble
@@ -50,12 +52,12 @@ def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def lock(site: Site) -> Lock:
-    run_lock(site.profile_file, None, site.root_dir / "cache", root_dir=site.root_dir)
+    run_lock(site.profile_file, None, site.root_dir / "cache", sources=site.sources)
     return read_lock(site.lock_file)
 
 
 def fetch(site: Site) -> Store:
-    run_fetch(site.profile_file, None, site.root_dir / "store", root_dir=site.root_dir)
+    run_fetch(site.profile_file, None, site.root_dir / "store", sources=site.sources)
     return Store(site.root_dir / "store")
 
 
@@ -220,18 +222,25 @@ def test_a_repository_without_filelists(site: Site) -> None:
 
 
 def test_a_package_signed_by_another_key_is_refused(site: Site) -> None:
+    """When it is locked, before it is fetched; and again when it is fetched."""
+    good = site.put_repository
+    lock(site)
     with signer(site.root_dir, "foreign") as foreign:
-        site.put_repository(
-            "tools", [site.rpm("tool", requires=("library",), by=foreign), site.rpm("library")]
-        )
-    made = lock(site)
-    with pytest.raises(SignatureError) as caught:
-        fetch(site)
-    assert "package tool-1.0-1.el9.noarch" in caught.value.message
-    store = Store(site.root_dir / "store")
-    assert not store.path(made.package("tool").digest).exists()
-    with pytest.raises(SignatureError):
-        fetch(site)
+        good("tools", [site.rpm("tool", requires=("library",), by=foreign), site.rpm("library", by=foreign)])
+        before = site.lock_file.read_bytes()
+        with pytest.raises(SignatureError) as caught:
+            lock(site)
+    assert site.lock_file.read_bytes() == before
+    text = str(caught.value)
+    assert "package tool-1.0-1.el9.noarch" in text
+    assert "and: the signature of package" in text
+    assert "made by another key" in text
+
+
+def test_an_unsigned_package_in_a_repository_is_refused(site: Site) -> None:
+    site.put_repository("tools", [Rpm(name="tool", data=tiny_rpm("tool"))])
+    with pytest.raises(SignatureError, match=r"package tool-1.0-1.el9.noarch is not signed"):
+        lock(site)
 
 
 def test_a_package_is_checked_again_with_other_keys(site: Site) -> None:
@@ -244,9 +253,20 @@ def test_a_package_is_checked_again_with_other_keys(site: Site) -> None:
         site.profile_file.write_text(text.replace(tools, changed), encoding="utf-8")
         library, tool = site.rpm("library"), site.rpm("tool", requires=("library",))
         site.put_repository("tools", [tool, library], by=other)
-        lock(site)
         with pytest.raises(SignatureError):
-            fetch(site)
+            lock(site)
+
+
+def test_what_is_locked_is_checked_whole_when_it_is_fetched(site: Site) -> None:
+    """Headers are good and so is the checksum that the metadata gives; the payload is not what was signed."""
+    tool = site.rpm("tool", requires=("library",))
+    changed = bytearray(tool.content)
+    changed[-3] ^= 1
+    site.put_repository("tools", [dataclasses.replace(tool, data=bytes(changed)), site.rpm("library")])
+    made = lock(site)
+    with pytest.raises(SignatureError, match="package tool"):
+        fetch(site)
+    assert not Store(site.root_dir / "store").path(made.package("tool").digest).exists()
 
 
 def test_a_package_that_is_gone(site: Site) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from build.errors import KeyFileError, SignatureError
+from build.errors import IntegrityError, KeyFileError, SignatureError
 from build.model import MetadataTrust, PinnedKey, Repository
 from build.openpgp import (
     KeyInfo,
@@ -23,8 +23,10 @@ from build.openpgp import (
     read_key_file,
     read_keys,
     verify_detached,
+    verify_header,
 )
 from build.profile import profile_file, read_profile
+from build.rpmheader import read_header
 from build.run import run
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.signers import Signer, signer
@@ -33,7 +35,7 @@ NOW = 1_795_000_000  # 2026-11-18
 
 
 def repository(*keys: PinnedKey) -> Repository:
-    return Repository(id="repo", base_url="http://x/", metadata=MetadataTrust.SIGNED, keys=keys)
+    return Repository(id="repo", base_urls=("http://x/",), metadata=MetadataTrust.SIGNED, keys=keys)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +182,60 @@ def test_rpms_by_their_signature(good: Signer, foreign: Signer, tmp_path: Path) 
             keyring.verify(tmp_path / f"{name}.rpm", f"package {name}")
         assert f"package {name} is not signed by the key of repository 'repo'" in caught.value.message
         assert words in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_an_rpm_outlives_its_key_but_not_if_it_was_signed_later(tmp_path: Path) -> None:
+    """The clock is years ahead of the key's end, and of the first signature."""
+    with signer(tmp_path, "ended", time="20200101T000000") as key:
+        for name, time in (("early", "20200301T000000"), ("late", "20220301T000000")):
+            (tmp_path / f"{name}.rpm").write_bytes(tiny_rpm(name))
+            key.sign_rpm(tmp_path / f"{name}.rpm", time=time)
+        key.gpg("--faked-system-time", "20200601T000000", "--quick-set-expire", key.fingerprint, "1y")
+        key.export()
+        trusted = read_keys(repository(key.pinned))
+        keyring = RpmKeyring(tmp_path / "db", trusted)
+        for name in ("early", "late"):
+            keyring.verify(tmp_path / f"{name}.rpm", f"package {name}")
+        check_header(trusted, tmp_path / "early.rpm")
+        with pytest.raises(SignatureError) as caught:
+            check_header(trusted, tmp_path / "late.rpm")
+    assert caught.value.message == "the signature of package late is not good"
+    assert "made after its key had ended (2021-06-01)" in caught.value.details
+
+
+def check_header(trusted: TrustedKeys, file: Path) -> None:
+    what = f"package {file.stem}"
+    verify_header(trusted, read_header(file, what), f"{file.stem}-1.0-1.el9.noarch", what)
+
+
+@pytest.mark.subprocess
+def test_the_beginning_of_an_rpm(good: Signer, foreign: Signer, tmp_path: Path) -> None:
+    trusted = read_keys(repository(good.pinned))
+    for name in ("good", "foreign", "unsigned", "changed"):
+        (tmp_path / f"{name}.rpm").write_bytes(tiny_rpm(name))
+    good.sign_rpm(tmp_path / "good.rpm")
+    good.sign_rpm(tmp_path / "changed.rpm")
+    foreign.sign_rpm(tmp_path / "foreign.rpm")
+    changed = (tmp_path / "changed.rpm").read_bytes().replace(b"A tiny package", b"A tidy package")
+    (tmp_path / "changed.rpm").write_bytes(changed)
+    check_header(trusted, tmp_path / "good.rpm")
+    for name, words in (("foreign", "another key"), ("unsigned", "trusted for"), ("changed", "was changed")):
+        with pytest.raises(SignatureError) as caught:
+            check_header(trusted, tmp_path / f"{name}.rpm")
+        assert words in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_an_rpm_that_fips_hosts_refuse(good: Signer, tmp_path: Path) -> None:
+    (tmp_path / "old.rpm").write_bytes(tiny_rpm("old"))
+    good.sign_rpm(tmp_path / "old.rpm")
+    header = read_header(tmp_path / "old.rpm", "package old")
+    assert header.lacks == ()
+    old = dataclasses.replace(header, lacks=("SHA-256 digest of its payload",))
+    with pytest.raises(IntegrityError, match="package old has no SHA-256 digest of its payload") as caught:
+        verify_header(read_keys(repository(good.pinned)), old, header.nevra, "package old")
+    assert "FIPS" in caught.value.details
 
 
 TRUSTED = TrustedKeys(

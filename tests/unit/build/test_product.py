@@ -27,6 +27,7 @@ IMAGES = {
         "preload": True,
     }
 }
+LICENCES = {"kubelet": "ASL 2.0", "registry.k8s.io/pause:3.10.2": "Apache-2.0 & others"}
 
 
 @pytest.fixture
@@ -65,7 +66,10 @@ def test_the_name_of_a_lab_bundle_says_so(world: World) -> None:
 
 def test_index_html(world: World, golden: Callable[[str, str], None]) -> None:
     document = product.render_product(whole(world), IMAGES, TOOLS)
-    golden("index.html", page.render_page(world.lock, world.inventory, document, some_entries()))
+    text = page.render_page(
+        world.lock, world.inventory, document, some_entries(), LICENCES, image="caisson.iso"
+    )
+    golden("index.html", text)
 
 
 class Balance(html.parser.HTMLParser):
@@ -77,7 +81,9 @@ class Balance(html.parser.HTMLParser):
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert not {name for name, _ in attrs} & {"src", "href"}, "a page without a network"
+        for name, value in attrs:
+            assert name != "src", "a page without a network"
+            assert name != "href" or (value and "://" not in value and not value.startswith("/"))
         if tag != "meta":
             self.open.append(tag)
 
@@ -97,7 +103,7 @@ def test_the_page_is_well_formed_and_escapes_what_it_is_given(world: World) -> N
         ),
     )
     document = product.render_product(whole(world), IMAGES, TOOLS)
-    text = page.render_page(world.lock, inventory, document, some_entries())
+    text = page.render_page(world.lock, inventory, document, some_entries(), {}, image="x.iso")
     balance = Balance()
     balance.feed(text)
     assert balance.open == []
@@ -108,7 +114,7 @@ def test_the_page_is_well_formed_and_escapes_what_it_is_given(world: World) -> N
 def test_only_a_lab_bundle_warns(world: World) -> None:
     lock = dataclasses.replace(world.lock, is_lab=False)
     document = product.render_product(dataclasses.replace(whole(world), lock=lock), IMAGES, TOOLS)
-    text = page.render_page(lock, world.inventory, document, [])
+    text = page.render_page(lock, world.inventory, document, [], {}, image="x.iso")
     assert "lab bundle" not in text.lower()
     assert 'class="lab"' not in text
     assert "--accept-lab-bundle" not in text

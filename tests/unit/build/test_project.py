@@ -44,10 +44,37 @@ def test_only_the_lab_s_lock_is_made_by_the_way(tmp_path: Path) -> None:
     assert not Project(tmp_path, "production").is_generated
 
 
-def test_the_committed_lock_is_made_whenever_it_is_asked_for(repository_dir: Path) -> None:
-    (step,) = Project(repository_dir, "production").plan_lock()
+def test_the_committed_lock_is_made_whenever_it_is_asked_for(repository_dir: Path, tmp_path: Path) -> None:
+    copy_profile(repository_dir, tmp_path)
+    (tmp_path / "caisson.lock").touch()
+    project = Project(tmp_path, "production")
+    (step,) = project.plan_lock()
+    assert not project.needs_lock
     assert step.outputs == ()
-    assert repository_dir / "images.yaml" in step.inputs
+    assert tmp_path / "images.yaml" in step.inputs
+
+
+def test_the_first_lock_is_made_by_the_way(repository_dir: Path, tmp_path: Path) -> None:
+    copy_profile(repository_dir, tmp_path)
+    project = Project(tmp_path, "production")
+    (step,) = project.plan_lock()
+    assert project.needs_lock
+    assert step.outputs == (tmp_path / "caisson.lock",)
+    assert not Project(tmp_path, "nowhere").needs_lock
+
+
+def test_a_vendor_s_build_has_places_of_its_own(repository_dir: Path, tmp_path: Path) -> None:
+    copy_profile(repository_dir, tmp_path)
+    extra_file = tmp_path / "acme" / "scada.yaml"
+    extra_file.parent.mkdir()
+    extra_file.write_text("format: 1\nproduct: {name: scada, version: '4.2'}\n")
+    ours, theirs = (Project(tmp_path, "production", extra=extra) for extra in ("", str(extra_file)))
+    assert theirs.lock_file == tmp_path / "acme" / "scada.lock"
+    assert theirs.state_name == "production-scada"
+    assert theirs.workspace.root == tmp_path / "_out" / "production-scada"
+    assert ours.workspace.root == tmp_path / "_out" / "production"
+    lab = Project(tmp_path, "lab", extra=str(extra_file))
+    assert lab.lock_file == tmp_path / "_out/lab/caisson-scada.lock"
 
 
 def test_without_a_profile_nothing_else_is_asked(tmp_path: Path) -> None:
@@ -57,7 +84,7 @@ def test_without_a_profile_nothing_else_is_asked(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_older_than_its_inventory_is_refused(repository_dir: Path, tmp_path: Path) -> None:
     """With the lock of another inventory in the place of production's."""
-    for name in ("images.yaml", "packages.yaml", "versions.yaml"):
+    for name in ("images.yaml", "packages.yaml", "policy.yaml", "versions.yaml"):
         (tmp_path / name).write_text((repository_dir / name).read_text())
     (tmp_path / "keys").symlink_to(repository_dir / "keys")
     copy_profile(repository_dir, tmp_path)

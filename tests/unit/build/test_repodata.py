@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> MetadataCache:
 def tls_repository(upstream: FakeUpstream) -> Repository:
     """Return a repository that needs no signature; that tls means https is the profile's business."""
     key = PinnedKey(file=Path("x"), fingerprint="A" * 40)
-    return Repository(id="repo", base_url=f"{upstream.url}/r/", metadata=MetadataTrust.TLS, keys=(key,))
+    return Repository(id="repo", base_urls=(f"{upstream.url}/r/",), metadata=MetadataTrust.TLS, keys=(key,))
 
 
 @pytest.mark.loopback

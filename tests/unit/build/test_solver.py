@@ -36,7 +36,7 @@ EXTRA = (
     Rpm(name="no-setup", conflicts=("setup",)),
     Rpm(name="old-sum", checksum_type="sha1"),
 )
-BASELINE = Baseline(id="el9", repository="baseos", group="core", source="packages.yaml:3")
+BASELINE = Baseline(id="el9", release="9.8", repositories=("baseos",), group="core", source="packages.yaml:3")
 
 
 def make_universe(directory: Path, repositories: Mapping[str, Sequence[Rpm]]) -> Universe:

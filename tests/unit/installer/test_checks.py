@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import ipaddress
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
+from installer import config, dnf
 from installer.checks import CHECKS
-from installer.host import Host, Port, read_ports
-from installer.preflight import Check, Severity
+from installer.host import Host, Port, read_ports, read_umask
+from installer.preflight import Check, Severity, SkippedError
 from installer.run import Completed
-from tests.unit.installer.helpers import make_config, make_facts, make_product
+from installer.trials import Media, Trials
+from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_facts, make_product
 
 FLAGS = "fpu cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
 ROUTES = [
@@ -51,6 +55,12 @@ class Commands:
             "ip -json": Completed(0, json.dumps(ROUTES), ""),
             "rpm": Completed(10, "package docker-ce is not installed\n", ""),
             "systemctl is-active firewalld.service": Completed(0, "active\n", ""),
+            "systemctl is-active chronyd.service": Completed(0, "active\ninactive\ninactive\n", ""),
+            "systemctl show-environment": Completed(0, "PATH=/usr/bin\n", ""),
+            "chronyc": Completed(0, "Leap status     : Normal\n", ""),
+            "timeout 3 getent ahostsv4 node1": Completed(0, "10.77.1.11 STREAM node1\n", ""),
+            "xfs_info": Completed(0, "naming =version 2 bsize=4096 ascii-ci=0, ftype=1\n", ""),
+            "nft": Completed(0, "table inet firewalld {\n\tchain filter_INPUT {\n\t}\n}\n", ""),
             "systemctl": Completed(3, "inactive\n" * 20, ""),
             "modprobe": Completed(0, "", ""),
         }
@@ -65,6 +75,39 @@ def statvfs(*, free_gib: float = 50.0, free_inodes: int = 1_000_000) -> Callable
     return lambda _: os.statvfs_result(
         (4096, 4096, blocks * 2, blocks, blocks, 2_000_000, free_inodes, free_inodes, 0, 255)
     )
+
+
+class FitTrials(Trials):
+    """Trials that go well; a test puts another answer into the attribute."""
+
+    def __init__(self) -> None:
+        self.sync_times_s: Sequence[float] = [0.001] * 200
+        self.overlay_fault = ""
+        self.programs: Mapping[str, Completed] = {"kubelet: /usr/bin/kubelet": Completed(0, "v1\n", "")}
+        self.container = Completed(0, "v1\n", "")
+        self.packages = Completed(0, "Complete!\n", "")
+        self.packet_fault = ""
+        self.asked: list[object] = []
+
+    def time_syncs(self, directory: Path) -> Sequence[float]:
+        return self.sync_times_s
+
+    def mount_overlay(self, directory: Path) -> str:
+        return self.overlay_fault
+
+    def run_programs(self, media: Media) -> Mapping[str, Completed]:
+        return self.programs
+
+    def run_container(self, media: Media) -> Completed:
+        return self.container
+
+    def try_packages(self, media: Media, names: Sequence[str]) -> Completed:
+        self.asked = [media.media_dir, *names]
+        return self.packages
+
+    def send_packets(self, network: ipaddress.IPv4Network, *, has_firewalld: bool) -> str:
+        self.asked = [str(network), has_firewalld]
+        return self.packet_fault
 
 
 @pytest.fixture
@@ -89,6 +132,9 @@ def host(tmp_path: Path) -> Host:
         name="node1",
         now=1_800_000_000.0,
         statvfs=statvfs(),
+        umask=0o022,
+        media_dir=tmp_path / "media",
+        trials=FitTrials(),
     )
 
 
@@ -125,6 +171,11 @@ def test_codes_are_unique_and_in_order() -> None:
     codes = [check.id for check in CHECKS]
     assert codes == sorted(set(codes))
     assert all(check.fix and check.title for check in CHECKS)
+
+
+def test_every_check_has_a_scenario_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [check.id for check in CHECKS if f"def test_{check.id.lower()}_" not in text] == []
 
 
 def test_csn101_root(host: Host) -> None:
@@ -238,6 +289,65 @@ def test_csn116_clock(host: Host) -> None:
     assert said("CSN116", early) == ["the clock is 10 days before the date of the media"]
 
 
+def test_csn117_time(host: Host) -> None:
+    commands(host)["chronyc"] = Completed(0, "Leap status     : Not synchronised\n", "")
+    assert said("CSN117", host) == ["? chronyd runs and follows no clock"]
+    commands(host)["systemctl is-active chronyd.service"] = Completed(3, "inactive\n" * 3, "")
+    assert said("CSN117", host) == ["? none of chronyd, ntpd, systemd-timesyncd is active"]
+
+
+def test_csn118_sysctls(host: Host) -> None:
+    write(host.root, "etc/sysctl.d/10-early.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "usr/lib/sysctl.d/99-hidden.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/99-hidden.conf", "# net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/95-a.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/96-b.conf", "net.ipv4.ip_forward = 1\n")
+    assert said("CSN118", host) == []
+    write(host.root, "usr/lib/sysctl.d/97-c.conf", "kernel.x=1\n-net/ipv4/conf/all/forwarding=0\n")
+    assert said("CSN118", host) == [
+        (
+            "/usr/lib/sysctl.d/97-c.conf:2 sets net.ipv4.conf.all.forwarding to 0, "
+            "after 90-caisson.conf set it to 1"
+        )
+    ]
+
+
+def test_csn119_fips(host: Host) -> None:
+    write(host.root, "proc/sys/crypto/fips_enabled", "0\n")
+    assert said("CSN119", host) == []
+    write(host.root, "proc/sys/crypto/fips_enabled", "1\n")
+    assert said("CSN119", host) == ["? /proc/sys/crypto/fips_enabled is 1"]
+
+
+def test_csn120_umask(host: Host, tmp_path: Path) -> None:
+    assert said("CSN120", dataclasses.replace(host, umask=0o077)) == ["? the mask is 0077"]
+    assert said("CSN120", dataclasses.replace(host, umask=0)) == []
+    write(tmp_path, "status", "Name:\tx\nUmask:\t0027\n")
+    assert read_umask(tmp_path / "status") == 0o027
+
+
+def test_csn121_secure_path(host: Host) -> None:
+    write(host.root, "etc/sudoers", "Defaults    secure_path = /sbin:/bin:/usr/sbin:/usr/bin\n")
+    write(host.root, "etc/sudoers.d/old.rpmsave", "Defaults secure_path = /x\n")
+    assert said("CSN121", host) == []
+    write(host.root, "etc/sudoers.d/site", 'Defaults:ann secure_path="/usr/sbin:/opt/bin"\n')
+    assert said("CSN121", host) == ["? /etc/sudoers.d/site: secure_path is without /usr/bin"]
+
+
+def test_csn122_proxy(host: Host) -> None:
+    write(host.root, "etc/environment", "https_proxy=http://proxy:3128\nno_proxy=10.77.0.0/16,.internal\n")
+    assert said("CSN122", host) == []
+    write(host.root, "etc/environment", 'HTTPS_PROXY="http://proxy:3128"\nno_proxy=localhost\n')
+    assert said("CSN122", host) == [
+        "? /etc/environment sets https_proxy, and no_proxy does not name 10.77.1.11, api.lab.internal"
+    ]
+    write(host.root, "etc/environment", "")
+    commands(host)["systemctl show-environment"] = Completed(0, "http_proxy=http://proxy:3128\n", "")
+    assert said("CSN122", dataclasses.replace(host, facts=None)) == [
+        "systemd's environment sets http_proxy, and there is no no_proxy"
+    ]
+
+
 def listen(
     root: Path, table: str, address: str, *, inode: int, process: str = "", cgroup: str = "0::/"
 ) -> None:
@@ -306,6 +416,35 @@ def test_csn204_nameservers(host: Host) -> None:
     assert said("CSN204", host) == ["? nameserver 127.0.0.53"]
 
 
+def test_csn205_a_name_that_hangs(host: Host) -> None:
+    commands(host)["timeout 3 getent ahostsv4 node1"] = Completed(124, "", "")
+    assert said("CSN205", host) == ["? 'node1' is not resolved within 3 s"]
+    commands(host)["timeout 3 getent ahostsv4 node1"] = Completed(2, "", "")
+    assert said("CSN205", host) == []
+
+
+def test_csn206_networkmanager(host: Host) -> None:
+    directory = "etc/NetworkManager/conf.d"
+    write(host.root, f"{directory}/10-site.conf", "[keyfile]\nunmanaged-devices=eth9\n")
+    write(host.root, f"{directory}/98-more.conf", "[keyfile]\nunmanaged-devices+=eth9\n")
+    write(host.root, f"{directory}/99-good.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
+    assert said("CSN206", host) == []
+    write(host.root, f"{directory}/99-site.conf", "[keyfile]\nunmanaged-devices=eth9\n")
+    assert said("CSN206", host) == [
+        "/etc/NetworkManager/conf.d/99-site.conf sets unmanaged-devices without cali*"
+    ]
+
+
+def test_csn207_virtual_address(host: Host) -> None:
+    text = CONFIG_TEXT.replace("10.77.1.0/24]", "10.77.1.0/24], vip: 10.77.1.100")
+    wanted = dataclasses.replace(host, config=config.parse(text))
+    assert said("CSN207", wanted) == []
+    links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.1.11"}, {"local": "10.77.1.100"}]}]
+    commands(host)["ip -json"] = Completed(0, json.dumps(links), "")
+    assert said("CSN207", wanted) == ["10.77.1.100 is an address of eth0"]
+    assert said("CSN207", dataclasses.replace(wanted, is_ours=True)) == []
+
+
 def test_csn301_disk(host: Host) -> None:
     small = dataclasses.replace(host, statvfs=statvfs(free_gib=3))
     assert said("CSN301", small) == [
@@ -337,6 +476,28 @@ def test_csn303_mounts(host: Host) -> None:
     ]
 
 
+def test_csn304_file_systems(host: Host) -> None:
+    write(
+        host.root,
+        "proc/self/mountinfo",
+        "22 1 252:0 / / rw - xfs /dev/vda3 rw\n23 22 0:40 / /var/lib/etcd rw - tmpfs tmpfs rw\n",
+    )
+    assert said("CSN304", host) == ["/var/lib/etcd: /var/lib/etcd is tmpfs"]
+    commands(host)["xfs_info"] = Completed(0, "naming =version 2 bsize=4096 ascii-ci=0, ftype=0\n", "")
+    assert said("CSN304", host)[:2] == [
+        "/var/lib/containerd: / is XFS with ftype=0",
+        "/var/lib/kubelet: / is XFS with ftype=0",
+    ]
+
+
+def test_csn305_syncs(host: Host) -> None:
+    trials(host).sync_times_s = [0.001] * 190 + [0.025] * 10
+    assert said("CSN305", host) == ["? of 200 syncs one in a hundred takes 25 ms or more, 10 ms is the limit"]
+    trials(host).sync_times_s = ()
+    with pytest.raises(SkippedError, match="no nameless files"):
+        said("CSN305", host)
+
+
 def test_csn401_packages(host: Host) -> None:
     commands(host)["rpm"] = Completed(9, "found docker-ce\npackage docker is not installed\nfound runc\n", "")
     assert said("CSN401", host) == [
@@ -346,7 +507,7 @@ def test_csn401_packages(host: Host) -> None:
 
 
 def test_csn402_services(host: Host) -> None:
-    answers = ["active", *["inactive"] * 12, "active", "inactive"]
+    answers = ["active", *["inactive"] * 13, "active", "inactive"]
     commands(host)["systemctl"] = Completed(0, "\n".join(answers) + "\n", "")
     assert said("CSN402", host) == ["docker.service is active", "kubelet.service is active"]
     assert said("CSN402", dataclasses.replace(host, is_ours=True)) == ["docker.service is active"]
@@ -368,6 +529,169 @@ def test_csn404_other_salt(host: Host) -> None:
 def test_csn405_firewalld(host: Host) -> None:
     commands(host)["systemctl is-active firewalld.service"] = Completed(3, "inactive\n", "")
     assert said("CSN405", host) == ["? firewalld.service is inactive"]
+
+
+CHAINS = """\
+table ip filter {
+\tchain KUBE-FORWARD {
+\t}
+\tchain cali-FORWARD {
+\t}
+}
+table ip kube-proxy {
+}
+"""
+
+
+def test_csn406_packet_filters(host: Host) -> None:
+    commands(host)["nft"] = Completed(0, CHAINS, "")
+    commands(host)["ip -json"] = Completed(0, json.dumps([{"ifname": "eth0"}, {"ifname": "cni0"}]), "")
+    assert said("CSN406", host) == [
+        "chains of packet filters: KUBE-FORWARD, cali-FORWARD, kube-proxy",
+        "interfaces: cni0",
+    ]
+    assert said("CSN406", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn407_selinux(host: Host) -> None:
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    write(host.root, "sys/fs/selinux/enforce", "1")
+    assert said("CSN407", host) == []
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=mls\n")
+    assert said("CSN407", host) == ["SELinux is enforcing with the policy 'mls'"]
+    write(host.root, "etc/selinux/config", "SELINUX=disabled\n")
+    assert said("CSN407", host) == ["? SELinux is enforcing, from the next boot on it will be disabled"]
+
+
+def test_csn408_fapolicyd(host: Host) -> None:
+    answers = commands(host)
+    host = dataclasses.replace(host, run=Commands())
+    commands(host).clear()
+    commands(host).update({"systemctl is-active fapolicyd": Completed(0, "active\n", ""), **answers})
+    assert said("CSN408", host) == ["fapolicyd.service is active"]
+
+
+def test_csn409_locks(host: Host) -> None:
+    write(host.root, "etc/dnf/dnf.conf", "[main]\nbest=True\nexclude=vim* kube*,\n  kubelet\ngpgcheck=1\n")
+    write(host.root, "etc/dnf/plugins/versionlock.list", "# x\nkubelet-0:1.30.*\nkubelet-extra-0:1.*\n")
+    assert said("CSN409", host) == [
+        "? /etc/dnf/dnf.conf excludes 'kube*': not applied to kubelet",
+        "? /etc/dnf/dnf.conf excludes 'kubelet': not applied to kubelet",
+        "? /etc/dnf/plugins/versionlock.list locks 'kubelet-0:1.30.*': not applied to kubelet",
+    ]
+
+
+def test_csn410_versions(host: Host) -> None:
+    commands(host)["rpm"] = Completed(0, "found kubelet 1.30.1-1\nfound salt 3006.9-0\n", "")
+    assert said("CSN410", host) == ["kubelet 1.30.1-1 is installed, the media has 1.36.4-150500.1.1"]
+    commands(host)["rpm"] = Completed(0, "found kubelet 1.36.4-150500.1.1\n", "")
+    assert said("CSN410", host) == []
+
+
+def trials(host: Host) -> FitTrials:
+    assert isinstance(host.trials, FitTrials)
+    return host.trials
+
+
+@pytest.mark.parametrize("code", ["CSN501", "CSN502", "CSN503", "CSN504", "CSN505"])
+def test_trials_need_root(host: Host, code: str) -> None:
+    with pytest.raises(SkippedError, match="only root can try it"):
+        said(code, dataclasses.replace(host, user_id=1000))
+
+
+@pytest.mark.parametrize("code", ["CSN501", "CSN503", "CSN505"])
+def test_trials_of_packages_need_the_media(host: Host, code: str) -> None:
+    with pytest.raises(SkippedError, match="the media with the packages is not mounted"):
+        said(code, dataclasses.replace(host, media_dir=None))
+
+
+def test_csn501_programs(host: Host) -> None:
+    missing = "runc: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by runc)\n"
+    trials(host).programs = {
+        "containerd.io: /usr/bin/runc": Completed(1, "", missing),
+        "kubelet: /usr/bin/kubelet": Completed(-4, "", ""),
+    }
+    assert said("CSN501", host) == [
+        f"containerd.io: /usr/bin/runc: exit code 1: {missing.strip()}",
+        "kubelet: /usr/bin/kubelet: ended by SIGILL",
+    ]
+
+
+def test_csn502_overlay(host: Host) -> None:
+    trials(host).overlay_fault = "[Errno 22] mount: Invalid argument"
+    assert said("CSN502", host) == [f"on {host.root}: [Errno 22] mount: Invalid argument"]
+
+
+def test_csn503_container(host: Host) -> None:
+    trials(host).container = Completed(1, "", "x\nrunc run failed: unable to start init\n")
+    assert said("CSN503", host) == ["runc: exit code 1: runc run failed: unable to start init"]
+
+
+DROPPING = """\
+table inet firewalld {
+\tchain filter_FORWARD {
+\t\ttype filter hook forward priority filter + 10; policy drop;
+\t}
+}
+table inet site {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+"""
+
+
+def test_csn504_packets(host: Host) -> None:
+    assert said("CSN504", host) == []
+    assert trials(host).asked == ["10.233.0.0/16", True]
+    trials(host).packet_fault = "a datagram from 10.233.255.250 to 10.233.255.254 did not arrive"
+    assert said("CSN504", host) == [trials(host).packet_fault]
+    commands(host)["nft"] = Completed(0, DROPPING, "")
+    assert said("CSN504", host) == [
+        f"{trials(host).packet_fault}; chains that drop by default: inet site forward"
+    ]
+    assert said("CSN504", dataclasses.replace(host, is_ours=True)) == []
+
+
+CHANGES = """\
+Installing:
+ kubelet      x86_64   1.36.4-150500.1.1   caisson   23 M
+Upgrading:
+ nftables     x86_64   1:1.0.9-1.el9       caisson   370 k
+     replacing  nftables-old.x86_64 1.0.1-1.el9
+Removing dependent packages:
+ podman       x86_64   4:4.9-1.el9         @appstream  60 M
+
+Transaction Summary
+"""
+
+
+def test_csn505_packages(host: Host) -> None:
+    assert said("CSN505", host) == []
+    assert trials(host).asked == [host.media_dir, *dnf.HOST_PACKAGES]
+    trials(host).packages = Completed(0, CHANGES, "")
+    assert said("CSN505", host) == [
+        "dnf would change a package of this host: upgrading nftables",
+        "dnf would change a package of this host: removing podman",
+    ]
+    allowed = make_config("overrides: {allowPackageChanges: [nftables, podman]}\n")
+    assert said("CSN505", dataclasses.replace(host, config=allowed)) == []
+    trials(host).packages = Completed(
+        1, "", "Error: \n - nothing provides libx.so.1 needed by socat-1.7-1.x86_64 from caisson\n"
+    )
+    assert said("CSN505", host) == [
+        "package socat-1.7-1.x86_64 needs libx.so.1, which neither the media nor this host has"
+    ]
+
+
+def test_the_states_of_salt_install_what_dnf_was_tested_with(repository_dir: Path) -> None:
+    found: list[str] = []
+    for file in sorted((repository_dir / "salt").rglob("*.sls")):
+        text = "\n".join(line for line in file.read_text().splitlines() if "{%" not in line)
+        if "caisson_package.installed" in text:
+            for state in yaml.safe_load(text).values():
+                found += state.get("caisson_package.installed", [{}])[0].get("packages", [])
+    assert sorted(found) == sorted(set(dnf.HOST_PACKAGES) - {"salt-minion"})
 
 
 def test_the_port_table_of_the_product_can_be_read(repository_dir: Path) -> None:

@@ -7,17 +7,22 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from installer import cli, facts, phases, readiness
+from installer import cli, config, explanations, facts, phases, readiness, starter
 from installer.checks import CHECKS
 from installer.context import Context
 from installer.errors import ClusterError
+from installer.facts import Address
 from installer.paths import Paths
 from installer.phases import Phase
 from installer.preflight import Finding, Report, Result, Status
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
 
+CHECK_SCHEMA = jsonschema.Draft7Validator(
+    json.loads(Path(cli.__file__).with_name("check.schema.json").read_text(encoding="utf-8"))
+)
 Captured = pytest.CaptureFixture[str]
 
 
@@ -50,7 +55,7 @@ def test_a_bootstrap(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captur
         seen.append(context)
         return False
 
-    use_phases(monkeypatch, Phase("one", "do one", remember, "none"))
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", remember, "none"))
     assert call(tree, *bootstrap_words(tree)) == 0
     root = tree.parent / "root"
     assert seen[0].media_dir == root / "srv/caisson/0.1.0"
@@ -67,12 +72,12 @@ def test_a_bootstrap(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captur
 
 
 def test_json_of_a_bootstrap(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    use_phases(monkeypatch, Phase("one", "do one", lambda _: True, "none"))
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", lambda _: True, "none"))
     assert call(tree, *bootstrap_words(tree), "--json") == 0
     captured = capsys.readouterr()
     data = json.loads(captured.out)
     assert data["phases"][0]["has_changed"] is True
-    assert "[ 1/1] one" in captured.err
+    assert "[ 1/1] CSP901 one" in captured.err
 
 
 def test_a_lab_bundle_must_be_accepted(tree: Path, capsys: Captured) -> None:
@@ -85,6 +90,8 @@ def test_faults_of_the_configuration_leave_nothing_behind(tree: Path, capsys: Ca
     (tree.parent / "b.yaml").write_text("x: 1\n")
     assert call(tree, *bootstrap_words(tree), "--json") == 3
     data = json.loads(capsys.readouterr().out)
+    CHECK_SCHEMA.validate(data)
+    assert data["error"]["code"] == "CSE003"
     assert data["error"]["class"] == "ConfigError"
     assert len(data["error"]["details"]) == 5
     assert not (tree.parent / "root").exists()
@@ -118,9 +125,9 @@ def interrupt(_: Context) -> bool:
 @pytest.mark.parametrize(
     ("run", "code", "text"),
     [
-        (fail_cluster, 11, "error: one: etcd is red"),
+        (fail_cluster, 11, "error: CSE011 CSP901 one: etcd is red"),
         (fail_internally, 1, "ZeroDivisionError: division by zero (test_cli.py:"),
-        (interrupt, 130, "error: one: stopped"),
+        (interrupt, 130, "error: CSE130 CSP901 one: stopped"),
     ],
 )
 def test_a_failing_phase(
@@ -131,7 +138,7 @@ def test_a_failing_phase(
     code: int,
     text: str,
 ) -> None:
-    use_phases(monkeypatch, Phase("one", "do one", run, "none"))
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", run, "none"))
     assert call(tree, *bootstrap_words(tree)) == code
     captured = capsys.readouterr()
     assert text in captured.err
@@ -142,7 +149,7 @@ def test_a_failing_phase(
 
 
 def test_debug_shows_the_traceback(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    use_phases(monkeypatch, Phase("one", "do one", fail_internally, "none"))
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", fail_internally, "none"))
     assert call(tree, *bootstrap_words(tree), "--debug") == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -156,7 +163,9 @@ def test_check(
     assert call(tree, "check") == code
     assert capsys.readouterr().out.splitlines()[-1] == f"1 checks: 1 {status.value}"
     assert call(tree, "check", "--json") == code
-    assert json.loads(capsys.readouterr().out)["checks"][0]["status"] == status.value
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["checks"][0]["status"] == status.value
+    CHECK_SCHEMA.validate(shown)
     assert not (tree.parent / "root").exists()
 
 
@@ -177,6 +186,55 @@ def test_explain(tree: Path, capsys: Captured) -> None:
     assert call(tree, "explain", "exit-codes") == 0
     assert "LockedError" in capsys.readouterr().out
     assert call(tree, "explain", "x") == 2
+    capsys.readouterr()
+    assert call(tree, "explain", "CSP104") == 0
+    assert "CSP104 phase preflight: check the host" in capsys.readouterr().out
+    assert call(tree, "explain", "CSE004") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "CSE004 PreflightError: the host is not fit, or a running check failed",
+        "",
+        "The command ends with exit code 4.",
+    ]
+
+
+def test_explain_a_key(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "config", "explain", "networks.pods.cidr") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "networks.pods.cidr: Between /8 and /24; each node takes a /24 of it.",
+        "type: text",
+        "required",
+        "default: 10.233.0.0/16",
+    ]
+    assert call(tree, "config", "explain", "overrides.ignorePreflights[0]") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("  overrides.ignorePreflights[].reason: Why")
+    assert call(tree, "config", "explain") == 0
+    assert len(capsys.readouterr().out.splitlines()) > 30
+    assert call(tree, "config", "explain", "networks.pod.cidr") == 2
+    assert "near: networks.pods.cidr" in capsys.readouterr().err
+
+
+def test_config_init_writes_a_file_and_overwrites_none(tree: Path, capsys: Captured) -> None:
+    file = tree.parent / "new/c.yaml"
+    assert call(tree, "config", "init", "--output", str(file)) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"bootstrap.sh config check --config {file}" in capsys.readouterr().out
+    assert call(tree, "config", "init", "--output", str(file)) == 0
+    file.write_text("mine")
+    assert call(tree, "config", "init", "--output", str(file)) == 2
+    assert file.read_text() == "mine"
+
+
+def test_config_init_avoids_the_networks_of_the_host() -> None:
+    text = starter.render([Address("eth0", "10.100.0.5", 16)], "node1")
+    assert "services: {cidr: 172.29.0.0/16}  # the default 10.96.0.0/12 overlaps" in text
+    assert "# pods: {cidr: 10.233.0.0/16}  # the default" in text
+    assert config.parse(text, host_addresses=["10.100.0.5"]).networks.services_cidr.prefixlen == 16
+
+
+def test_every_key_of_the_schema_is_in_a_first_configuration() -> None:
+    text = starter.render(ADDRESSES, "node1")
+    keys = {field.path.rpartition(".")[2].replace("[]", "") for field in explanations.fields()}
+    assert sorted(key for key in keys if f"{key}:" not in text) == []
 
 
 def test_wrong_words(tree: Path, capsys: Captured) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from installer import config
 from installer.errors import ConfigError
+from tests.authorities import make_authority
 from tests.unit.installer.helpers import CONFIG_TEXT, make_config
 
 
@@ -133,7 +134,7 @@ def test_a_known_key_at_another_place() -> None:
     assert faults_of(CONFIG_TEXT + "reason: x\n") == [
         (
             "7: reason: unknown key here; 'reason' belongs elsewhere; known here: "
-            "apiVersion, clusterName, kind, networks, node, overrides"
+            "apiServer, apiVersion, authorities, clusterName, kind, media, networks, node, overrides"
         )
     ]
 
@@ -186,9 +187,137 @@ def test_the_planes_may_be_the_same_network_but_not_overlap_in_part() -> None:
 
 
 def test_an_address_of_the_host_inside_the_services() -> None:
-    assert faults_of(CONFIG_TEXT, host_addresses=("10.100.0.5", "fe80::1")) == [
+    assert faults_of(CONFIG_TEXT, host_addresses=("10.100.0.5", "10.77.1.5", "10.77.2.5", "fe80::1")) == [
         "4: networks.services.cidr: the default 10.96.0.0/12 holds this host's address 10.100.0.5"
     ]
+
+
+def test_lists_that_match_no_address_are_named_with_their_line() -> None:
+    assert faults_of(CONFIG_TEXT, host_addresses=("10.9.9.9", "fd00::1")) == [
+        (
+            "5: networks.controlPlane.cidrs: no address of this host lies in 192.0.2.0/24, 10.77.1.0/24; "
+            "it has 10.9.9.9, fd00::1"
+        ),
+        (
+            "6: networks.workloadPlane.cidrs: no address of this host lies in 198.51.100.0/24, "
+            "10.77.2.0/24; it has 10.9.9.9, fd00::1"
+        ),
+    ]
+
+
+def test_ipv6_is_understood_and_not_built() -> None:
+    mixed = config.parse(CONFIG_TEXT.replace("192.0.2.0/24", '"fd00:1::/64"'))
+    assert [str(cidr) for cidr in mixed.networks.control_plane_cidrs] == ["10.77.1.0/24"]
+    assert mixed.notes == (
+        (
+            "networks.controlPlane.cidrs: fd00:1::/64 is IPv6, never chosen: this version of Caisson "
+            "builds IPv4 clusters only"
+        ),
+    )
+    alone = CONFIG_TEXT.replace("192.0.2.0/24, 10.77.1.0/24", '"fd00:1::/64"')
+    assert faults_of(alone) == [
+        (
+            "5: networks.controlPlane.cidrs: holds IPv6 networks only; this version of Caisson builds IPv4 "
+            "clusters only: add an IPv4 one"
+        )
+    ]
+
+
+VIP = "networks.controlPlane.vip"
+
+
+@pytest.mark.parametrize(
+    ("vip", "expected"),
+    [
+        ("10.77.1.100", []),
+        ("vip", [f"5: {VIP}: 'vip' is no IPv4 address, like 10.1.2.3"]),
+        (
+            "10.77.9.1",
+            [f"5: {VIP}: 10.77.9.1 lies in none of networks.controlPlane.cidrs: 192.0.2.0/24, 10.77.1.0/24"],
+        ),
+        ("10.77.1.255", [f"5: {VIP}: 10.77.1.255 is the first or last address of 10.77.1.0/24"]),
+    ],
+)
+def test_the_virtual_address(vip: str, expected: list[str]) -> None:
+    text = CONFIG_TEXT.replace("10.77.1.0/24]", f"10.77.1.0/24], vip: {vip}")
+    assert faults_of(text) == expected
+    if not expected:
+        assert str(config.parse(text).networks.vip) == vip
+
+
+def test_more_names_for_the_api_server() -> None:
+    good = make_config("apiServer: {extraSans: [k8s.example.com, '*.example.com', 192.0.2.9, 'fd00::9']}\n")
+    assert good.extra_sans == ("k8s.example.com", "*.example.com", "192.0.2.9", "fd00::9")
+    assert faults_of(CONFIG_TEXT + "apiServer:\n  extraSans: [K8S, 'a_b', 1.2.3.444]\n") == [
+        f"8: apiServer.extraSans[{index}]: {name!r} is neither a DNS name in lower case nor an IP address"
+        for index, name in enumerate(("K8S", "a_b", "1.2.3.444"))
+    ]
+
+
+def test_a_pinned_signing_key() -> None:
+    assert make_config(f"media: {{signingKey: {'ab' * 20}}}\n").signing_key == "AB" * 20
+    assert faults_of(CONFIG_TEXT + "media: {signingKey: 'AB CD'}\n") == [
+        "7: media.signingKey: 'AB CD' is not allowed: 40 hexadecimal digits"
+    ]
+
+
+def test_the_site_s_own_authorities(tmp_path: Path) -> None:
+    certificate, key = make_authority(tmp_path)
+    entry = f"{{certificateFile: {certificate}, keyFile: {key}}}"
+    good = make_config(f"authorities: {{services: {entry}, cluster: {entry}}}\n")
+    assert good.services_authority is not None
+    assert good.services_authority == good.cluster_authority
+    assert good.services_authority.key_file == key
+    assert faults_of(CONFIG_TEXT + f"authorities:\n  cluster:\n    certificateFile: {key}\n") == [
+        "8: authorities.cluster.keyFile: is missing"
+    ]
+    text = f"authorities:\n  cluster:\n    certificateFile: {certificate}\n    keyFile: /none\n"
+    assert faults_of(CONFIG_TEXT + text) == [
+        "10: authorities.cluster.keyFile: /none cannot be read: No such file or directory"
+    ]
+
+
+def test_the_site_s_files_may_go_once_they_were_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, _ = make_authority(tmp_path)
+    monkeypatch.setattr(config, "INSTALLED_AUTHORITIES", {"services": certificate, "cluster": tmp_path / "x"})
+    gone = "{certificateFile: /gone/ca.crt, keyFile: /gone/ca.key}"
+    text = f"authorities:\n  services: {gone}\n  cluster: {gone}\n"
+    assert [line.split(":")[1] for line in faults_of(CONFIG_TEXT + text)] == [
+        " authorities.cluster.certificateFile",
+        " authorities.cluster.keyFile",
+    ]
+
+
+def test_packages_that_may_change() -> None:
+    good = make_config("overrides: {allowPackageChanges: [nftables, libnftnl]}\n")
+    assert good.overrides.allowed_package_changes == ("nftables", "libnftnl")
+    assert faults_of(CONFIG_TEXT + "overrides: {allowPackageChanges: ['kube*']}\n") == [
+        "7: overrides.allowPackageChanges[0]: 'kube*' is not allowed: the name of one package, no wildcard"
+    ]
+
+
+def test_twelve_faults_give_twelve_lines() -> None:
+    text = """\
+apiVersion: caisson/v1
+kind: Bootstrap
+clusterName: my_cluster
+networks:
+  controlPlane: {cidrs: [10.77.1.5/24]}
+  workloadPlain: {cidrs: [10.77.2.0/24]}
+  pods: {cidr: 10.233.0.0/28}
+  services: {cidr: 10.77.0.0/16}
+node: {nane: node1}
+apiServer: {extraSans: [K8S.example.com]}
+media: {signingKey: ABCD}
+overrides:
+  kubelet: {apiVersion: v1}
+  allowPackageChanges: [glibc, glibc]
+  ignorePreflights: [{id: all, reason: we know}]
+"""
+    found = faults_of(text, host_addresses=("10.77.1.11",))
+    assert [int(line.split(":")[0]) for line in found] == [2, 3, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from tests.unit.installer.helpers import make_context, make_tree, product_bytes
 NAMES = (
     "verify-media mount-media install-self preflight stop-minion install-minion minion-local node-checks "
     "container-runtime kubelet-standalone salt-master minion-connected registry nginx firewall control-plane "
-    "network addons verify-cluster report"
+    "addons network verify-cluster report"
 )
 
 
 def make_phase(name: str, run: Callable[[Context], bool] = lambda _: False) -> Phase:
-    return Phase(name, f"do {name}", run, "none")
+    return Phase("CSP901", name, f"do {name}", run, "none")
 
 
 def raise_it(error: BaseException) -> Callable[[Context], bool]:
@@ -66,9 +66,9 @@ def test_a_run_is_told_and_journalled(tmp_path: Path) -> None:
     )
     assert phases.describe(outcomes) == "2 phases in 1.0 s, 1 change"
     assert stream.getvalue().splitlines() == [
-        "[ 1/20] one: do one",
+        "[ 1/20] CSP901 one: do one",
         "        ok, 0.5 s",
-        "[ 2/20] two: do two",
+        "[ 2/20] CSP901 two: do two",
         "        changed, 0.5 s",
     ]
     assert [(entry.phase, entry.event, entry.changed) for entry in journal.read(context.journal.file)] == [
@@ -85,7 +85,7 @@ def test_a_failure_names_its_phase_and_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         run_all(context, [make_phase("one", raise_it(error)), make_phase("two")])
     assert str(caught.value) == (
-        "one: the disk is red\n  facts\n  -> paint it\n"
+        "CSP901 one: the disk is red\n  facts\n  -> paint it\n"
         "  -> run the same command again; to begin at this phase: --from one"
     )
     assert [entry.event for entry in context.journal.entries] == ["start", "failed"]
@@ -93,7 +93,7 @@ def test_a_failure_names_its_phase_and_how_to_go_on(tmp_path: Path) -> None:
 
 def test_an_interrupt_is_journalled_and_has_its_own_code(tmp_path: Path) -> None:
     context = make_context(tmp_path)
-    with pytest.raises(StoppedError, match="one: stopped"):
+    with pytest.raises(StoppedError, match="CSP901 one: stopped"):
         run_all(context, [make_phase("one", raise_it(KeyboardInterrupt()))])
     assert context.journal.entries[-1].event == "failed"
 

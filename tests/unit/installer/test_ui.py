@@ -85,7 +85,7 @@ def test_a_terminal_has_one_line_that_is_renewed() -> None:
 
 def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     class Gone(io.StringIO):
-        def write(self, text: str) -> int:  # noqa: ARG002  the shape of a stream
+        def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
     ui = Ui(Gone(), log_file=tmp_path / "log", is_terminal=False)

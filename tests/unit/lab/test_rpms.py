@@ -62,7 +62,12 @@ def fixed_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def all_packages(fixed_versions: None) -> dict[str, Rpm]:
-    sources = [source for group in rpms.all_sources().values() for source in group]
+    sources = [
+        source
+        for name, group in rpms.all_sources().items()
+        for source in group
+        if not name.endswith(f"-{el9.OLD_RELEASE}")
+    ]
     found = [package for source in sources for package in rpmspec.with_versions(source).packages]
     assert len({package.name for package in found}) == len(found)
     return {package.name: package for package in found}
@@ -87,6 +92,19 @@ def test_the_baseline_is_exactly_the_closure_of_the_group(all_packages: dict[str
     known = [*el9.BASELINE, *el9.BASEOS_EXTRAS]
     closure = {package.name for package in rpms.baseline_closure(known, el9.CORE_GROUP)}
     assert closure == {package.name for package in el9.BASELINE} | {"nftables"}
+
+
+def test_the_old_release_differs_in_its_selinux_policy(fixed_versions: None) -> None:
+    """Today's container-selinux cannot be installed there, an older one can."""
+    new, old = ({rpm.name: rpm for rpm in table} for table in (el9.BASELINE, el9.OLD_BASELINE))
+    assert new.keys() == old.keys()
+    differing = {name for name in new if new[name] != old[name]}
+    assert {name for name in differing if not name.startswith("almalinux-")} == {
+        "selinux-policy",
+        "selinux-policy-targeted",
+    }
+    known = [*el9.OLD_BASELINE, *el9.BASEOS_EXTRAS]
+    assert len(rpms.baseline_closure(known, el9.CORE_GROUP)) == len(el9.OLD_BASELINE) + 1
 
 
 def test_the_baseline_holds_no_file() -> None:

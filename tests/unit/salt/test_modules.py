@@ -30,7 +30,8 @@ def caisson() -> dict[str, Any]:
     """Return a pillar as the installer writes it."""
     return {
         "cluster": {"name": "lab", "endpoint": "api.lab.internal"},
-        "networks": {"pods": "10.233.0.0/16", "services": "10.96.0.0/12"},
+        "networks": {"pods": "10.233.0.0/16", "services": "10.96.0.0/12", "vip": "10.77.1.100"},
+        "api_server": {"extra_sans": ["k8s.example.com"]},
         "node": {"name": "node1", "control_plane_address": "10.77.1.11"},
         "versions": {"kubernetes": "1.36.4"},
         "overrides": {
@@ -48,6 +49,7 @@ def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all
     init, cluster, kubelet, proxy = load("caisson_kubeadm").configuration(caisson)
     assert cluster["kubernetesVersion"] == "v1.36.4"
     assert cluster["controlPlaneEndpoint"] == "api.lab.internal:6443"
+    assert cluster["apiServer"] == {"certSANs": ["k8s.example.com", "10.77.1.100"]}
     assert init["nodeRegistration"]["ignorePreflightErrors"] == ["Firewalld", "SystemVerification"]
     assert init["nodeRegistration"]["imagePullPolicy"] == "IfNotPresent"
     assert kubelet["cgroupDriver"] == "cgroupfs"

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the pipeline beside the plain tools that do a part of it, in one run on one machine.
+
+    built bundle of an upstream -> assemble, verify, do nothing, lock, make repodata -> table, page of the docs
+
+Files are in the page cache of the machine: what is compared is work, not disks. Each figure is the best of
+some rounds, ours and the other's in turns.
+
+Run: ``python -m build.bench [--page]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import os
+import platform
+import re
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from build import contents, iso, rpmrepo, ui
+from build import product as product_files
+from build.contents import Entry
+from build.errors import BuildError, MissingError
+from build.implant import implant_md5
+from build.model import Digest
+from build.project import Project
+from build.run import run
+from build.verify import verify_iso
+
+_ROUNDS = 3
+_TIMEOUT_S = 1800
+#: What upstream made: everything else on the ISO is what the bundle costs.
+_PAYLOAD = ("repo/el9/Packages/", "oci/blobs/", "manifests/", "keys/")
+_PAGE = "docs/reference/bench.md"
+_LOCK_TIME = re.compile(r"lock: .* in ([0-9.]+) s")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure: what, how much, beside what, and the target that it should meet; None for no target."""
+
+    what: str
+    ours: str
+    beside: str = ""
+    target: str = ""
+    is_met: bool | None = None
+
+
+class Bench:
+    """The measurements of one built bundle, with a directory for what they write."""
+
+    def __init__(self, project: Project, scratch_dir: Path) -> None:
+        self._project = project
+        self._scratch_dir = scratch_dir
+        self._iso_file = project.iso_file
+        if not self._iso_file.is_file():
+            raise MissingError(
+                f"there is no bundle '{self._iso_file}' to measure",
+                resolution=f"run 'doit iso upstream={project.upstream}'",
+            )
+        workspace = project.workspace
+        sums = product_files.sums_file(workspace)
+        parts = (*project.parts(), product_files.part_file(workspace))
+        self._entries = (
+            *contents.merge_parts(parts),
+            contents.describe_file(iso.SUMS_PATH, sums, owners=("checksums",)),
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Measure everything."""
+        yield from self.assembly()
+        yield from self.verifying()
+        yield self.doing_nothing()
+        yield self.locking()
+        yield self.repodata()
+        yield self.overhead()
+
+    def assembly(self) -> Iterator[Row]:
+        """Compare the assembly from the store with xorriso on a directory of the same files."""
+        tree = self._scratch_dir / "tree"
+        _link_tree(self._entries, tree)
+        image, plain = self._scratch_dir / "ours.iso", self._scratch_dir / "plain.iso"
+        project = self._project
+        volume, epoch = iso.volume_id(project.product.version), project.lock.source_date_epoch
+        commands = (
+            lambda: iso.write_image(image, self._entries, volume, epoch, self._scratch_dir),
+            lambda: _quiet(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", plain, tree]),
+        )
+        ours_s, plain_s = _best_in_turns(commands, before=(image, plain))
+        memory_bytes = _peak_bytes()
+        shutil.rmtree(tree)
+        plain.unlink()
+        size_bytes = image.stat().st_size
+        md5_s = _elapsed(lambda: implant_md5(image))
+        whole_s = _best(lambda: Digest.of_file(image))
+        image.unlink()
+        ratio = plain_s / ours_s
+        yield Row(
+            what="assembly of the image",
+            ours=f"{_rate(size_bytes, ours_s)} ({ours_s:.2f} s)",
+            beside=f"{_rate(size_bytes, plain_s)} ({plain_s:.2f} s), xorriso on a directory of the same files",
+            target=f">= 0.9 of it: {ratio:.2f}",
+            is_met=ratio >= 0.9,
+        )
+        yield Row(
+            what="peak memory of that, xorriso and builder together",
+            ours=ui.bytes_text(memory_bytes),
+            target="<= 150 MB",
+            is_met=memory_bytes <= 150e6,
+        )
+        yield Row(what="then: MD5 sum implanted", ours=f"{_rate(size_bytes, md5_s)} ({md5_s:.2f} s)")
+        yield Row(what="then: SHA-256 of the whole", ours=f"{_rate(size_bytes, whole_s)} ({whole_s:.2f} s)")
+
+    def verifying(self) -> Iterator[Row]:
+        """Compare the check of the image with openssl's digest of it."""
+        size_bytes = self._iso_file.stat().st_size
+        commands = (
+            lambda: verify_iso(self._iso_file, workers=1),
+            lambda: _quiet(["openssl", "dgst", "-sha256", self._iso_file]),
+        )
+        one_s, openssl_s = _best_in_turns(commands)
+        cores = os.cpu_count() or 1
+        all_s = _best(lambda: verify_iso(self._iso_file, workers=cores))
+        ratio = openssl_s / one_s
+        yield Row(
+            what="verify, one core",
+            ours=f"{_rate(size_bytes, one_s)} ({one_s:.2f} s)",
+            beside=f"{_rate(size_bytes, openssl_s)} ({openssl_s:.2f} s), openssl dgst -sha256",
+            target=f">= 0.9 of it: {ratio:.2f}",
+            is_met=ratio >= 0.9,
+        )
+        yield Row(
+            what=f"verify, {cores} cores",
+            ours=f"{_rate(size_bytes, all_s)} ({all_s:.2f} s)",
+            beside=f"{one_s / all_s:.2f} times one core",
+            target="scales with cores",
+            is_met=cores == 1 or one_s / all_s >= 0.7 * cores,
+        )
+
+    def doing_nothing(self) -> Row:
+        """Time doit where nothing is to be done."""
+        words = ["iso", f"upstream={self._project.upstream}"]
+        self._doit(words)
+        seconds = _best(lambda: self._doit(words))
+        return Row(
+            what="doit with nothing to do", ours=f"{seconds:.2f} s", target="<= 1 s", is_met=seconds <= 1
+        )
+
+    def locking(self) -> Row:
+        """Time the lock where all metadata is known, as it says itself: from reading to writing."""
+        words = ["--always-execute", "lock", f"upstream={self._project.upstream}"]
+        found = []
+        for _ in range(_ROUNDS):
+            match = _LOCK_TIME.search(self._doit(words))
+            if match:
+                found.append(float(match.group(1)))
+        if not found:
+            raise BuildError("the lock did not say how long it took", resolution="run 'doit lock' by hand")
+        return Row(what="warm lock", ours=f"{min(found):.1f} s", target="<= 2 s", is_met=min(found) <= 2)
+
+    def repodata(self) -> Row:
+        """Compare the repository's metadata with createrepo_c on a directory of the same packages."""
+        packages = self._scratch_dir / "packages"
+        _link_tree([entry for entry in self._entries if entry.path.endswith(".rpm")], packages)
+        lock, store, made = self._project.lock, self._project.store, self._scratch_dir / "repodata"
+        commands = (
+            lambda: rpmrepo.run_rpms(
+                lock.packages, lock.keys, lock.source_date_epoch, store, made, self._scratch_dir / "rpms.json"
+            ),
+            lambda: _quiet(["createrepo_c", "--quiet", "--compatibility", packages]),
+        )
+        ours_s, other_s = _best_in_turns(commands)
+        return Row(
+            what=f"repodata of {len(lock.packages)} packages",
+            ours=f"{ours_s:.2f} s",
+            beside=f"{other_s:.2f} s, createrepo_c",
+        )
+
+    def overhead(self) -> Row:
+        """Compare the size of the image with what upstream made of it."""
+        payload = {
+            entry.digest: entry.size_bytes for entry in self._entries if entry.path.startswith(_PAYLOAD)
+        }
+        size_bytes, payload_bytes = self._iso_file.stat().st_size, sum(payload.values())
+        percent = (size_bytes / payload_bytes - 1) * 100
+        return Row(
+            what="image / unique payload",
+            ours=f"{ui.bytes_text(size_bytes)} / {ui.bytes_text(payload_bytes)}: {percent:+.2f} %",
+            target="<= 1 %",
+            is_met=percent <= 1,
+        )
+
+    def _doit(self, words: Sequence[str]) -> str:
+        done = run(
+            [sys.executable, "-m", "doit", *words], cwd=self._project.root_dir, timeout_s=_TIMEOUT_S,
+            env={name: os.environ[name] for name in ("CAISSON_CACHE",) if name in os.environ},
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+
+def _link_tree(entries: Sequence[Entry], tree: Path) -> None:
+    """Make a directory of the same files: names of the same inodes where the file system lets us."""
+    for entry in entries:
+        target = tree / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(entry.source, target)
+        except OSError:
+            shutil.copyfile(entry.source, target)
+
+
+def _quiet(args: Sequence[str | Path]) -> None:
+    run(args, timeout_s=_TIMEOUT_S)
+
+
+def _elapsed(action: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+def _best(action: Callable[[], object]) -> float:
+    return min(_elapsed(action) for _ in range(_ROUNDS))
+
+
+def _best_in_turns(actions: Sequence[Callable[[], object]], before: Sequence[Path] = ()) -> list[float]:
+    """Return the best times of actions that take turns, so that a change of the machine's load hits all.
+
+    ``before`` are files that are removed first, each before its action.
+    """
+    times: list[list[float]] = [[] for _ in actions]
+    for _ in range(_ROUNDS):
+        for index, action in enumerate(actions):
+            if before:
+                before[index].unlink(missing_ok=True)
+            times[index].append(_elapsed(action))
+    return [min(found) for found in times]
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process and the largest command that it started ever had."""
+    return 1024 * sum(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+
+
+def _rate(size_bytes: int, seconds: float) -> str:
+    return f"{ui.bytes_text(size_bytes / seconds)}/s"
+
+
+def render_table(rows: Sequence[Row]) -> str:
+    r"""Render the figures as a Markdown table.
+
+    >>> print(render_table([Row(what="a", ours="1 s", target="<= 2 s", is_met=True)]), end="")
+    | What | Caisson | Beside | Target | |
+    |---|---|---|---|---|
+    | a | 1 s |  | <= 2 s | met |
+    """
+    marks = {True: "met", False: "missed", None: ""}
+    lines = ["| What | Caisson | Beside | Target | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.what} | {row.ours} | {row.beside} | {row.target} | {marks[row.is_met]} |" for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_page(rows: Sequence[Row], *, date: str, machine: str, upstream: str) -> str:
+    """Render the page of the documentation."""
+    return f"""<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Made by ./doit.sh bench --page. -->
+# Speed of the pipeline
+
+```console
+$ ./doit.sh bench --page
+```
+
+{date}, upstream `{upstream}`, {machine}. Files in the page cache; the best of {_ROUNDS} rounds, ours and the
+other's in turns.
+
+{render_table(rows)}
+"Unique payload" are the packages, the blobs of images, manifests and keys, each digest once; the rest is what the
+bundle adds: installer, Salt tree, metadata, bill of materials, file system.
+"""
+
+
+def machine_text() -> str:
+    """Return what the figures were taken on."""
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}, Linux {platform.release()}), load {load:.1f} before"
+    )
+
+
+@contextmanager
+def _scratch(project: Project) -> Iterator[Path]:
+    """Give a directory on the file system of the products, so that files can be linked."""
+    project.out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=project.out_dir) as directory:
+        yield Path(directory)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; return the exit code: 0 also where a target is missed, for load varies."""
+    parser = argparse.ArgumentParser(prog="python -m build.bench", description="Measure the pipeline.")
+    parser.add_argument("--upstream", default="lab", help="whose bundle is measured (default: lab)")
+    parser.add_argument("--page", action="store_true", help=f"write {_PAGE} too")
+    options = parser.parse_args(arguments)
+    machine = machine_text()
+    project = Project(Path(__file__).resolve().parent.parent, options.upstream)
+    rows = []
+    try:
+        with _scratch(project) as scratch_dir:
+            for row in Bench(project, scratch_dir).rows():
+                ui.note(f"{row.what}: {row.ours}{f'; {row.beside}' if row.beside else ''}")
+                rows.append(row)
+    except BuildError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    print(render_table(rows), end="")
+    if options.page:
+        date = datetime.now(UTC).strftime("%Y-%m-%d")
+        text = render_page(rows, date=date, machine=machine, upstream=options.upstream)
+        contents.write_text(project.root_dir / _PAGE, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on the host already. Codes CSN4xx."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from installer.facts import POD_INTERFACES
+from installer.host import Host
+from installer.preflight import Check, Finding, Severity
+
+CONFLICTING_PACKAGES: Mapping[str, str] = {
+    "docker-ce": "brings a container runtime of its own",
+    "docker": "brings a container runtime of its own",
+    "moby-engine": "brings a container runtime of its own",
+    "podman-docker": "takes the place of docker's command",
+    "containerd": "is another build of containerd",
+    "runc": "conflicts with containerd.io, which brings its own",
+    "cri-o": "is another container runtime",
+    "k3s": "is another Kubernetes",
+    "rke2-server": "is another Kubernetes",
+    "rke2-agent": "is another Kubernetes",
+}
+CONFLICTING_SERVICES = (
+    "docker",
+    "crio",
+    "k3s",
+    "k3s-agent",
+    "rke2-server",
+    "rke2-agent",
+    "k0scontroller",
+    "k0sworker",
+    "iptables",
+    "ip6tables",
+    "nftables",
+    "ufw",
+    "etcd",
+    "nm-cloud-setup",
+)
+SHOWN_NAMES = 3
+DNF_FILE = "/etc/dnf/dnf.conf"
+LOCKS_FILE = "/etc/dnf/plugins/versionlock.list"
+EXCLUDES = re.compile(r"^(?:exclude|excludepkgs|excludes)\s*=[ \t]*(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
+"""An option of dnf.conf with its continuation lines. Source: dnf.conf(5)."""
+VERSIONED_PACKAGES = (
+    "kubelet",
+    "kubeadm",
+    "kubectl",
+    "kubernetes-cni",
+    "cri-tools",
+    "containerd.io",
+    "salt",
+    "salt-minion",
+    "salt-master",
+)
+OWN_SERVICES = ("kubelet", "containerd")
+LEFTOVERS = (
+    "/etc/kubernetes/*.conf",
+    "/etc/kubernetes/manifests/*",
+    "/etc/kubernetes/pki/*",
+    "/var/lib/etcd/member",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/pki/*",
+    "/etc/cni/net.d/*",
+)
+
+
+def has_no_conflicting_packages(host: Host) -> Iterator[Finding]:
+    """Look for packages that bring, hide or replace parts that the media installs."""
+    answer = host.run(["rpm", "-q", "--qf", "found %{NAME}\\n", *CONFLICTING_PACKAGES])
+    words = (line.split() for line in answer.stdout.splitlines())
+    for name in dict.fromkeys(line[1] for line in words if len(line) == 2 and line[0] == "found"):
+        if name in CONFLICTING_PACKAGES:
+            yield Finding(f"{name} {CONFLICTING_PACKAGES[name]}", fix=f"dnf remove {name}")
+
+
+def has_no_conflicting_services(host: Host) -> Iterator[Finding]:
+    """Look for services that manage the same containers, ports or packet filters."""
+    names = [*CONFLICTING_SERVICES, *(() if host.is_ours else OWN_SERVICES)]
+    states = host.run(["systemctl", "is-active", *(f"{name}.service" for name in names)]).stdout.split()
+    for name, state in zip(names, states):
+        if state in ("active", "activating", "reloading"):
+            yield Finding(f"{name}.service is {state}", fix=f"systemctl disable --now {name}.service")
+
+
+def has_no_other_cluster(host: Host) -> Iterator[Finding]:
+    """Look for files of another Kubernetes: kubeadm refuses them, or worse, takes them for its own."""
+    if host.is_ours:
+        return
+    for pattern in LEFTOVERS:
+        found = sorted(host.root.glob(pattern.lstrip("/")))
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            yield Finding(f"/{found[0].relative_to(host.root)}{more}")
+
+
+def has_no_other_salt(host: Host) -> Iterator[Finding]:
+    """Look for a Salt master that this host already obeys: it would undo what the bootstrap does."""
+    for file in sorted(host.path("/etc/salt/minion.d").glob("*.conf")) if not host.is_ours else ():
+        match = re.search(
+            r"^master:\s*(\S.*)$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
+        if match:
+            yield Finding(f"/etc/salt/minion.d/{file.name} names another master: {match.group(1)}")
+
+
+def has_firewalld(host: Host) -> Iterator[Finding]:
+    """Look for firewalld, to which the cluster's ports are given with the networks that may connect."""
+    state = host.run(["systemctl", "is-active", "firewalld.service"]).stdout.strip()
+    if state != "active":
+        yield Finding(f"firewalld.service is {state or 'not there'}")
+
+
+def has_no_packet_leftovers(host: Host) -> Iterator[Finding]:
+    """Look for chains and interfaces of another cluster: they outlive its packages, until the next boot.
+
+    A KUBE-FORWARD of an old kube-proxy drops the packets of the new cluster.
+    """
+    if host.is_ours:
+        return
+    chains = host.run(["nft", "list", "chains"]).stdout
+    found = sorted(
+        set(re.findall(r"\b(?:chain|table ip6?|table inet) ((?:KUBE-|cali-|kube-proxy)\S*)", chains))
+    )
+    if found:
+        yield Finding(f"chains of packet filters: {_shorten(found)}", fix="reboot, or: nft flush ruleset")
+    links = json.loads(host.run(["ip", "-json", "link", "show"]).stdout or "[]")
+    names = [str(link.get("ifname", "")) for link in links if isinstance(link, dict)]
+    interfaces = [name for name in names if POD_INTERFACES.match(name)]
+    if interfaces:
+        yield Finding(f"interfaces: {_shorten(interfaces)}")
+
+
+def _shorten(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def has_suitable_selinux(host: Host) -> Iterator[Finding]:
+    """Look at SELinux: in enforcing mode containers need the policy that container-selinux adds to 'targeted'.
+
+    A mode in /etc/selinux/config other than the running one changes everything at the next boot.
+    """
+    text = host.read("/etc/selinux/config") or ""
+    written = dict(re.findall(r"^(SELINUX|SELINUXTYPE)=(\w+)", text, re.MULTILINE))
+    enforce = (host.read("/sys/fs/selinux/enforce") or "").strip()
+    running = {"1": "enforcing", "0": "permissive"}.get(enforce, "disabled")
+    policy = written.get("SELINUXTYPE", "targeted")
+    if running == "enforcing" and policy != "targeted":
+        yield Finding(f"SELinux is enforcing with the policy '{policy}'", severity=Severity.ERROR)
+    later = written.get("SELINUX", running)
+    if later != running:
+        yield Finding(f"SELinux is {running}, from the next boot on it will be {later}")
+
+
+def is_not_under_fapolicyd(host: Host) -> Iterator[Finding]:
+    """Look for fapolicyd: it lets only programs of trusted packages run, and those of containers are none."""
+    if host.run(["systemctl", "is-active", "fapolicyd.service"]).stdout.strip() == "active":
+        yield Finding("fapolicyd.service is active")
+
+
+def has_no_locks_on_packages(host: Host) -> Iterator[Finding]:
+    """Look for the host's own excludes and version locks on packages of the media.
+
+    They are not applied: Caisson's dnf reads none of the host's settings. They stay, and a later 'dnf upgrade'
+    obeys them.
+    """
+    names = sorted(host.product.packages) if host.product is not None else []
+    for match in re.finditer(EXCLUDES, host.read(DNF_FILE) or ""):
+        for pattern in re.split(r"[\s,]+", match.group(1).strip()):
+            held = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+            if pattern and held:
+                yield Finding(f"{DNF_FILE} excludes '{pattern}': not applied to {_shorten(held)}")
+    for line in (host.read(LOCKS_FILE) or "").splitlines():
+        pattern = line.strip().lstrip("!")
+        held = [name for name in names if re.match(re.escape(name) + r"-(\d+:)?[\d*]", pattern)]
+        if held:
+            yield Finding(f"{LOCKS_FILE} locks '{pattern}': not applied to {_shorten(held)}")
+
+
+def has_no_other_versions(host: Host) -> Iterator[Finding]:
+    """Compare the versions of Kubernetes, containerd and Salt that are installed with those of the media.
+
+    dnf keeps a newer one, and a node of another version is not what was tested.
+    """
+    if host.is_ours or host.product is None:
+        return
+    answer = host.run(["rpm", "-q", "--qf", "found %{NAME} %{VERSION}-%{RELEASE}\\n", *VERSIONED_PACKAGES])
+    for name, version in re.findall(r"^found (\S+) (\S+)$", answer.stdout, re.MULTILINE):
+        offered = host.product.packages.get(name, version).split(":")[-1]
+        if version != offered:
+            yield Finding(f"{name} {version} is installed, the media has {offered}", fix=f"dnf remove {name}")
+
+
+SOFTWARE: tuple[Check, ...] = (
+    Check("CSN401", Severity.ERROR, "no package conflicts", has_no_conflicting_packages, "remove it"),
+    Check("CSN402", Severity.ERROR, "no service conflicts", has_no_conflicting_services, "disable it"),
+    Check(
+        "CSN403",
+        Severity.ERROR,
+        "no other cluster was here",
+        has_no_other_cluster,
+        "use a fresh host, or remove the other cluster with its own tool",
+    ),
+    Check(
+        "CSN404",
+        Severity.WARNING,
+        "no other Salt master is set",
+        has_no_other_salt,
+        "the bootstrap makes this minion its own: remove the file first if it must stay another's",
+    ),
+    Check(
+        "CSN405",
+        Severity.WARNING,
+        "firewalld runs",
+        has_firewalld,
+        "systemctl enable --now firewalld; without it the ports of the cluster are open to every network",
+    ),
+    Check(
+        "CSN406",
+        Severity.ERROR,
+        "no packet filter of another cluster is loaded",
+        has_no_packet_leftovers,
+        "reboot: they are not stored anywhere",
+    ),
+    Check(
+        "CSN407",
+        Severity.WARNING,
+        "SELinux is in a lasting, suitable mode",
+        has_suitable_selinux,
+        "choose SELINUXTYPE=targeted and one mode in /etc/selinux/config, and reboot before the installation",
+    ),
+    Check(
+        "CSN408",
+        Severity.ERROR,
+        "fapolicyd does not stop containers",
+        is_not_under_fapolicyd,
+        "systemctl disable --now fapolicyd, or trust /var/lib/containerd and /opt/saltstack in its rules",
+    ),
+    Check(
+        "CSN409",
+        Severity.WARNING,
+        "no package of the media is locked",
+        has_no_locks_on_packages,
+        "nothing has to be done; remove it if later upgrades should not obey it either",
+    ),
+    Check(
+        "CSN410",
+        Severity.ERROR,
+        "no other version is installed",
+        has_no_other_versions,
+        "remove it",
+    ),
+)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Try on the host what cannot be known by looking, and leave nothing behind.
+
+Packages are unpacked in memory, in a mount namespace; containers and packets get namespaces that end with
+their trial; files that must be on a disk have no name, or are removed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from installer import dnf, namespaces
+from installer.paths import Paths
+from installer.product import Product
+from installer.run import Completed, run
+
+SYNC_BYTES = 2300
+SYNC_COUNT = 200
+SYNC_LIMIT_S = 2.0
+COMMAND_TIMEOUT_S = 45.0
+"""Longer than any of them takes: a host that is busy with something else is no reason to refuse it."""
+OVERLAY_PREFIX = ".caisson-trial-"
+PACKET_TIMEOUT_S = 2.0
+PACKET_PORT = 4789
+TRIAL_INTERFACES = ("caistrial0", "caistrial1")
+# What is unpacked and started: package -> programs in it, each with words that make it say its version.
+PROGRAMS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "containerd.io": (("/usr/bin/containerd", "--version"), ("/usr/bin/runc", "--version")),
+    "cri-tools": (("/usr/bin/crictl", "--version"),),
+    "kubelet": (("/usr/bin/kubelet", "--version"),),
+    "kubeadm": (("/usr/bin/kubeadm", "version", "--output=short"),),
+    "kubectl": (("/usr/bin/kubectl", "version", "--client"),),
+    "salt": (("/opt/saltstack/salt/bin/python3", "-I", "-c", "import ctypes, sqlite3, ssl, zlib"),),
+}
+RPM_WORDS = (
+    "--install",
+    "--nodeps",
+    "--noscripts",
+    "--notriggers",
+    "--nosignature",
+    "--excludedocs",
+    # Plugins would write to the host's journal, or ask its systemd not to shut down.
+    "--undefine=__transaction_syslog",
+    "--undefine=__transaction_systemd_inhibit",
+)
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where the packages are, and which."""
+
+    media_dir: Path
+    product: Product
+
+    def package_file(self, name: str) -> Path:
+        """Return the file of a package.
+
+        Raises:
+            FileNotFoundError: the media does not have it.
+        """
+        version = self.product.packages[name].split(":")[-1]
+        found = sorted((self.media_dir / "repo/el9/Packages").glob(f"{name}-{version}.*.rpm"))
+        if not found:
+            raise FileNotFoundError(f"{name}-{version} is not on the media")
+        return found[0]
+
+
+class Trials:
+    """The trials; checks reach them through the host that they look at, so that a test can replace them."""
+
+    def time_syncs(self, directory: Path) -> Sequence[float]:
+        """Append to a nameless file and sync it, time after time; return the seconds of each.
+
+        Nothing is returned where the file system has no nameless files (O_TMPFILE).
+        """
+        try:
+            descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
+        except OSError:
+            return ()
+        times_s: list[float] = []
+        try:
+            ends_at = time.monotonic() + SYNC_LIMIT_S
+            while len(times_s) < SYNC_COUNT and time.monotonic() < ends_at:
+                os.write(descriptor, bytes(SYNC_BYTES))
+                started = time.monotonic()
+                os.fdatasync(descriptor)
+                times_s.append(time.monotonic() - started)
+        finally:
+            os.close(descriptor)
+        return times_s
+
+    def mount_overlay(self, directory: Path) -> str:
+        """Mount an overlay whose layers are below ``directory``, write through it; return what went wrong."""
+        for left in directory.glob(f"{OVERLAY_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        status = directory.stat()
+        layers = Path(tempfile.mkdtemp(prefix=OVERLAY_PREFIX, dir=directory))
+        try:
+            for name in ("lower", "upper", "work"):
+                (layers / name).mkdir()
+            namespaces.with_scratch_dir(lambda scratch: _write_through(layers, scratch), needed=[directory])
+        except OSError as exc:
+            return str(exc)
+        finally:
+            shutil.rmtree(layers, ignore_errors=True)
+            os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return ""
+
+    def run_programs(self, media: Media) -> Mapping[str, Completed]:
+        """Unpack the packages of the media in memory, start what is in them; return program -> what it said."""
+
+        def unpack_and_run(scratch: Path) -> dict[str, Completed]:
+            said: dict[str, Completed] = {}
+            for package, programs in PROGRAMS.items():
+                with _unpacked(media, [package], scratch) as tree:
+                    for program in programs:
+                        words = [str(tree / program[0].lstrip("/")), *program[1:]]
+                        said[f"{package}: {program[0]}"] = _run(words)
+            return said
+
+        return namespaces.with_scratch_dir(unpack_and_run, needed=[media.media_dir])
+
+    def run_container(self, media: Media) -> Completed:
+        """Start a container: the media's runc, and one static program of the media as all that is in it."""
+
+        def unpack_and_run(scratch: Path) -> Completed:
+            with _unpacked(media, ["containerd.io", "cri-tools"], scratch) as tree:
+                bundle = scratch / "bundle"
+                (bundle / "rootfs").mkdir(parents=True)
+                shutil.copy2(tree / "usr/bin/crictl", bundle / "rootfs/program")
+                (bundle / "config.json").write_text(json.dumps(CONTAINER), encoding="utf-8")
+                name = f"caisson-trial-{os.getpid()}"
+                runc = [str(tree / "usr/bin/runc"), "--root", str(scratch / "runc")]
+                return _run([*runc, "run", "--bundle", str(bundle), name])
+
+        return namespaces.with_scratch_dir(unpack_and_run, needed=[media.media_dir])
+
+    def try_packages(self, media: Media, names: Sequence[str]) -> Completed:
+        """Let dnf resolve and test the installation from the media; rpm's database is only read.
+
+        Signatures are left out: checking them would put keys into rpm's database.
+        """
+
+        def configure_and_test(scratch: Path) -> Completed:
+            paths = Paths(scratch)
+            dnf.write_files(paths, media.media_dir, media.product)
+            options = (
+                "--setopt=tsflags=test",
+                f"--setopt=persistdir={scratch}/persist",
+                "--setopt=protected_packages=",
+                "--nogpgcheck",
+            )
+            return _run([*dnf.dnf_arguments(paths, "install"), *options, *names])
+
+        return namespaces.with_scratch_dir(configure_and_test, needed=[media.media_dir])
+
+    def send_packets(self, network: ipaddress.IPv4Network, *, has_firewalld: bool) -> str:
+        """Send a datagram between two network namespaces through this host, and its answer back.
+
+        This is the way of a packet from pod to pod. ``network`` lends the addresses, its last eight. firewalld is
+        told to trust the two interfaces, at run time only, as the bootstrap tells it for those of pods: what stops
+        the packets then is something else. Returns what went wrong, nothing when all is well.
+        """
+        first = int(network.broadcast_address) - 7
+        addresses = [str(ipaddress.IPv4Address(first + offset)) for offset in (1, 2, 5, 6)]
+        zone = [f"interface={name}" for name in TRIAL_INTERFACES] if has_firewalld else []
+        ends = [namespaces.Network(), namespaces.Network()]
+        try:
+            for index, end in enumerate(ends):
+                _connect(TRIAL_INTERFACES[index], end, addresses[2 * index], addresses[2 * index + 1])
+            if zone:
+                _must(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--add-{word}" for word in zone)])
+            return _ask_and_answer(ends[0], ends[1], addresses[1], addresses[3])
+        except OSError as exc:
+            return str(exc)
+        finally:
+            if zone:
+                _run(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--remove-{word}" for word in zone)])
+            for name in TRIAL_INTERFACES:
+                _run(["ip", "link", "delete", name])
+            for end in ends:
+                end.close()
+
+
+CONTAINER = {
+    "ociVersion": "1.0.2",
+    "process": {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0},
+        "args": ["/program", "--version"],
+        "env": ["PATH=/", "HOME=/"],
+        "cwd": "/",
+        "noNewPrivileges": True,
+    },
+    "root": {"path": "rootfs", "readonly": True},
+    "hostname": "trial",
+    "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network")]},
+}
+"""The configuration of the trial's container. Source: OCI runtime specification 1.0.2, "Configuration"."""
+
+
+def _run(words: Sequence[str]) -> Completed:
+    return run(words, timeout_s=COMMAND_TIMEOUT_S, check=False)
+
+
+def _must(words: Sequence[str]) -> None:
+    completed = _run(words)
+    if completed.returncode != 0:
+        said = (completed.stderr or completed.stdout).strip().splitlines()
+        raise OSError(f"'{' '.join(words)}' failed: {said[-1] if said else completed.returncode}")
+
+
+@contextlib.contextmanager
+def _unpacked(media: Media, packages: Sequence[str], scratch: Path) -> Iterator[Path]:
+    """Unpack packages into a tree of their own, and remove it."""
+    tree = scratch / packages[0]
+    tree.mkdir()
+    files = [str(media.package_file(name)) for name in packages]
+    _must(["rpm", "--root", str(tree), "--dbpath", "/.rpmdb", *RPM_WORDS, *files])
+    try:
+        yield tree
+    finally:
+        shutil.rmtree(tree)
+
+
+def _write_through(layers: Path, scratch: Path) -> None:
+    merged = scratch / "merged"
+    merged.mkdir()
+    options = ",".join(
+        f"{key}={layers / name}"
+        for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work"))
+    )
+    namespaces.mount("overlay", merged, "overlay", options)
+    try:
+        (merged / "written").write_text("x", encoding="utf-8")
+        if not (layers / "upper/written").is_file():
+            raise OSError("what is written through the overlay does not arrive in its upper layer")
+    finally:
+        namespaces.unmount(merged)
+
+
+def _connect(name: str, end: namespaces.Network, gateway: str, address: str) -> None:
+    """Cable a namespace to this host: one pair of interfaces, one /30, this host as the gateway."""
+    inside = f"{name}p"
+    _must(["ip", "link", "add", name, "type", "veth", "peer", "name", inside])
+    _must(["ip", "link", "set", inside, "netns", end.path])
+    _must(["ip", "address", "add", f"{gateway}/30", "dev", name])
+    _must(["ip", "link", "set", name, "up"])
+    # The switch of one interface: that of the host stays as it is.
+    Path(f"/proc/sys/net/ipv4/conf/{name}/forwarding").write_text("1", encoding="ascii")
+    end.call(lambda: _must(["ip", "address", "add", f"{address}/30", "dev", inside]))
+    end.call(lambda: _must(["ip", "link", "set", inside, "up"]))
+    end.call(lambda: _must(["ip", "route", "add", "default", "via", gateway]))
+
+
+def _ask_and_answer(
+    asking: namespaces.Network, answering: namespaces.Network, source: str, target: str
+) -> str:
+    asker, answerer = (
+        end.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for end in (asking, answering)
+    )
+    with asker, answerer:
+        asker.settimeout(PACKET_TIMEOUT_S)
+        answerer.settimeout(PACKET_TIMEOUT_S)
+        asker.bind((source, 0))
+        answerer.bind((target, PACKET_PORT))
+        asker.sendto(b"caisson", (target, PACKET_PORT))
+        try:
+            _, sender = answerer.recvfrom(64)
+        except OSError:
+            return f"a datagram from {source} to {target} did not arrive"
+        answerer.sendto(b"caisson", sender)
+        try:
+            asker.recvfrom(64)
+        except OSError:
+            return f"the answer from {target} to {source} did not arrive"
+    return ""

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host without a nameserver, on which the installer is killed in the middle and started again.
+
+It ends where the calm installation of the other node tests ends, and nothing tries to leave it meanwhile.
+``tests/soak`` kills it in every phase, and watches for ten minutes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from lab.node import Lab, Node
+from tests.node.conftest import Cluster
+from tests.node.installing import Ended, Moment, footprint, journal, lab_iso, pods, prepare, start, unready
+
+pytestmark = pytest.mark.lab
+
+SEED = 20261122
+MOMENTS = 3
+#: The phases that take long enough to be hit, with about what they take on the test machine.
+LONG_PHASES_S = {
+    "install-minion": 2.5,
+    "container-runtime": 6.0,
+    "kubelet-standalone": 4.5,
+    "salt-master": 2.0,
+    "minion-connected": 6.0,
+    "nginx": 6.0,
+    "firewall": 3.5,
+    "control-plane": 7.5,
+    "addons": 1.5,
+}
+
+
+def moments(seed: int, count: int) -> list[Moment]:
+    """Return moments to kill at, in the order in which an installation comes to them."""
+    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    chosen = chance.sample(sorted(LONG_PHASES_S), count)
+    return [
+        Moment(phase=phase, delay_s=round(chance.uniform(0, seconds), 1))
+        for phase, seconds in LONG_PHASES_S.items()
+        if phase in chosen
+    ]
+
+
+@pytest.fixture(scope="module")
+def killed_lab() -> Iterator[Lab]:
+    """Return a lab of its own: its node has the name and the addresses of the shared one."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def node(killed_lab: Lab) -> Node:
+    """Return a node with an empty resolv.conf, counted from before its boot, after a proof that the count works."""
+    witness = killed_lab.start_node("node9")
+    proof = killed_lab.switch.probe(witness)
+    assert (proof.packets, proof.dns_queries) == (2, 1)
+    witness.remove()
+    killed_lab.switch.reset()
+    node = killed_lab.start_node("node1", iso=lab_iso(), nameserver=None)
+    assert node.read_file("/etc/resolv.conf") == ""
+    return node
+
+
+@pytest.fixture(scope="module")
+def starts(node: Node) -> list[Ended]:
+    """Start the bootstrap once for each moment, and kill it then; a last time it may end."""
+    command = prepare(node)
+    ended = [start(node, command, killed_at=moment) for moment in moments(SEED, MOMENTS)]
+    return [*ended, start(node, command)]
+
+
+def test_three_kills_and_the_next_start_ends_well(starts: list[Ended], node: Node) -> None:
+    *killed, last = starts
+    assert [entry.was_killed for entry in killed] == [True] * MOMENTS, [
+        entry.output[-500:] for entry in killed
+    ]
+    assert [fault for entry in starts for fault in entry.faults] == []
+    assert last.returncode == 0, last.output[-4000:]
+    assert f"was interrupted in the phase '{killed[-1].phase}'" in last.output
+    assert {entry["event"] for entry in journal(node)} == {"start", "done"}
+    assert unready(node) == []
+
+
+def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node, cluster: Cluster) -> None:
+    assert starts[-1].returncode == 0
+    nameserver = "/etc/caisson/pillar/caisson.sls"  # the one file that says whether there is one
+    ends = [
+        [line for line in footprint(one) if not line.endswith(nameserver)] for one in (node, cluster.node)
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_one_more_start_changes_nothing(starts: list[Ended], node: Node) -> None:
+    before = footprint(node), pods(node)
+    again = start(node, prepare(node))
+    assert again.returncode == 0, again.output[-4000:]
+    assert "20 phases" in again.output
+    assert "0 changes" in again.output, again.output[-4000:]
+    assert (footprint(node), pods(node)) == before
+
+
+def test_nothing_left_the_node_since_its_boot(starts: list[Ended], node: Node, killed_lab: Lab) -> None:
+    counts = killed_lab.switch.counts()
+    assert (counts.packets, counts.dns_queries) == (0, 0), counts
+    assert killed_lab.switch.probe(node).dns_queries == 1

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo and a run of the node tests, killed in the middle of an installation: the next sweep leaves nothing.
+
+``tests/soak`` has both signals for both, later in the installation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from lab import cleanup
+from lab.cache import lab_dir
+from lab.cleanup import Process
+from lab.places import NETNS_DIR
+from tests.node.installing import has_begun, lab_iso
+
+pytestmark = pytest.mark.lab
+
+COMMANDS: Mapping[str, Callable[[], Sequence[str]]] = {
+    "demo": lambda: ["lab", "demo", "--iso", str(lab_iso())],
+    "test": lambda: ["pytest", "-q", "tests/node/test_bootstrap.py", "-k", "test_the_node_is_ready"],
+}
+PATIENCE_S = 180.0
+
+
+def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *, phase: str) -> list[str]:
+    """Start a command, kill it when its bootstrap has begun ``phase``, sweep, and name everything that is left.
+
+    SIGINT goes to all of its process group, as Ctrl-C does; SIGKILL to the one process.
+    """
+    cleanup.sweep()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *COMMANDS[command]()],
+        cwd=repository_dir,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    name = f"p{process.pid}n1"
+    loops_before = {loop.device for loop in loops_of(name)}
+    try:
+        is_there = cleanup.wait_until(
+            lambda: process.poll() is not None or has_begun(name, "node1", phase), PATIENCE_S, poll_s=0.5
+        )
+        assert is_there, f"no {phase} within {PATIENCE_S:g} s"
+        assert process.poll() is None, f"{command} ended by itself with {process.returncode}"
+        members = members_of(name)
+        assert len(members) > 10
+        assert len([loop for loop in loops_of(name) if loop.device not in loops_before]) >= 2, "disk and ISO"
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        process.wait(60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+    if number == signal.SIGKILL:
+        assert cleanup.leftovers(name) != []
+        swept = subprocess.run(
+            [sys.executable, "-m", "lab", "clean"],
+            cwd=repository_dir,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert name in swept.stdout
+    return [
+        *cleanup.leftovers(name),
+        *(f"process {member.pid}" for member in members if cleanup.is_alive(member)),
+        *(f"loop device {loop.device}" for loop in loops_of(name) if loop.device not in loops_before),
+        *lost_mounts(),
+    ]
+
+
+def members_of(lab: str) -> tuple[Process, ...]:
+    """Return every process in the control groups of a lab."""
+    pids: set[int] = set()
+    for root in cleanup.control_group_roots():
+        for group in root.glob(f"caisson-{lab}-*"):
+            for directory, _, _ in os.walk(group):
+                with contextlib.suppress(OSError):
+                    pids |= {int(pid) for pid in Path(directory, "cgroup.procs").read_text().split()}
+    return tuple(process for process in map(cleanup.process_of, sorted(pids)) if process)
+
+
+def loops_of(lab: str) -> tuple[cleanup.Loop, ...]:
+    """Return the loop devices on the ISO, which nodes set up, and on the disks of a lab."""
+    status = lab_iso().stat()
+    iso, disks = (status.st_dev, status.st_ino), str(lab_dir("nodes") / lab)
+    return tuple(loop for loop in cleanup.loops() if loop.identity == iso or loop.file.startswith(disks))
+
+
+def lost_mounts() -> list[str]:
+    """Name /run/netns when it is mounted, though no lab (and nobody else) has a namespace there."""
+    with cleanup.exclusive():  # not while another lab makes its first one
+        is_mounted = any(mount.target == str(NETNS_DIR) for mount in cleanup.mounts())
+        is_used = NETNS_DIR.is_dir() and any(NETNS_DIR.iterdir())
+        return [f"mount {NETNS_DIR}"] if is_mounted and not is_used and not cleanup.labs() else []
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("demo", signal.SIGKILL), ("test", signal.SIGINT)],
+    ids=["demo-SIGKILL", "test-SIGINT"],
+)
+def test_nothing_is_left_of_a_killed_run(repository_dir: Path, command: str, number: signal.Signals) -> None:
+    assert kill_and_look(repository_dir, command, number, phase="kubelet-standalone") == []

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What takes too long for every commit; at the end one table says what was measured."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lab.node import Lab, Node
+from lab.places import GATEWAY
+from lab.switch import Counts
+from tests.node.installing import Ended, lab_iso, prepare, start
+
+Record = Callable[[str, str], None]
+
+_ROWS = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A node with a cluster, in a lab of its own whose switch counts since before the node's boot."""
+
+    lab: Lab
+    node: Node
+    proof: Counts
+    ended: Ended
+    ready_at: float
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Return ``record(what, result)``: a row of the table at the end."""
+    rows = request.config.stash.setdefault(_ROWS, [])
+    return lambda what, result: rows.append((what, result))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say why a test failed when it fails, not half an hour later."""
+    if report.failed:
+        print(report.longreprtext, file=sys.stderr, flush=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table, as Markdown."""
+    rows = config.stash.get(_ROWS, [])
+    if not rows:
+        return
+    terminalreporter.section("what was measured")
+    terminalreporter.write_line("| What | Result |\n|---|---|")
+    for what, result in rows:
+        terminalreporter.write_line(f"| {what} | {result} |")
+
+
+@pytest.fixture(scope="session")
+def observed_with_nameserver() -> Iterator[Observed]:
+    """Install calmly on a node whose resolv.conf names the switch."""
+    with Lab() as lab:
+        yield _install(lab, GATEWAY)
+
+
+@pytest.fixture(scope="session")
+def observed_without_nameserver() -> Iterator[Observed]:
+    """Install calmly on a node whose resolv.conf is empty."""
+    with Lab() as lab:
+        yield _install(lab, None)
+
+
+def _install(lab: Lab, nameserver: str | None) -> Observed:
+    witness = lab.start_node("node9")
+    proof = lab.switch.probe(witness)
+    witness.remove()
+    lab.switch.reset()
+    node = lab.start_node("node1", iso=lab_iso(), nameserver=nameserver)
+    ended = start(node, prepare(node))
+    assert ended.returncode == 0, ended.output[-4000:]
+    return Observed(lab, node, proof, ended, time.monotonic())

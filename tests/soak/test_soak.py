@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ten minutes without a packet; killed, and without power, in every phase; demo and tests killed in the middle.
+
+The tests run in the order written: two clusters are watched from outside while others are made and killed.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from installer.phases import PHASES
+from lab.node import Lab, Node
+from tests.node.installing import (
+    Ended,
+    Moment,
+    boot_again,
+    footprint,
+    lab_iso,
+    phase_seconds,
+    pods,
+    prepare,
+    restarts,
+    start,
+    unready,
+    wait_ready,
+)
+from tests.node.test_leftovers import COMMANDS, kill_and_look
+from tests.soak.conftest import Observed, Record
+
+pytestmark = pytest.mark.lab
+
+SEED = 20261122
+OBSERVED_S = 600.0
+NAMES = tuple(phase.name for phase in PHASES)
+
+
+def test_both_kinds_of_hosts_are_installed(
+    observed_with_nameserver: Observed, observed_without_nameserver: Observed, record: Record
+) -> None:
+    for title, observed in (("with", observed_with_nameserver), ("without", observed_without_nameserver)):
+        assert unready(observed.node) == []
+        record(f"calm installation, host {title} a nameserver", f"{observed.ended.seconds:.0f} s, all Ready")
+
+
+def at_the_start(_chance: random.Random, phase: str, _seconds: float) -> Moment:
+    return Moment(phase=phase)
+
+
+def in_the_middle(chance: random.Random, phase: str, seconds: float) -> Moment:
+    return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2))
+
+
+def power_cut(chance: random.Random, phase: str, seconds: float) -> Moment:
+    return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2), takes_all=True)
+
+
+@pytest.mark.parametrize(
+    ("title", "choose"),
+    [
+        ("installer killed at the start of each phase", at_the_start),
+        ("installer killed in the middle of each phase", in_the_middle),
+        ("power cut in each phase", power_cut),
+    ],
+    ids=["start", "middle", "power"],
+)
+def test_killed_in_every_phase_it_ends_where_a_calm_installation_ends(
+    title: str,
+    choose: Callable[[random.Random, str, float], Moment],
+    observed_with_nameserver: Observed,
+    record: Record,
+) -> None:
+    calm = observed_with_nameserver.node
+    seconds = phase_seconds(calm)
+    chance = random.Random(SEED)  # noqa: S311 - nothing secret
+    moments = [choose(chance, name, seconds[name]) for name in NAMES]
+    with Lab() as lab:
+        node = lab.start_node("node1", iso=lab_iso())
+        command = prepare(node)
+        kills = [_killed(node, command, moment) for moment in moments]
+        last = start(node, command)
+        hit = [entry.phase for entry in kills if entry.was_killed]
+        missed = [str(moment) for moment, entry in zip(moments, kills, strict=True) if not entry.was_killed]
+        faults = [f"{entry.phase}: {fault}" for entry in [*kills, last] for fault in entry.faults]
+        assert faults == []
+        assert last.returncode == 0, last.output[-4000:]
+        assert wait_ready(node, 90) == []
+        assert footprint(node) == footprint(calm)
+        before = footprint(node), pods(node)
+        again = start(node, command)
+        assert again.returncode == 0, again.output[-4000:]
+        assert ", 0 changes" in again.output, again.output[-4000:]
+        assert (footprint(node), pods(node)) == before
+        record(
+            title,
+            f"{len(hit)} kills, {len(set(hit))} of {len(NAMES)} phases hit"
+            f"{f' (over before its kill: {missed})' if missed else ''}; 0 errors, as a calm one; "
+            f"the start after a kill took {statistics.median(entry.seconds for entry in kills):.0f} s to the next "
+            f"(median), the last {last.seconds:.0f} s; one more: 0 changes in {again.seconds:.0f} s; "
+            f"restarts of containers: {sum(restarts(node).values())}",
+        )
+
+
+def _killed(node: Node, command: list[str], moment: Moment) -> Ended:
+    ended = start(node, command, killed_at=moment)
+    if not node.is_up:
+        boot_again(node)
+    return ended
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_demo_and_tests_killed_leave_nothing(
+    repository_dir: Path, command: str, number: signal.Signals, record: Record
+) -> None:
+    left = kill_and_look(repository_dir, command, number, phase="control-plane")
+    assert left == []
+    record(f"{command}, {number.name} while it installs the control plane", "nothing is left")
+
+
+@pytest.mark.parametrize("kind", ["with", "without"])
+def test_nothing_leaves_until_ten_minutes_after_ready(
+    kind: str, request: pytest.FixtureRequest, record: Record
+) -> None:
+    observed: Observed = request.getfixturevalue(f"observed_{kind}_nameserver")
+    time.sleep(max(0.0, observed.ready_at + OBSERVED_S - time.monotonic()))
+    counts = observed.lab.switch.counts()
+    seconds = time.monotonic() - observed.ready_at
+    assert (counts.packets, counts.dns_queries) == (0, 0), counts
+    assert unready(observed.node) == []
+    assert sum(restarts(observed.node).values()) == 0
+    seen = observed.lab.switch.probe(observed.node)
+    record(
+        f"to outside, host {kind} a nameserver, from its boot until {seconds / 60:.0f} minutes after Ready",
+        f"{counts.packets} packets, {counts.dns_queries} DNS queries, 0 restarts; the counter saw "
+        f"{observed.proof.packets} and {observed.proof.dns_queries} of a probe before, "
+        f"{seen.packets} and {seen.dns_queries} after",
+    )
