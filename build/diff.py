@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import itertools
 import json
 import os
 import sys
@@ -261,22 +262,32 @@ def compare(before: Bundle, after: Bundle) -> Comparison:
 
 
 def _differences(kind: str, name: str, before: Sequence[Item], after: Sequence[Item]) -> Iterator[Difference]:
-    """Compare the builds of one thing: those on one side only, in order of version, one with one."""
+    """Compare the builds of one thing that are on one side only: those of one version, then in their order."""
     shared = {item.digest for item in before} & {item.digest for item in after}
     old = sorted((item for item in before if item.digest not in shared), key=_order)
     new = sorted((item for item in after if item.digest not in shared), key=_order)
-    for index in range(max(len(old), len(new))):
-        one = old[index] if index < len(old) else None
-        other = new[index] if index < len(new) else None
-        yield Difference(
-            kind=kind,
-            name=name,
-            change=_change(one, other),
-            before=one.version if one else "",
-            after=other.version if other else "",
-            delta_bytes=(other.size_bytes if other else 0) - (one.size_bytes if one else 0),
-            layers=tuple(_layers(one, other)),
-        )
+    pairs: list[tuple[Item | None, Item | None]] = []
+    for one in tuple(old):
+        same = next((other for other in new if other.version == one.version), None)
+        if same is not None:
+            old.remove(one)
+            new.remove(same)
+            pairs.append((one, same))
+    pairs += itertools.zip_longest(old, new)
+    for before_item, after_item in pairs:
+        yield _difference(kind, name, before_item, after_item)
+
+
+def _difference(kind: str, name: str, one: Item | None, other: Item | None) -> Difference:
+    return Difference(
+        kind=kind,
+        name=name,
+        change=_change(one, other),
+        before=one.version if one else "",
+        after=other.version if other else "",
+        delta_bytes=(other.size_bytes if other else 0) - (one.size_bytes if one else 0),
+        layers=tuple(_layers(one, other)),
+    )
 
 
 def _order(item: Item) -> tuple[object, ...]:

@@ -95,7 +95,8 @@ def render_main(paths: Paths) -> str:
         "varsdir": str(paths.dnf_dir / "vars"),
         "cachedir": str(paths.dnf_cache_dir),
         "logdir": str(paths.log_dir / "dnf"),
-        "best": "1",
+        # Two builds of one package may be there, each for another minor release of the host: the newest that fits.
+        "best": "0",
         "install_weak_deps": "0",
         "clean_requirements_on_remove": "0",
         "skip_if_unavailable": "0",

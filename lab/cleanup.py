@@ -304,8 +304,10 @@ def remove_lab(lab: str) -> None:
     _release_loops(_children(places.images_dir))
     shutil.rmtree(places.images_dir, ignore_errors=True)
     shutil.rmtree(places.run_dir, ignore_errors=True)
-    if any(mount.target == str(NETNS_DIR) for mount in mounts()) and not _children(NETNS_DIR):
-        run(["umount", NETNS_DIR], check=False)  # 'ip netns add' mounts it and leaves it; others do so again
+    if not _children(NETNS_DIR):
+        # 'ip netns add' mounts it (two at the same time: twice) and leaves it; others do so again.
+        for _ in [mount for mount in mounts() if mount.target == str(NETNS_DIR)]:
+            run(["umount", NETNS_DIR], check=False)
     for directory in (RUN_DIR, lab_dir("nodes")):
         with contextlib.suppress(OSError):
             directory.rmdir()

@@ -64,8 +64,9 @@ def test_a_bundle_does_not_differ_from_itself(tmp_path: Path) -> None:
     assert diff.render_text(comparison) == "A.lock -> A.lock\n\nNothing differs.\n"
 
 
-def item(version: str, digest: str = "") -> diff.Item:
-    return diff.Item(version=version, digest=digest or version, size_bytes=10)
+def item(text: str, digest: str = "") -> diff.Item:
+    """Return an item of a version; a second word makes it another build of the same."""
+    return diff.Item(version=text.split(maxsplit=1)[0], digest=digest or text, size_bytes=10)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,7 @@ def item(version: str, digest: str = "") -> diff.Item:
         (["1-1", "2-1"], ["2-1"], ["removed"]),
         (["1-1"], ["1-1", "2-1"], ["added"]),
         (["1-1", "2-1"], ["1-2", "2-1"], ["up"]),
+        (["2-1"], ["1-1 a", "2-1 b"], ["changed", "added"]),
     ],
 )
 def test_builds_are_paired_in_order(before: list[str], after: list[str], found: list[str]) -> None:

@@ -88,15 +88,14 @@ def test_the_commands_of_the_page_for_approval(signed: Path, key: Signer, tmp_pa
     shutil.copy(key.key_file, tmp_path / "release-key.asc")
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    for command in commands:
-        words = shlex.split(command.replace("caisson-VERSION.iso", signed.name))
-        subprocess.run(
-            words,
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "GNUPGHOME": str(home)},
-            check=True,
-            timeout=60,
-        )
+    environment = {"PATH": os.environ["PATH"], "GNUPGHOME": str(home)}
+    try:
+        for command in commands:
+            words = shlex.split(command.replace("caisson-VERSION.iso", signed.name))
+            subprocess.run(words, cwd=tmp_path, env=environment, check=True, timeout=60)
+    finally:
+        # gpg starts an agent of its own; it must not outlive the test.
+        subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True, timeout=60)
 
 
 @pytest.mark.subprocess
