@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from installer import cluster, dnf, files, media, readiness, report, signature
+from installer import cluster, dnf, files, media, readiness, report, rpmkeys, signature
 from installer.context import Context
 from installer.errors import InstallerError, MediaError, PreflightError, StoppedError, UsageError
 from installer.preflight import Status
@@ -59,10 +59,14 @@ class Outcome:
 
 
 def run_verify_media(context: Context) -> bool:
-    """Check who signed SHA256SUMS, then read every byte of the media and compare it with that."""
+    """Check who signed SHA256SUMS, compare every byte of the media with it, then check each package's signature."""
     signature.check(context.source_dir, context.config.signing_key, note=context.ui.note)
     verified = media.verify(context.source_dir, progress=context.ui.progress)
     context.ui.detail(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
+    keys = [context.source_dir / name for name in context.product.rpm_keys]
+    packages = sorted((context.source_dir / "repo/el9/Packages").rglob("*.rpm"))
+    context.ui.progress(f"the signatures of {len(packages)} packages")
+    rpmkeys.check_signatures(keys, packages)
     return False
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from installer import dnf, namespaces
+from installer import dnf, namespaces, rpmkeys
 from installer.paths import Paths
 from installer.product import Product
 from installer.run import Completed, run
@@ -225,8 +225,10 @@ def _unpacked(media: Media, packages: Sequence[str], scratch: Path) -> Iterator[
     """Unpack packages into a tree of their own, and remove it."""
     tree = scratch / packages[0]
     tree.mkdir()
-    files = [str(media.package_file(name)) for name in packages]
-    _must(["rpm", "--root", str(tree), "--dbpath", "/.rpmdb", *RPM_WORDS, *files])
+    files = [media.package_file(name) for name in packages]
+    # Nothing of a package is started before its signature was found good.
+    rpmkeys.check_signatures([media.media_dir / name for name in media.product.rpm_keys], files)
+    _must(["rpm", "--root", str(tree), "--dbpath", "/.rpmdb", *RPM_WORDS, *map(str, files)])
     try:
         yield tree
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from installer import journal, phases
+from installer import journal, phases, rpmkeys
 from installer.context import Context
 from installer.errors import MediaError, StoppedError, UsageError
 from installer.journal import Journal
@@ -146,10 +146,17 @@ def media_files() -> dict[str, str]:
     }
 
 
-def test_verify_media(tmp_path: Path) -> None:
+def test_verify_media_checks_the_packages_signatures_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = make_context(tmp_path)
-    make_tree(context.source_dir, media_files())
+    make_tree(context.source_dir, {**media_files(), "repo/el9/Packages/a-1.rpm": "x"})
+    asked: list[Sequence[Path]] = []
+    monkeypatch.setattr(rpmkeys, "check_signatures", lambda *arguments: asked.extend(arguments))
     assert phases.run_verify_media(context) is False
+    keys, packages = asked
+    assert [file.name for file in keys] == [Path(name).name for name in context.product.rpm_keys]
+    assert [file.name for file in packages] == ["a-1.rpm"]
 
 
 def test_install_self(tmp_path: Path, golden: GoldenCheck) -> None:
