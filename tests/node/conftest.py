@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.node import ISO_MOUNT_DIR, Lab, Node
+from lab.node import Lab, Node
 
 OUT_DIR = Path(__file__).parents[2] / "_out"
 BOOTSTRAP_TIMEOUT_S = 600.0
@@ -62,8 +62,7 @@ def repository_files(node: Node) -> str:
 def bootstrap(lab: Lab, node: Node, timeout_s: float = BOOTSTRAP_TIMEOUT_S) -> tuple[int, str]:
     """Mount the ISO in ``node`` and run ``bootstrap.sh`` with the lab's configuration; return exit code and output."""
     node.write_file("/root/bootstrap.yaml", lab.bootstrap_config(node), 0o600)
-    is_mounted = node.run(["mountpoint", "--quiet", ISO_MOUNT_DIR], timeout_s=10, check=False).returncode == 0
-    media_dir = ISO_MOUNT_DIR if is_mounted else node.mount_iso()
+    media_dir = node.mount_iso()
     lines: list[str] = []
     command = [f"{media_dir}/bootstrap.sh", "--config", "/root/bootstrap.yaml", "--accept-lab-bundle"]
     returncode = node.stream(command, lines.append, timeout_s=timeout_s)
