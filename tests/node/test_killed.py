@@ -66,9 +66,14 @@ def node(killed_lab: Lab) -> Node:
 
 
 @pytest.fixture(scope="module")
-def starts(node: Node) -> list[Ended]:
+def command(node: Node) -> list[str]:
+    """Mount the ISO and return what starts the bootstrap from it."""
+    return prepare(node)
+
+
+@pytest.fixture(scope="module")
+def starts(node: Node, command: list[str]) -> list[Ended]:
     """Start the bootstrap once for each moment, and kill it then; a last time it may end."""
-    command = prepare(node)
     ended = [start(node, command, killed_at=moment) for moment in moments(SEED, MOMENTS)]
     return [*ended, start(node, command)]
 
@@ -94,9 +99,9 @@ def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node,
     assert ends[0] == ends[1]
 
 
-def test_one_more_start_changes_nothing(starts: list[Ended], node: Node) -> None:
+def test_one_more_start_changes_nothing(starts: list[Ended], node: Node, command: list[str]) -> None:
     before = footprint(node), pods(node)
-    again = start(node, prepare(node))
+    again = start(node, command)
     assert again.returncode == 0, again.output[-4000:]
     assert "20 phases" in again.output
     assert "0 changes" in again.output, again.output[-4000:]
