@@ -56,10 +56,17 @@ make_environment() {
   find_python >/dev/null || install_packages python
   python=$(find_python) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
   echo "doit.sh: making .venv with $("$python" --version)"
-  "$python" -m venv --clear .venv
-  .venv/bin/pip install --quiet --require-hashes --requirement requirements-build.txt
-  .venv/bin/pip install --quiet --require-hashes --no-build-isolation --requirement requirements.txt
-  echo "$digest" >.venv/lock.sha256
+  if [[ -e .venv/lock.sha256 ]]; then rm -rf .venv.old && mv .venv .venv.old; fi
+  if "$python" -m venv --clear .venv &&
+    .venv/bin/pip install --quiet --require-hashes --requirement requirements-build.txt &&
+    .venv/bin/pip install --quiet --require-hashes --no-build-isolation --requirement requirements.txt; then
+    echo "$digest" >.venv/lock.sha256
+    rm -rf .venv.old
+    return
+  fi
+  rm -rf .venv
+  if [[ -d .venv.old ]]; then mv .venv.old .venv; fi
+  fail ".venv could not be made" "pip says why, above" "let pip reach a package index (pip.conf); an older .venv was put back"
 }
 
 main() {

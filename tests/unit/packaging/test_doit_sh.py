@@ -145,10 +145,7 @@ def test_the_product_needs_no_go(checkout: Checkout) -> None:
 
 def test_the_environment_is_made_anew_when_the_lock_changes(checkout: Checkout) -> None:
     """And only then; packages come by hash, and the ones that others are built with come first."""
-    checkout.fake("python3", f"[[ $2 != venv ]] || cp {checkout.root}/pip {checkout.root}/.venv/bin/pip")
-    (checkout.fakes_dir / "cp").symlink_to("/bin/cp")
-    checkout.fake("pip")
-    (checkout.fakes_dir / "pip").rename(checkout.root / "pip")
+    fake_environment(checkout)
     assert checkout.run("list").returncode == 0
     assert not checkout.calls()
     (checkout.root / "requirements.txt").write_text("another\n")
@@ -161,3 +158,28 @@ def test_the_environment_is_made_anew_when_the_lock_changes(checkout: Checkout) 
     (checkout.root / "calls").unlink()
     assert checkout.run("list").returncode == 0
     assert not checkout.calls()
+
+
+def test_an_environment_that_cannot_be_made_leaves_the_old_one(checkout: Checkout) -> None:
+    fake_environment(checkout, "exit 1")
+    lock_file = checkout.root / ".venv" / "lock.sha256"
+    before = lock_file.read_text()
+    (checkout.root / "requirements.txt").write_text("another\n")
+    for _ in range(2):  # a second failure does not take it either
+        done = checkout.run("list")
+        assert done.returncode == 3
+        assert done.stderr.startswith("doit.sh: .venv could not be made\n")
+        assert lock_file.read_text() == before
+        assert not (checkout.root / ".venv.old").exists()
+
+
+def fake_environment(checkout: Checkout, pip: str = "") -> None:
+    """Let ``python3 -m venv`` make an environment whose pip notes its arguments and then does ``pip``."""
+    made, root = checkout.root / "made", checkout.root
+    (made / "bin").mkdir(parents=True)
+    checkout.fake("pip", pip)
+    (checkout.fakes_dir / "pip").rename(made / "bin" / "pip")
+    shutil.copy(root / ".venv" / "bin" / "python", made / "bin")
+    checkout.fake("python3", f"[[ $2 != venv ]] || cp -r {made} {root}/.venv")
+    for name in ("cp", "mv", "rm"):
+        (checkout.fakes_dir / name).symlink_to(f"/bin/{name}")
