@@ -248,7 +248,7 @@ PHASES: tuple[Phase, ...] = (
         "firewall",
         "open the cluster's ports in firewalld",
         cluster.run_firewall,
-        "firewall-cmd --permanent --delete-zone for each zone caisson-*, then --reload",
+        "remove zones/caisson-pods.xml and policies/caisson-services.xml from /etc/firewalld; firewall-cmd --reload",
     ),
     Phase(
         "CSP301",

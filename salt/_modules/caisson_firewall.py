@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""firewalld: which zones, interfaces and rich rules the port table asks for, and how to read and write them.
+"""firewalld: which rich rules the port table asks for, and what the permanent and the running firewall hold.
 
 Ports are opened by rich rules in the zone that the plane's interface is already in, each with its source CIDR: the
 site's own zones and services stay as they are. Pods have a zone of their own, bound to interfaces, never to the pod
-CIDR as a source (a neighbour could claim that address).
+CIDR as a source (a neighbour could claim that address); that zone and the policy of service addresses are files.
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ def rich_rules(ports: list[dict[str, Any]], plane: str, cidrs: list[str]) -> lis
     return sorted(rules)
 
 
+def service_rule(cidr: str) -> str:
+    """Return the rich rule that keeps packets for service addresses on the host, as the policy's file has it.
+
+    kube-proxy rewrites such a packet before this rule sees it; until kube-proxy has started (after a boot, say) the
+    packet would follow the default route out of the site.
+    """
+    return f'rule family="ipv{ipaddress.ip_network(cidr).version}" destination address="{cidr}" drop'
+
+
 def is_active() -> bool:
     """Tell whether firewalld runs."""
     return bool(
@@ -50,25 +59,8 @@ def command(*arguments: str) -> str:
 
 
 def zone_of(interface: str) -> str:
-    """Return the permanent zone of ``interface``; without one, the default zone."""
-    result = __salt__["cmd.run_all"](
-        ["firewall-cmd", f"--get-zone-of-interface={interface}"],
-        python_shell=False,
-        timeout=60,
-        ignore_retcode=True,
-    )
-    zone = result["stdout"].strip()
-    return zone if result["retcode"] == 0 and zone and zone != "no zone" else command("--get-default-zone")
-
-
-def pod_zone() -> dict[str, Any]:
-    """Return ``{"target": .., "interfaces": [..]}`` of the permanent pod zone; target "" when it does not exist."""
-    if POD_ZONE not in command("--permanent", "--get-zones").split():
-        return {"target": "", "interfaces": []}
-    return {
-        "target": command("--permanent", f"--zone={POD_ZONE}", "--get-target"),
-        "interfaces": sorted(command("--permanent", f"--zone={POD_ZONE}", "--list-interfaces").split()),
-    }
+    """Return the zone of ``interface``; without one, the default zone."""
+    return _asked(f"--get-zone-of-interface={interface}") or command("--get-default-zone")
 
 
 def permanent_rules(zone: str) -> list[str]:
@@ -76,25 +68,24 @@ def permanent_rules(zone: str) -> list[str]:
     return command("--permanent", f"--zone={zone}", "--list-rich-rules").splitlines()
 
 
-def service_rules(cidr: str) -> list[str]:
-    """Return the rich rules that keep packets for service addresses from leaving the host.
+def is_loaded(rules: dict[str, list[str]], pod_interfaces: list[str], service_cidr: str) -> bool:
+    """Tell whether the running firewall holds the rules of each zone, the zone of pods and the policy of services.
 
-    kube-proxy rewrites such a packet before this rule sees it; until kube-proxy has started (after a boot, say) the
-    packet would follow the default route out of the site. Dropped, not rejected: the caller then tries again for a
-    while, where a refusal would make it exit and wait for the kubelet's back-off.
+    It may hold less than the permanent one: a bootstrap that was killed before its reload leaves it so.
     """
-    family = f"ipv{ipaddress.ip_network(cidr).version}"
-    return [f'rule family="{family}" destination address="{cidr}" drop']
+    return (
+        sorted(_asked(f"--zone={POD_ZONE}", "--list-interfaces").split()) == sorted(pod_interfaces)
+        and _asked(f"--policy={SERVICE_POLICY}", "--list-rich-rules") == service_rule(service_cidr)
+        and all(
+            set(wanted) <= set(_asked(f"--zone={zone}", "--list-rich-rules").splitlines())
+            for zone, wanted in rules.items()
+        )
+    )
 
 
-def service_policy() -> dict[str, Any]:
-    """Return ``{"exists": bool, "ingress": [..], "egress": [..], "rules": [..]}`` of the permanent policy."""
-    if SERVICE_POLICY not in command("--permanent", "--get-policies").split():
-        return {"exists": False, "ingress": [], "egress": [], "rules": []}
-    policy = f"--policy={SERVICE_POLICY}"
-    return {
-        "exists": True,
-        "ingress": command("--permanent", policy, "--list-ingress-zones").split(),
-        "egress": command("--permanent", policy, "--list-egress-zones").split(),
-        "rules": command("--permanent", policy, "--list-rich-rules").splitlines(),
-    }
+def _asked(*arguments: str) -> str:
+    """Return what ``firewall-cmd`` answers; nothing where it knows nothing of that name."""
+    result = __salt__["cmd.run_all"](
+        ["firewall-cmd", *arguments], python_shell=False, timeout=60, ignore_retcode=True
+    )
+    return str(result["stdout"]).strip() if result["retcode"] == 0 else ""
