@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-goldens", action="store_true", help="write what the tests produce into their golden files"
     )
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, whoever started this: a shell's background jobs, and what CI starts as such, ignore it.
+
+    That passes on to every program that a test starts, and some tests send it to one.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -284,13 +284,17 @@ def test_whatever_ends_the_owner_nothing_is_left(
         text=True,
     )
     assert owner.stdout is not None
-    with owner.stdout:
-        if after_s is None:
-            assert owner.stdout.readline() == "ready\n"
-        else:
-            time.sleep(after_s)
-        owner.send_signal(number)
-        owner.wait(60)
+    try:
+        with owner.stdout:
+            if after_s is None:
+                assert owner.stdout.readline() == "ready\n"
+            else:
+                time.sleep(after_s)
+            owner.send_signal(number)
+            owner.wait(60)
+    finally:
+        owner.kill()
+        owner.wait()
     if number == signal.SIGKILL:
         assert after_s is not None or cleanup.leftovers(name) != []
         cleanup.sweep(only=name)
