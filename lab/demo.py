@@ -41,7 +41,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
             f"the switch sees what would leave: {proof.packets} packets and {proof.dns_queries} queries of a probe"
         )
         lab.switch.reset()
-        _bootstrap(lab, node)
+        _bootstrap(node)
         _say(f"watching for {arguments.observe} s")
         before = _restarts(node)
         time.sleep(arguments.observe)
@@ -66,10 +66,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bootstrap(lab: Lab, node: Node) -> None:
-    node.write_file("/root/bootstrap.yaml", lab.bootstrap_config(node), 0o600)
-    media_dir = node.mount_iso()
-    command = [f"{media_dir}/bootstrap.sh", "--config", "/root/bootstrap.yaml", "--accept-lab-bundle"]
+def _bootstrap(node: Node) -> None:
+    command = node.prepare_bootstrap()
     _say(" ".join(command))
     started = time.monotonic()
     returncode = node.stream(command, print, timeout_s=BOOTSTRAP_TIMEOUT_S)

@@ -47,6 +47,7 @@ from lab.switch import Switch
 DISK_SIZE_BYTES = 24 << 30
 BOOT_TIMEOUT_S = 120.0
 ISO_MOUNT_DIR = "/mnt/caisson"
+CONFIGURATION_FILE = "/root/bootstrap.yaml"
 
 #: The environment of everything that is run in a node: nothing of this machine's.
 NODE_ENVIRONMENT: Mapping[str, str] = {
@@ -241,6 +242,17 @@ class Node:
         self.run(["mkdir", "-p", directory], timeout_s=60)
         self.run(["mount", "-o", "loop,ro", f"{MEDIA_DIR}/{media[0].name}", directory], timeout_s=60)
         return directory
+
+    def prepare_bootstrap(self, configuration: str = "") -> list[str]:
+        """Write bootstrap.yaml, mount the ISO, and return the command that bootstraps the node.
+
+        ``configuration`` is the text of bootstrap.yaml; without one it is the lab's usual.
+
+        Raises:
+            LabError: as ``mount_iso``.
+        """
+        self.write_file(CONFIGURATION_FILE, configuration or bootstrap_config(self.name), 0o600)
+        return [f"{self.mount_iso()}/bootstrap.sh", "--config", CONFIGURATION_FILE, "--accept-lab-bundle"]
 
     # --- its life
 
@@ -543,13 +555,6 @@ class Lab:
             cleanup.remove_lab(self.name)
         self.nodes.clear()
 
-    def bootstrap_config(self, node: Node, *, cluster_name: str = "lab") -> str:
-        """Return the text of the product's configuration for a node, with what only this machine forces.
-
-        Everything goes through options that any site has: see the reference of bootstrap.yaml.
-        """
-        return bootstrap_config(node.name, cluster_name=cluster_name)
-
     def _close(self) -> None:
         with _shielded():
             self.close()
@@ -584,8 +589,11 @@ def _shielded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def bootstrap_config(node_name: str, *, cluster_name: str) -> str:
-    """Return the product's configuration for a node of the lab, as YAML."""
+def bootstrap_config(node_name: str, *, cluster_name: str = "lab") -> str:
+    """Return the text of the product's configuration for a node, with what only this machine forces.
+
+    Everything goes through options that any site has: see the reference of bootstrap.yaml.
+    """
     return f"""apiVersion: caisson/v1
 kind: BootstrapConfiguration
 clusterName: {cluster_name}

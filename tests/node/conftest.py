@@ -4,36 +4,30 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.node import Lab, Node
-
-OUT_DIR = Path(__file__).parents[2] / "_out"
-BOOTSTRAP_TIMEOUT_S = 600.0
-
-
-def lab_iso() -> Path:
-    """Return the lab bundle that ``./doit.sh iso upstream=lab`` built."""
-    found = sorted(OUT_DIR.glob("caisson-*-lab.iso"))
-    assert len(found) == 1, (
-        f"one lab ISO is wanted in {OUT_DIR}, found {found}: run ./doit.sh iso upstream=lab"
-    )
-    return found[0]
+from tests.node.installing import install, lab_iso, pods, repository_files
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A node on which ``bootstrap.sh`` ended well."""
+    """A node on which ``bootstrap.sh`` ended well, at ``ready_at`` of the monotonic clock.
+
+    ``pods_when_ready``: namespace/name -> uid.
+    """
 
     lab: Lab
     node: Node
     output: str
     repository_files_before: str
+    ready_at: float
+    pods_when_ready: dict[str, str]
 
     def kubectl(self, *arguments: str) -> Any:
         """Run kubectl in the node; return its JSON answer."""
@@ -52,23 +46,6 @@ class Cluster:
         ).stdout
 
 
-def repository_files(node: Node) -> str:
-    """Return digest and name of each of the host's own repository files."""
-    return node.run(
-        ["bash", "-c", "sha256sum /etc/yum.repos.d/* /etc/dnf/dnf.conf"], timeout_s=30, check=False
-    ).stdout
-
-
-def bootstrap(lab: Lab, node: Node, timeout_s: float = BOOTSTRAP_TIMEOUT_S) -> tuple[int, str]:
-    """Mount the ISO in ``node`` and run ``bootstrap.sh`` with the lab's configuration; return exit code and output."""
-    node.write_file("/root/bootstrap.yaml", lab.bootstrap_config(node), 0o600)
-    media_dir = node.mount_iso()
-    lines: list[str] = []
-    command = [f"{media_dir}/bootstrap.sh", "--config", "/root/bootstrap.yaml", "--accept-lab-bundle"]
-    returncode = node.stream(command, lines.append, timeout_s=timeout_s)
-    return returncode, "\n".join(lines)
-
-
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Yield a lab; the tests add nodes, which are removed at the end."""
@@ -81,6 +58,5 @@ def cluster(lab: Lab) -> Cluster:
     """Return the shared cluster of one node."""
     node = lab.start_node("node1", iso=lab_iso())
     before = repository_files(node)
-    returncode, output = bootstrap(lab, node)
-    assert returncode == 0, output[-6000:]
-    return Cluster(lab, node, output, before)
+    output = install(node).output
+    return Cluster(lab, node, output, before, time.monotonic(), pods(node))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cleanup import Process, end_process, process_of, read_nodes
-from lab.node import Node, bootstrap_config
+from lab.node import Node
 
 OUT_DIR = Path(__file__).parents[2] / "_out"
 BOOTSTRAP_TIMEOUT_S = 600.0
@@ -89,11 +89,11 @@ class Ended:
         return [line for line in self.output.splitlines() if re.search(r"\berror\b|FAILED|Traceback", line)]
 
 
-def prepare(node: Node) -> list[str]:
-    """Write the lab's configuration, mount the ISO, and return the command that bootstraps the node."""
-    node.write_file("/root/bootstrap.yaml", bootstrap_config(node.name, cluster_name="lab"), 0o600)
-    media_dir = node.mount_iso()
-    return [f"{media_dir}/bootstrap.sh", "--config", "/root/bootstrap.yaml", "--accept-lab-bundle"]
+def install(node: Node, configuration: str = "") -> Ended:
+    """Bootstrap a node calmly, from the ISO that is attached to it; it must end well."""
+    ended = start(node, node.prepare_bootstrap(configuration))
+    assert ended.returncode == 0, ended.output[-6000:]
+    return ended
 
 
 def start(
@@ -168,6 +168,13 @@ def boot_again(node: Node) -> None:
     """Boot the node after its power was cut, and mount the ISO as its operator would."""
     node.boot(degraded_ok=True)
     node.mount_iso()
+
+
+def repository_files(node: Node) -> str:
+    """Return digest and name of each of the host's own repository files."""
+    return node.run(
+        ["bash", "-c", "sha256sum /etc/yum.repos.d/* /etc/dnf/dnf.conf"], timeout_s=30, check=False
+    ).stdout
 
 
 def journal(node: Node) -> list[dict[str, Any]]:

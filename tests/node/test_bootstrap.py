@@ -18,7 +18,8 @@ import yaml
 
 from lab.errors import LabError
 
-from .conftest import Cluster, bootstrap, repository_files
+from .conftest import Cluster
+from .installing import install, pods, repository_files
 
 pytestmark = pytest.mark.lab
 
@@ -36,6 +37,7 @@ SYSTEM_PODS = {
     "nginx": 1,
     "registry": 1,
 }
+OBSERVED_S = 60.0
 IMPORTED = ("pause", "salt-master", "nginx", "registry")
 
 
@@ -50,12 +52,12 @@ def pods_by_component(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def faults_of(pods: dict[str, list[dict[str, Any]]]) -> list[str]:
+def faults_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Return one line for each pod that is missing, not Ready, or restarted."""
     faults = [
-        f"{name}: {len(pods[name])} pods" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count
+        f"{name}: {len(found[name])} pods" for name, count in SYSTEM_PODS.items() if len(found[name]) != count
     ]
-    for pod in (pod for group in pods.values() for pod in group):
+    for pod in (pod for group in found.values() for pod in group):
         conditions = {entry["type"]: entry["status"] for entry in pod["status"]["conditions"]}
         restarts = [entry["restartCount"] for entry in pod["status"]["containerStatuses"]]
         if conditions.get("Ready") != "True" or pod["status"]["phase"] != "Running" or any(restarts):
@@ -77,16 +79,8 @@ def test_the_node_is_ready_with_the_version_of_the_media(cluster: Cluster) -> No
     assert {entry["type"]: entry["status"] for entry in node["status"]["conditions"]}["Ready"] == "True"
 
 
-def test_every_system_pod_runs_and_none_restarts_for_a_minute(cluster: Cluster) -> None:
-    before = pods_by_component(cluster)
-    assert faults_of(before) == []
-    time.sleep(60)
-    after = pods_by_component(cluster)
-    assert faults_of(after) == []
-    uids = [
-        [pod["metadata"]["uid"] for pod in pods[name]] for pods in (before, after) for name in SYSTEM_PODS
-    ]
-    assert uids[: len(SYSTEM_PODS)] == uids[len(SYSTEM_PODS) :]
+def test_every_system_pod_runs_and_is_ready(cluster: Cluster) -> None:
+    assert faults_of(pods_by_component(cluster)) == []
 
 
 def test_the_output_shows_phases_nodes_addresses_and_kubeconfig(cluster: Cluster) -> None:
@@ -246,6 +240,12 @@ def test_pods_reach_services_the_api_and_dns(cluster: Cluster) -> None:
     assert cluster.shell(script).strip() == "ok"
 
 
+def test_no_pod_restarted_or_was_made_anew_in_the_minute_after_ready(cluster: Cluster) -> None:
+    time.sleep(max(0.0, cluster.ready_at + OBSERVED_S - time.monotonic()))
+    assert faults_of(pods_by_component(cluster)) == []
+    assert pods(cluster.node) == cluster.pods_when_ready
+
+
 def test_nothing_left_the_node_since_boot(cluster: Cluster) -> None:
     counts = cluster.lab.switch.counts()
     assert (counts.packets, list(counts.dns_names)) == (0, []), counts
@@ -264,15 +264,10 @@ def test_the_counter_sees_a_packet_and_a_query(cluster: Cluster) -> None:
 def test_a_second_run_changes_nothing(cluster: Cluster) -> None:
     places = "/etc/kubernetes /etc/caisson /etc/containerd /etc/salt /opt/caisson"
     manifests = f"find {places} -type f | sort | xargs sha256sum"
-    before = cluster.shell(manifests)
-    pods = {pod["metadata"]["uid"] for pod in cluster.kubectl("get", "pods", "--all-namespaces")["items"]}
-    returncode, output = bootstrap(cluster.lab, cluster.node)
-    assert returncode == 0, output[-4000:]
+    before = cluster.shell(manifests), pods(cluster.node)
+    output = install(cluster.node).output
     assert "0 changes" in output, output[-4000:]
-    assert cluster.shell(manifests) == before
-    assert {
-        pod["metadata"]["uid"] for pod in cluster.kubectl("get", "pods", "--all-namespaces")["items"]
-    } == pods
+    assert (cluster.shell(manifests), pods(cluster.node)) == before
 
 
 def wait_ready_again(cluster: Cluster, since: str, timeout_s: float) -> list[str]:
@@ -285,14 +280,14 @@ def wait_ready_again(cluster: Cluster, since: str, timeout_s: float) -> list[str
     while faults and time.monotonic() < deadline:
         time.sleep(1)
         try:
-            pods = pods_by_component(cluster)
+            found = pods_by_component(cluster)
         except LabError as error:  # the API server does not answer yet
             faults = [str(error)]
             continue
         faults = [
-            f"{name}: {len(pods[name])}" for name, count in SYSTEM_PODS.items() if len(pods[name]) != count
+            f"{name}: {len(found[name])}" for name, count in SYSTEM_PODS.items() if len(found[name]) != count
         ]
-        for pod in (pod for group in pods.values() for pod in group):
+        for pod in (pod for group in found.values() for pod in group):
             conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
             states = [entry["state"] for entry in pod["status"].get("containerStatuses", [])]
             started = [state.get("running", {}).get("startedAt", "") for state in states]

@@ -15,8 +15,7 @@ from installer.errors import PackageError
 from lab.node import Lab, Node
 from lab.rpms import build_foreign_rpm
 from lab.run import run
-from tests.node.conftest import repository_files
-from tests.node.installing import Ended, lab_iso, prepare, start
+from tests.node.installing import Ended, lab_iso, repository_files, start
 
 pytestmark = pytest.mark.lab
 
@@ -93,7 +92,7 @@ def install_from(node: Node, iso: Path) -> Ended:
     node.run(["umount", "/mnt/caisson"], check=False, timeout_s=60)
     node.detach_iso()
     node.attach_iso(iso)
-    return start(node, prepare(node))
+    return start(node, node.prepare_bootstrap())
 
 
 # salt-minion would be installed by the installer itself, containerd.io by Salt's state of it.

@@ -14,7 +14,7 @@ import pytest
 
 from lab.node import Lab, Node
 from tests.node.conftest import Cluster
-from tests.node.installing import Ended, Moment, footprint, journal, lab_iso, pods, prepare, start, unready
+from tests.node.installing import Ended, Moment, footprint, journal, lab_iso, pods, start, unready
 
 pytestmark = pytest.mark.lab
 
@@ -68,7 +68,7 @@ def node(killed_lab: Lab) -> Node:
 @pytest.fixture(scope="module")
 def command(node: Node) -> list[str]:
     """Mount the ISO and return what starts the bootstrap from it."""
-    return prepare(node)
+    return node.prepare_bootstrap()
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ import jsonschema
 import pytest
 
 from lab.node import Lab, Node
-
-from .conftest import lab_iso
+from tests.node.installing import lab_iso
 
 pytestmark = pytest.mark.lab
 
@@ -82,8 +81,7 @@ def node() -> Iterator[Node]:
     """Start a node of a lab of its own, the ISO mounted; no bootstrap gets past the checks on it."""
     with Lab() as lab:
         node = lab.start_node("node1", iso=lab_iso())
-        node.write_file(CONFIG_FILE, lab.bootstrap_config(node), 0o600)
-        node.mount_iso()
+        node.prepare_bootstrap()
         yield node
 
 

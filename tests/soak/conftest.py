@@ -13,7 +13,7 @@ import pytest
 from lab.node import Lab, Node
 from lab.places import GATEWAY
 from lab.switch import Counts
-from tests.node.installing import Ended, lab_iso, prepare, start
+from tests.node.installing import Ended, install, lab_iso
 
 Record = Callable[[str, str], None]
 
@@ -75,6 +75,5 @@ def _install(lab: Lab, nameserver: str | None) -> Observed:
     witness.remove()
     lab.switch.reset()
     node = lab.start_node("node1", iso=lab_iso(), nameserver=nameserver)
-    ended = start(node, prepare(node))
-    assert ended.returncode == 0, ended.output[-4000:]
+    ended = install(node)
     return Observed(lab, node, proof, ended, time.monotonic())

@@ -25,7 +25,6 @@ from tests.node.installing import (
     lab_iso,
     phase_seconds,
     pods,
-    prepare,
     restarts,
     start,
     unready,
@@ -82,7 +81,7 @@ def test_killed_in_every_phase_it_ends_where_a_calm_installation_ends(
     moments = [choose(chance, name, seconds[name]) for name in NAMES]
     with Lab() as lab:
         node = lab.start_node("node1", iso=lab_iso())
-        command = prepare(node)
+        command = node.prepare_bootstrap()
         kills = [_killed(node, command, moment) for moment in moments]
         last = start(node, command)
         hit = [entry.phase for entry in kills if entry.was_killed]
