@@ -16,6 +16,9 @@ from installer.errors import PreflightError, SaltError
 from installer.run import run
 
 PING_TIMEOUT_S = 120.0
+POLL_S = 0.3
+PUBLISH_PORT = 4505
+"""Where a minion listens for its master's jobs. Source: Salt, configuration of the master, ``publish_port``."""
 
 
 def run_minion_local(context: Context) -> bool:
@@ -72,7 +75,8 @@ def run_minion_connected(context: Context) -> bool:
     deadline = time.monotonic() + PING_TIMEOUT_S
     while True:
         context.ui.progress("the minion to answer its master")
-        last = _ping(context.facts.node_name)
+        # A ping that nobody hears takes its whole timeout: ask when the minion listens.
+        last = _ping(context.facts.node_name) if _listens_to_master() else "it is not connected to the master"
         if not last:
             return changed
         if time.monotonic() > deadline:
@@ -81,7 +85,7 @@ def run_minion_connected(context: Context) -> bool:
                 details=last,
                 resolution="journalctl -u salt-minion; crictl logs of the container salt-master",
             )
-        time.sleep(1)
+        time.sleep(POLL_S)
 
 
 def run_registry(context: Context) -> bool:
@@ -135,6 +139,12 @@ def _apply(context: Context, *sls: str, local: bool) -> bool:
     for name in applied.changed:
         context.ui.detail(f"changed: {name}")
     return bool(applied.changed)
+
+
+def _listens_to_master() -> bool:
+    """Tell whether a connection from this host to the port where a master publishes its jobs is established."""
+    connections = ["state", "established", f"( dport = :{PUBLISH_PORT} )"]
+    return bool(run(["ss", "--tcp", "--numeric", "--no-header", *connections], timeout_s=30).stdout.strip())
 
 
 def _ping(minion_id: str) -> str:
