@@ -5,11 +5,9 @@
 # system-packages.txt that are missing, and makes .venv from the two lock files, by hash.
 set -euo pipefail
 
-fail() { # message, details, resolution
-  printf 'doit.sh: %s\n  details: %s\n  resolution: %s\n' "$@" >&2
-  exit 3
-}
+fail() { printf 'doit.sh: %s\n  details: %s\n  resolution: %s\n' "$@" >&2; exit 3; } # message, details, resolution
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
+install_locked() { .venv/bin/pip install --quiet --require-hashes --requirement "$@"; }
 is_found() { if [[ $1 == /* ]]; then [[ -e $1 ]]; else command -v "$1" >/dev/null; fi; }
 
 find_python() {
@@ -53,20 +51,15 @@ make_environment() {
   local digest python
   digest=$({ pwd; cat requirements-build.txt requirements.txt; } | sha256sum)  # its scripts hold its path
   if [[ -x .venv/bin/python && $(cat .venv/lock.sha256 2>/dev/null) == "$digest" ]]; then return; fi
-  find_python >/dev/null || install_packages python
-  python=$(find_python) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
+  python=$(find_python || { install_packages python >&2 && find_python; }) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
   echo "doit.sh: making .venv with $("$python" --version)"
   if [[ -e .venv/lock.sha256 ]]; then rm -rf .venv.old && mv .venv .venv.old; fi
-  if "$python" -m venv --clear .venv &&
-    .venv/bin/pip install --quiet --require-hashes --requirement requirements-build.txt &&
-    .venv/bin/pip install --quiet --require-hashes --no-build-isolation --requirement requirements.txt; then
-    echo "$digest" >.venv/lock.sha256
-    rm -rf .venv.old
-    return
-  fi
-  rm -rf .venv
-  if [[ -d .venv.old ]]; then mv .venv.old .venv; fi
-  fail ".venv could not be made" "pip says why, above" "let pip reach a package index (pip.conf); an older .venv was put back"
+  { "$python" -m venv --clear .venv && install_locked requirements-build.txt &&
+    install_locked requirements.txt --no-build-isolation; } || {
+    rm -rf .venv; [[ ! -d .venv.old ]] || mv .venv.old .venv
+    fail ".venv could not be made" "pip says why, above" "let pip reach an index (pip.conf); an older .venv is back"
+  }
+  echo "$digest" >.venv/lock.sha256 && rm -rf .venv.old
 }
 
 main() {

@@ -153,7 +153,7 @@ def test_the_environment_is_made_anew_when_the_lock_changes(checkout: Checkout) 
     assert done.returncode == 0, done.stderr
     assert [call for call in checkout.calls() if call.startswith("pip ")] == [
         "pip install --quiet --require-hashes --requirement requirements-build.txt",
-        "pip install --quiet --require-hashes --no-build-isolation --requirement requirements.txt",
+        "pip install --quiet --require-hashes --requirement requirements.txt --no-build-isolation",
     ]
     (checkout.root / "calls").unlink()
     assert checkout.run("list").returncode == 0
