@@ -38,7 +38,7 @@ from build.model import (
 )
 from build.openpgp import RpmKeyring, SignedTable, TrustedKeys, read_keys, verify_header
 from build.pythonfiles import download_python
-from build.registry import RegistryClient
+from build.registry import EndpointClient, RegistryClient
 from build.route import has_route
 from build.rpmheader import read_header
 from build.sources import Sources
@@ -225,25 +225,25 @@ def run_fetch(
 
 
 def check_route(work: Work) -> None:
-    """Check before anything is started that there is a way to what is missing.
+    """Check before anything is started that there is a way to what is missing: to one of its mirrors.
 
-    Raises: NetworkError naming the first missing object and the host that has it.
+    Raises: NetworkError naming the first missing object and the hosts that have it.
     """
     for item in work.plan.missing:
-        for url in _origins(item, work.profile):
-            if not has_route(url):
-                raise NetworkError(
-                    f"{item.what} is missing, and there is no network to fetch it",
-                    details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {url}\n"
-                    f"{len(work.plan.missing)} objects are missing, {ui.bytes_text(work.plan.size_bytes)}; "
-                    f"store {work.store.root}",
-                    resolution="run 'doit fetch' where the upstream can be reached, and take the store along",
-                )
+        origins = _origins(item, work.profile)
+        if origins and not any(has_route(url) for url in origins):
+            raise NetworkError(
+                f"{item.what} is missing, and there is no network to fetch it",
+                details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {' or '.join(origins)}\n"
+                f"{len(work.plan.missing)} objects are missing, {ui.bytes_text(work.plan.size_bytes)}; "
+                f"store {work.store.root}",
+                resolution="run 'doit fetch' where the upstream can be reached, and take the store along",
+            )
 
 
 def _origins(item: Item, profile: Profile) -> tuple[str, ...]:
     if item.reference is not None:
-        return (profile.registries[item.reference.registry].endpoint,)
+        return tuple(endpoint.url for endpoint in profile.registries[item.reference.registry].endpoints)
     return item.urls
 
 
@@ -399,11 +399,14 @@ class Fetcher:
 
     def _fetch_blob(self, item: Item) -> None:
         reference = _reference(item)
-        client = self._clients[reference.registry]
-        repository = client.registry.repository(reference)
-        self._download(
-            item, client.blob_url(repository, item.blob.digest), lambda: client.authorization(repository)
-        )
+
+        def download(mirror: EndpointClient) -> None:
+            repository = mirror.endpoint.repository(reference)
+            self._download(
+                item, mirror.blob_url(repository, item.blob.digest), lambda: mirror.authorization(repository)
+            )
+
+        first_mirror(self._clients[reference.registry].mirrors, download)
 
     def _download(self, item: Item, url: str, authorize: Callable[[], str | None]) -> None:
         self._http.download(

@@ -28,6 +28,7 @@ from build.model import Digest
 from build.store import Partial, Store
 
 T = TypeVar("T")
+Mirror = TypeVar("Mirror")
 
 # What a cut connection loses at most: the client library drops a piece that did not come whole.
 CHUNK_BYTES = 1 << 15
@@ -51,17 +52,18 @@ class Response:
     body: bytes
 
 
-def first_mirror(urls: Sequence[str], ask: Callable[[str], T]) -> T:
+def first_mirror(mirrors: Sequence[Mirror], ask: Callable[[Mirror], T]) -> T:
     """Return the answer of the first mirror that gives one: they are asked in turn.
 
-    A mirror that cannot be reached, lacks the thing, or has other bytes than it should is passed over.
+    Mirrors are what ``ask`` takes: addresses, or clients of one registry. One that cannot be reached, lacks
+    the thing, or has other bytes than it should is passed over.
 
     Raises: the last mirror's error; with several, all their words.
     """
     failed: list[NetworkError | IntegrityError] = []
-    for url in urls:
+    for mirror in mirrors:
         try:
-            return ask(url)
+            return ask(mirror)
         except (NetworkError, IntegrityError) as exc:
             failed.append(exc)
     last = failed[-1]

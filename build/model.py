@@ -291,25 +291,32 @@ class Repository:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Registry:
-    """Where the images of an upstream registry come from.
+class Endpoint:
+    """One place that has the images of a registry.
 
-    ``endpoint`` is ``scheme://host[:port]``; ``prefix`` is put before repository names, without slashes at
-    its ends, and is empty in production.
+    ``url`` is ``scheme://host[:port]``; ``prefix`` is put before repository names, without slashes at its
+    ends, and is empty in production.
     """
 
-    host: str
-    endpoint: str
+    url: str
     prefix: str = ""
 
     @property
     def is_plain_http(self) -> bool:
         """Say whether the endpoint has no TLS (a mirror on loopback)."""
-        return self.endpoint.startswith("http://")
+        return self.url.startswith("http://")
 
     def repository(self, reference: Reference) -> str:
         """Return the name of the reference's repository at the endpoint."""
         return f"{self.prefix}/{reference.repository}" if self.prefix else reference.repository
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Registry:
+    """Where the images of an upstream registry come from; its mirrors are asked in turn."""
+
+    host: str
+    endpoints: tuple[Endpoint, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from build.document import Faults, Record, read_document
 from build.errors import ProfileError
-from build.model import MetadataTrust, PinnedKey, Profile, Registry, Repository
+from build.model import Endpoint, MetadataTrust, PinnedKey, Profile, Registry, Repository
 
 LAB_PROFILE = Path("_out/lab/upstream.yaml")
 
@@ -108,12 +108,14 @@ def _parse_registries(profile: Record, *, required: bool = False) -> dict[str, R
     table = profile.record("registries", required=required)
     for host in table.take_keys() if table else ():
         if table is not None:
-            url = table.parsed(host, _registry_url, "")
-            parts = urlsplit(url)
-            found[host] = Registry(
-                host=host, endpoint=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/")
-            )
+            urls = table.text_or_texts(host, _registry_url)
+            found[host] = Registry(host=host, endpoints=tuple(_endpoint(url) for url in urls))
     return found
+
+
+def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    return Endpoint(url=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/"))
 
 
 def _base_url(text: str) -> str:

@@ -271,7 +271,8 @@ class Project:
     def _check_route(self) -> None:
         profile, store = self.profile, self.store
         addresses = [url for repository in profile.repositories.values() for url in repository.base_urls]
-        addresses += [registry.endpoint for registry in profile.registries.values()]
+        registries = profile.registries.values()
+        addresses += [endpoint.url for registry in registries for endpoint in registry.endpoints]
         if all(has_route(url) for url in addresses):
             return
         if any(not store.has(blob.digest, blob.size_bytes) for blob in self.lock.blobs()):

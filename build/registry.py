@@ -25,8 +25,8 @@ from build.errors import (
     NetworkError,
     NotFoundError,
 )
-from build.http import HttpClient
-from build.model import Digest, Reference, Registry
+from build.http import HttpClient, first_mirror
+from build.model import Digest, Endpoint, Reference, Registry
 from build.run import Completed, run
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -38,6 +38,13 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 _ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 _CHALLENGE_FIELD = re.compile(r'([a-z]+)="([^"]*)"')
+# What skopeo says, in lower case; a server that is no registry gives it nothing but a status.
+_MISSING_WORDS = ("manifest unknown", "not found", "name unknown", "statuscode: 404")
+_REFUSED_WORDS = ("unauthorized", "authentication required", "denied", "statuscode: 401", "statuscode: 403")
+_NETWORK_WORDS = (
+    "dial tcp", "no such host", "timeout", "connection", "toomanyrequests", "unexpected http status", "statuscode: ",
+    "x509:",
+)  # fmt: skip
 _SKOPEO_TRIES = 3
 _SKOPEO_TIMEOUT_S = 120
 # Docker's registry answers under a name that neither skopeo nor auth files use for it.
@@ -54,24 +61,62 @@ class _Token:
 
 
 class RegistryClient:
-    """One upstream registry, as a profile places it. Threads may share it."""
+    """One upstream registry, as a profile places it: its mirrors are asked in turn. Threads may share it."""
 
     def __init__(self, registry: Registry, http: HttpClient) -> None:
-        self.registry = registry
+        is_alone = len(registry.endpoints) == 1
+        self.mirrors = tuple(
+            EndpointClient(registry.host, endpoint, http, is_alone=is_alone)
+            for endpoint in registry.endpoints
+        )
+
+    def resolve(self, reference: Reference) -> Digest | None:
+        """Return the digest that a tag has now, as the first mirror that has it says; None when it does not.
+
+        Raises: NotFoundError, CredentialsError, NetworkError.
+        """
+        return first_mirror(self.mirrors, lambda mirror: mirror.resolve(reference))
+
+    def manifest(self, reference: Reference, digest: Digest | None) -> bytes:
+        """Return a manifest or index verbatim: of a digest, checked, or of the reference's tag.
+
+        Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
+        """
+        return first_mirror(self.mirrors, lambda mirror: mirror.manifest(reference, digest))
+
+    def config(self, reference: Reference, digest: Digest, config: Digest) -> bytes:
+        """Return the configuration of a platform manifest verbatim, checked.
+
+        Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
+        """
+        return first_mirror(self.mirrors, lambda mirror: mirror.config(reference, digest, config))
+
+
+class EndpointClient:
+    """One place of a registry (``host`` is upstream's name of it). Threads may share it.
+
+    One of several (not ``is_alone``) that once could not be reached is not tried again: the others are asked.
+    """
+
+    def __init__(self, host: str, endpoint: Endpoint, http: HttpClient, *, is_alone: bool = True) -> None:
+        self.endpoint = endpoint
+        self._host = host
+        self._is_alone = is_alone
         self._http = http
         self._lock = threading.Lock()
         self._tokens: dict[str, _Token] = {}
         self._challenges: dict[str, str | None] = {}
+        self._failure: NetworkError | None = None
 
     def resolve(self, reference: Reference) -> Digest | None:
         """Return the digest that a tag has now, by a HEAD request; None when the registry does not say.
 
         Raises: NotFoundError, CredentialsError, NetworkError.
         """
-        repository = self.registry.repository(reference)
+        repository = self.endpoint.repository(reference)
         response = self._http.request(
             "HEAD",
-            f"{self.registry.endpoint}/v2/{repository}/manifests/{reference.tag}",
+            f"{self.endpoint.url}/v2/{repository}/manifests/{reference.tag}",
             headers={"Accept": _ACCEPT},
             authorization=self.authorization(repository),
             what=f"image {reference}",
@@ -87,11 +132,14 @@ class RegistryClient:
 
         Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
         """
+        if not self._is_alone:
+            with self._lock:
+                self._challenge()  # skopeo would wait half a minute for a mirror that does not answer
         data = self._inspect(self._skopeo_name(reference, digest), f"image {reference}", "--raw")
         if digest is not None and Digest.of_bytes(data) != digest:
             raise IntegrityError(
                 f"image {reference}: the registry gives another manifest than the one that was asked for",
-                details=f"asked for {digest}, got {Digest.of_bytes(data)}; from {self.registry.endpoint}",
+                details=f"asked for {digest}, got {Digest.of_bytes(data)}; from {self.endpoint.url}",
                 resolution="try again; when it stays so, do not trust this registry",
             )
         return data
@@ -101,7 +149,7 @@ class RegistryClient:
 
         Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
         """
-        repository = self.registry.repository(reference)
+        repository = self.endpoint.repository(reference)
         response = self._http.request(
             "GET",
             self.blob_url(repository, config),
@@ -118,7 +166,7 @@ class RegistryClient:
 
     def blob_url(self, repository: str, digest: Digest) -> str:
         """Return the address of a blob of a repository (the name at the endpoint)."""
-        return f"{self.registry.endpoint}/v2/{repository}/blobs/{digest}"
+        return f"{self.endpoint.url}/v2/{repository}/blobs/{digest}"
 
     def authorization(self, repository: str) -> str | None:
         """Return the Authorization header for pulling from a repository; None when none is asked for.
@@ -139,11 +187,17 @@ class RegistryClient:
             return token.header
 
     def _challenge(self) -> str | None:
-        """Return what the registry asks for in its WWW-Authenticate header; asked once."""
+        """Return what the registry asks for in its WWW-Authenticate header; asked once. Needs the lock."""
+        if self._failure is not None:
+            raise self._failure
         if "" not in self._challenges:
-            response = self._http.request(
-                "GET", f"{self.registry.endpoint}/v2/", passed=frozenset({401, 404}), what=self.registry.host
-            )
+            try:
+                response = self._http.request(
+                    "GET", f"{self.endpoint.url}/v2/", passed=frozenset({401, 404}), what=self._host
+                )
+            except NetworkError as exc:
+                self._failure = None if self._is_alone else exc
+                raise
             is_refused = response.status == 401
             self._challenges[""] = response.headers.get("www-authenticate", "") if is_refused else None
         return self._challenges[""]
@@ -154,15 +208,15 @@ class RegistryClient:
         if scheme.lower() == "basic":
             if credentials is None:
                 raise CredentialsError(
-                    f"registry {self.registry.host} asks for a login",
-                    details=f"endpoint {self.registry.endpoint}",
+                    f"registry {self._host} asks for a login",
+                    details=f"endpoint {self.endpoint.url}",
                     resolution=f"run 'skopeo login {self._auth_names()[0]}'",
                 )
             return _Token(header=f"Basic {credentials}", good_until=time.monotonic() + 3600)
         fields = dict(_CHALLENGE_FIELD.findall(rest))
         if scheme.lower() != "bearer" or "realm" not in fields:
             raise CredentialsError(
-                f"registry {self.registry.host} asks for a login in a way that is not known here",
+                f"registry {self._host} asks for a login in a way that is not known here",
                 details=f"WWW-Authenticate: {challenge}",
                 resolution="use another registry or a mirror without it",
             )
@@ -173,23 +227,23 @@ class RegistryClient:
             "GET",
             f"{fields['realm']}?{urlencode(query)}",
             authorization=f"Basic {credentials}" if credentials else None,
-            what=f"a token of registry {self.registry.host}",
+            what=f"a token of registry {self._host}",
         )
-        return _parse_token(response.body, self.registry)
+        return _parse_token(response.body, self._host)
 
     def _auth_names(self) -> tuple[str, ...]:
-        name = self.registry.endpoint.partition("://")[2]
+        name = self.endpoint.url.partition("://")[2]
         return (*_DOCKER_AUTH_NAMES, name) if name == _DOCKER_ENDPOINT else (name,)
 
     def _skopeo_name(self, reference: Reference, digest: Digest | None) -> str:
-        host = self.registry.endpoint.partition("://")[2]
+        host = self.endpoint.url.partition("://")[2]
         host = "docker.io" if host == _DOCKER_ENDPOINT else host
         end = f":{reference.tag}" if digest is None else f"@{digest}"
-        return f"docker://{host}/{self.registry.repository(reference)}{end}"
+        return f"docker://{host}/{self.endpoint.repository(reference)}{end}"
 
     def _inspect(self, name: str, what: str, option: str) -> bytes:
         """Run ``skopeo inspect``, again when the registry is busy; give a failure its class."""
-        tls = ["--tls-verify=false"] if self.registry.is_plain_http else []
+        tls = ["--tls-verify=false"] if self.endpoint.is_plain_http else []
         tried = 0
         while True:
             completed = run(
@@ -199,7 +253,7 @@ class RegistryClient:
             if completed.returncode == 0:
                 return completed.stdout_bytes
             if tried == _SKOPEO_TRIES or not _is_busy(completed.stderr):
-                raise skopeo_error(completed, what, self.registry.endpoint)
+                raise skopeo_error(completed, what, self.endpoint.url)
             time.sleep(2.0**tried)
 
 
@@ -213,21 +267,19 @@ def skopeo_error(completed: Completed, what: str, endpoint: str) -> BuildError:
     text = completed.stderr.lower()
     last = completed.stderr.strip().splitlines()[-1] if completed.stderr.strip() else "it says nothing"
     details = f"{last}\ncommand: {' '.join(completed.args)}"
-    if any(words in text for words in ("manifest unknown", "not found", "name unknown")):
+    if any(words in text for words in _MISSING_WORDS):
         return NotFoundError(
             f"upstream does not have {what}",
             details=details,
             resolution="check the name and the version in images.yaml and versions.yaml",
         )
-    if any(words in text for words in ("unauthorized", "authentication required", "denied")):
+    if any(words in text for words in _REFUSED_WORDS):
         return CredentialsError(
             f"upstream refuses {what}",
             details=details,
             resolution="log in with 'skopeo login', or check that the name exists",
         )
-    if any(
-        words in text for words in ("dial tcp", "no such host", "timeout", "connection", "toomanyrequests")
-    ):
+    if any(words in text for words in _NETWORK_WORDS):
         return NetworkError(
             f"cannot get {what} from {endpoint}",
             details=details,
@@ -236,14 +288,14 @@ def skopeo_error(completed: Completed, what: str, endpoint: str) -> BuildError:
     return CommandError(f"skopeo cannot get {what}", details=details, resolution="see skopeo's words above")
 
 
-def _parse_token(body: bytes, registry: Registry) -> _Token:
+def _parse_token(body: bytes, host: str) -> _Token:
     try:
         answer = json.loads(body)
         value = answer.get("token") or answer["access_token"]
         life_s = float(answer.get("expires_in", 60))
     except (ValueError, KeyError, AttributeError, TypeError) as exc:
         raise NetworkError(
-            f"registry {registry.host} gives no token that can be read",
+            f"registry {host} gives no token that can be read",
             details=f"{type(exc).__name__}: {exc}",
             resolution="see whether a proxy stands between",
         ) from exc

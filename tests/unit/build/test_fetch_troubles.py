@@ -22,7 +22,7 @@ from build.errors import (
     NotFoundError,
     StoreError,
 )
-from build.fetch import run_fetch
+from build.fetch import check_route, read_work, run_fetch
 from build.http import HttpClient
 from build.lock import run_lock
 from build.lockfile import read_lock
@@ -161,6 +161,64 @@ def test_when_no_mirror_helps_all_are_named(site: Site) -> None:
     assert caught.value.message.startswith("none of 2 mirrors helps: upstream does not have package")
     assert "/one/Packages/" in caught.value.details
     assert "/two/Packages/" in caught.value.details
+
+
+def test_mirrors_of_a_registry_are_asked_in_turn(site: Site) -> None:
+    """The first is not there; the second has tags and manifests, and no blobs; the third has all."""
+    upstream = site.upstream
+    for path in list(upstream.content):
+        if path.startswith("/v2/k8s/") and "/manifests/" in path:
+            half = path.replace("/k8s/", "/half/")
+            upstream.put(half, upstream.content[path], upstream.types[path])
+            upstream.extra_headers[half] = upstream.extra_headers[path]
+    change_profile(
+        site, f'"{upstream.url}/k8s"', f'["http://127.0.0.1:9", "{upstream.url}/half", "{upstream.url}/k8s"]'
+    )
+    made = lock(site)
+    store = fetch(site)
+    pause = made.image("pause")
+    for blob in (pause.config, *pause.layers):
+        assert store.has(blob.digest, blob.size_bytes)
+    layer = f"pause/blobs/{pause.layers[0].digest}"
+    manifest = f"pause/manifests/{pause.digest}"
+    asked = [bool(upstream.requests(f"/v2/{place}")) for place in (f"half/{layer}", f"k8s/{layer}")]
+    assert asked == [True, True]
+    asked = [bool(upstream.requests(f"/v2/{place}")) for place in (f"half/{manifest}", f"k8s/{manifest}")]
+    assert asked == [True, False]
+
+
+def test_a_registry_s_mirror_with_other_bytes_is_passed_over(site: Site) -> None:
+    layer = lock(site).image("pause").layers[0]
+    url = site.upstream.url
+    bad = f"/v2/bad/pause/blobs/{layer.digest}"
+    site.upstream.put(bad, b"X" * layer.size_bytes)
+    change_profile(site, f'"{url}/k8s"', f'["{url}/bad", "{url}/k8s"]')
+    assert fetch(site).has(layer.digest, layer.size_bytes)
+    assert site.upstream.requests(bad)
+
+
+def test_when_no_mirror_of_a_registry_helps_all_are_named(site: Site) -> None:
+    lock(site)
+    url = site.upstream.url
+    change_profile(site, f'"{url}/k8s"', f'["{url}/one", "{url}/two"]')
+    with pytest.raises(NotFoundError) as caught:
+        fetch(site)
+    assert caught.value.message.startswith("none of 2 mirrors helps: upstream does not have image ")
+    assert "/one/" in caught.value.details
+    assert "/two/" in caught.value.details
+
+
+def test_a_way_to_one_mirror_is_enough(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock(site)
+    url = site.upstream.url
+    change_profile(site, f'"{url}/k8s"', f'["http://192.0.2.1:5000", "{url}/k8s"]')
+    work = read_work(site.profile_file, None, site.root_dir / "store", site.sources)
+    monkeypatch.setattr("build.fetch.has_route", lambda asked: asked.startswith(url))
+    check_route(work)
+    monkeypatch.setattr("build.fetch.has_route", lambda asked: asked.startswith(f"{url}/"))
+    with pytest.raises(NetworkError, match="there is no network to fetch it") as caught:
+        check_route(work)
+    assert f"from http://192.0.2.1:5000 or {url}\n" in caught.value.details
 
 
 def test_a_proxy_is_used(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from build.document import shown_path
 from build.errors import InventoryError, ProfileError
 from build.inventory import inventory_digest, inventory_files, read_inventory
-from build.model import ImageRole, MetadataTrust, Profile, PythonArtifact
+from build.model import Endpoint, ImageRole, MetadataTrust, Profile, PythonArtifact
 from build.profile import profile_file, read_profile
 from lab import upstream
 from tests.conftest import GoldenCheck
@@ -204,7 +204,7 @@ def test_a_profile_has_absolute_paths_and_rewrites(sources: Sources) -> None:
     assert profile.repositories["baseos"].keys[0].file == sources.root_dir / "a.asc"
     assert profile.repositories["kubernetes"].metadata is MetadataTrust.TLS
     registry = profile.registries["registry.k8s.io"]
-    assert (registry.endpoint, registry.prefix) == ("http://127.0.0.1:5000", "registry.k8s.io")
+    assert registry.endpoints == (Endpoint(url="http://127.0.0.1:5000", prefix="registry.k8s.io"),)
     assert profile.manifest_url("https://raw.githubusercontent.com/a/b") == "http://127.0.0.1/raw/a/b"
     assert profile.manifest_url("https://example.com/a") == "https://example.com/a"
 
@@ -228,6 +228,33 @@ def test_faults_of_a_profile(sources: Sources, old: str, new: str, fault: str) -
     with pytest.raises(ProfileError) as caught:
         sources.profile()
     assert fault in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("addresses", "fault"),
+    [
+        ("[]", "'registry.k8s.io' is empty"),
+        (
+            '["http://127.0.0.1:5000", "127.0.0.1:5001"]',
+            "registry address '127.0.0.1:5001' must be http(s)://HOST",
+        ),
+        ('["http://127.0.0.1:5000", 7]', "'registry.k8s.io' must be a list of text"),
+    ],
+)
+def test_faults_of_mirrors_of_a_registry(sources: Sources, addresses: str, fault: str) -> None:
+    sources.write(profile=PROFILE.replace('"http://127.0.0.1:5000/registry.k8s.io"', addresses))
+    with pytest.raises(ProfileError) as caught:
+        sources.profile()
+    assert fault in caught.value.details
+
+
+def test_a_registry_may_have_mirrors(sources: Sources) -> None:
+    mirrors = '["https://one.example/k8s/", "https://registry.k8s.io"]'
+    sources.write(profile=PROFILE.replace('"http://127.0.0.1:5000/registry.k8s.io"', mirrors))
+    assert sources.profile().registries["registry.k8s.io"].endpoints == (
+        Endpoint(url="https://one.example", prefix="k8s"),
+        Endpoint(url="https://registry.k8s.io"),
+    )
 
 
 def test_an_override_that_overrides_nothing_is_a_fault(sources: Sources) -> None:

@@ -20,8 +20,14 @@ from build.imagelock import (
     media_type_of,
     parse_manifest,
 )
-from build.model import Digest, Reference, Registry
-from build.registry import RegistryClient, auth_file_candidates, find_credentials, skopeo_error
+from build.model import Digest, Endpoint, Reference, Registry
+from build.registry import (
+    EndpointClient,
+    RegistryClient,
+    auth_file_candidates,
+    find_credentials,
+    skopeo_error,
+)
 from build.run import Completed
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
 
@@ -37,8 +43,17 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 def client(upstream: FakeUpstream, prefix: str = "") -> RegistryClient:
-    registry = Registry(host="registry.k8s.io", endpoint=upstream.url, prefix=prefix)
+    return mirrored(Endpoint(url=upstream.url, prefix=prefix))
+
+
+def mirrored(*endpoints: Endpoint) -> RegistryClient:
+    registry = Registry(host="registry.k8s.io", endpoints=endpoints)
     return RegistryClient(registry, HttpClient(pause=lambda _seconds: None))
+
+
+def alone(upstream: FakeUpstream) -> EndpointClient:
+    (mirror,) = client(upstream).mirrors
+    return mirror
 
 
 @pytest.mark.loopback
@@ -77,7 +92,7 @@ def test_a_login_is_used_for_the_token(
     auth_file.write_text(json.dumps({"auths": {f"127.0.0.1:{upstream.port}": {"auth": CREDENTIALS}}}))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(auth_file))
     upstream.token = "t0ken"
-    assert client(upstream).authorization("pause") == "Bearer t0ken"
+    assert alone(upstream).authorization("pause") == "Bearer t0ken"
     assert upstream.requests("/token")[0].headers["authorization"] == f"Basic {CREDENTIALS}"
 
 
@@ -89,19 +104,52 @@ def test_a_registry_that_wants_a_password(
     upstream.troubles["/v2/"] = [challenge, challenge]
     monkeypatch.setenv("REGISTRY_AUTH_FILE", "/nothing")
     with pytest.raises(CredentialsError) as caught:
-        client(upstream).authorization("pause")
+        alone(upstream).authorization("pause")
     assert caught.value.resolution == f"run 'skopeo login 127.0.0.1:{upstream.port}'"
     auth_file = tmp_path / "auth.json"
     auth_file.write_text(json.dumps({"auths": {f"127.0.0.1:{upstream.port}": {"auth": CREDENTIALS}}}))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(auth_file))
-    assert client(upstream).authorization("pause") == f"Basic {CREDENTIALS}"
+    assert alone(upstream).authorization("pause") == f"Basic {CREDENTIALS}"
 
 
 @pytest.mark.loopback
 def test_a_challenge_that_is_not_known(upstream: FakeUpstream) -> None:
     upstream.troubles["/v2/"] = [Trouble(status=401, headers={"WWW-Authenticate": "Negotiate"})]
     with pytest.raises(CredentialsError, match="not known here"):
-        client(upstream).authorization("pause")
+        alone(upstream).authorization("pause")
+
+
+@pytest.mark.loopback
+def test_the_first_mirror_that_has_the_tag_decides(upstream: FakeUpstream) -> None:
+    for prefix, data in (("one", b"{}"), ("two", b"[]")):
+        upstream.put_image(f"{prefix}/pause", "3.10", {"top": (data, "application/json")})
+    places = [Endpoint(url=upstream.url, prefix=prefix) for prefix in ("none", "two", "one")]
+    assert mirrored(*places).resolve(PAUSE) == Digest.of_bytes(b"[]")
+    assert [seen.path for seen in upstream.seen if seen.method == "HEAD"] == [
+        "/v2/none/pause/manifests/3.10",
+        "/v2/two/pause/manifests/3.10",
+    ]
+
+
+@pytest.mark.loopback
+def test_a_mirror_out_of_reach_is_asked_once(upstream: FakeUpstream) -> None:
+    """One that is the only one is asked each time: there is no other."""
+    upstream.put_image("pause", "3.10", {"top": (b"{}", "application/json")})
+    broken = [Trouble(status=503) for _ in range(20)]
+    upstream.troubles["/v2/"] = broken
+    asking = mirrored(Endpoint(url="http://127.0.0.1:9"), Endpoint(url=upstream.url))
+    with pytest.raises(NetworkError) as caught:
+        asking.resolve(PAUSE)
+    assert caught.value.message.startswith("none of 2 mirrors helps: ")
+    assert "cannot reach 127.0.0.1:9" in caught.value.details
+    tried = len(upstream.requests("/v2/"))
+    with pytest.raises(NetworkError):
+        asking.resolve(PAUSE)
+    assert len(upstream.requests("/v2/")) == tried
+    with pytest.raises(NetworkError, match="fails"):
+        client(upstream).resolve(PAUSE)
+    broken.clear()
+    assert client(upstream).resolve(PAUSE) == Digest.of_bytes(b"{}")
 
 
 def test_where_logins_are_looked_for(tmp_path: Path) -> None:
@@ -127,6 +175,11 @@ def test_where_logins_are_looked_for(tmp_path: Path) -> None:
         ("pinging container registry: dial tcp 127.0.0.1:9: connect: connection refused", NetworkError),
         ("Get https://x/v2/: dial tcp: lookup x: no such host", NetworkError),
         ("toomanyrequests: You have reached your pull rate limit", NetworkError),
+        ("pinging container registry x: received unexpected HTTP status: 500 Internal", NetworkError),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", NetworkError),
+        ("reading manifest 1 in x: StatusCode: 404, <html>", NotFoundError),
+        ("reading manifest 1 in x: StatusCode: 403, <html>", CredentialsError),
+        ("reading manifest 1 in x: StatusCode: 502, <html>", NetworkError),
         ("unknown flag: --raw", CommandError),
         ("", CommandError),
     ],

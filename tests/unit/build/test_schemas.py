@@ -34,7 +34,10 @@ manifests: [{id: net, url: "https://x/y.yaml", path: y.yaml, purpose: network}]
 """,
     "packages": PACKAGES,
     "policy": POLICY + f"keys: [{FPR}]\n",
-    "profile": PROFILE + "versions: {pause: '3.11'}\n",
+    "profile": PROFILE.replace(
+        'registry.k8s.io"}', 'registry.k8s.io", quay.io: ["https://x", "http://y:1/z"]}'
+    )
+    + "versions: {pause: '3.11'}\n",
     "extra": EXTRA.format(url="http://127.0.0.1", key=FPR).replace("{scada_image}", "2"),
 }
 
