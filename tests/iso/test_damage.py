@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,38 @@ from installer.errors import MediaError
 from installer.signature import UNLISTED_FILE_NAMES
 
 FLIPS = 100
-#: Of those inside of a file, how many the installer looks at: it reads the whole media each time.
-INSTALLER_FLIPS = 10
+TIMEOUT_S = 120
+#: Starts the installer of a media ($2) in a box ($1) of its own: namespaces, a root of its own in memory, programs that
+#: cannot be written to, one address, no systemd. Whatever it did could not be felt outside. Then names what it wrote.
+BOX = """
+set -eu
+mount -t tmpfs -o mode=755 tmpfs "$1"
+cd "$1"
+mkdir -p etc.new etc.work root/{usr,etc,media,dev,proc,run,tmp,var,root}
+cp -a /bin /sbin /lib /lib64 root/
+mount --rbind /usr root/usr
+mount --rbind "$2" root/media
+mount -o remount,bind,ro root/usr
+mount -o remount,bind,ro root/media
+mount -t overlay overlay -o lowerdir=/etc,upperdir=etc.new,workdir=etc.work root/etc
+for name in null zero urandom; do touch "root/dev/$name"; mount --bind "/dev/$name" "root/dev/$name"; done
+mount -t proc proc root/proc
+hostname node1
+ip link add eth0 type veth peer name other
+ip address add 192.0.2.10/24 dev eth0
+ip link set eth0 up
+export PATH=/usr/sbin:/usr/bin
+chroot root /media/bootstrap.sh config init --output /root/bootstrap.yaml
+status=0
+chroot root /media/bootstrap.sh --config /root/bootstrap.yaml --accept-lab-bundle || status=$?
+find root etc.new -xdev -type f ! -path 'root/dev/*' -printf 'wrote: %p\n'
+exit "$status"
+"""
+#: What the installer writes before its first phase, and the configuration that it is given.
+WRITTEN = {
+    "root/root/bootstrap.yaml", "etc.new/caisson/bootstrap.yaml", "root/run/caisson.lock",
+    "root/var/lib/caisson/journal.jsonl", "root/var/log/caisson/bootstrap.log",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -75,23 +108,62 @@ def test_every_flipped_byte_is_found(
         flip(damaged, offset)
     run_verify(damaged)
     assert inside
-    for path, position in inside[:INSTALLER_FLIPS]:
-        _check_installer(tree_dir, path, position)
+    for path, position in inside:
+        with flipped(tree_dir / path, position), pytest.raises(MediaError) as caught:
+            media.verify(tree_dir, progress=lambda _: None)
+        assert path in caught.value.details or path in UNLISTED_FILE_NAMES, f"seed {seed}, {path}, {position}"
 
 
-def _check_installer(tree_dir: Path, path: str, position: int) -> None:
-    file = tree_dir / path
+def test_bootstrap_sh_refuses_a_flipped_byte(tree_dir: Path, tmp_path: Path) -> None:
+    """The real one, with all that comes before its first phase, and nothing of what comes after."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)  # noqa: S311 - to be repeated with the printed seed
+    file = chance.choice([path for path in sorted((tree_dir / "oci/blobs").rglob("*")) if path.is_file()])
+    with flipped(file, chance.randrange(file.stat().st_size)):
+        code, said, written = bootstrap(tree_dir, tmp_path)
+    assert code == MediaError.exit_code, said
+    assert "error: CSE006 CSP101 verify-media: the media /media is damaged: 1 files" in said
+    assert f"differs: {file.relative_to(tree_dir)} " in said
+    assert written == WRITTEN
+
+
+def test_bootstrap_sh_goes_on_with_a_whole_media(tree_dir: Path, tmp_path: Path) -> None:
+    """To its next phase, which finds that the media is a directory and no mounted ISO."""
+    code, said, written = bootstrap(tree_dir, tmp_path)
+    assert code == MediaError.exit_code, said
+    assert "error: CSE006 CSP102 mount-media: /media is not a mounted ISO" in said
+    assert {path for path in written if not path.startswith("root/var/log/caisson/")} <= WRITTEN
+
+
+def bootstrap(tree_dir: Path, box_dir: Path) -> tuple[int, str, set[str]]:
+    """Start the media's ``bootstrap.sh`` in a box; return its exit code, what it printed, and what it wrote."""
+    done = subprocess.run(
+        [
+            "unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork",
+            "bash", "-c", BOX, "box", box_dir, tree_dir,
+        ],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+    written = {
+        line.removeprefix("wrote: ") for line in done.stdout.splitlines() if line.startswith("wrote: ")
+    }
+    return done.returncode, done.stdout, written
+
+
+@contextlib.contextmanager
+def flipped(file: Path, position: int) -> Iterator[None]:
+    """Have a bit of a file changed for a block; afterwards the file is as before: other tests read it too."""
     before = file.stat()
-    file.chmod(0o600)
+    file.chmod(before.st_mode | 0o200)
     flip(file, position)
     try:
-        with pytest.raises(MediaError) as caught:
-            media.verify(tree_dir, progress=lambda _: None)
-        assert path in caught.value.details or path in UNLISTED_FILE_NAMES
+        yield
     finally:
         flip(file, position)
         file.chmod(before.st_mode)
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # other tests read the tree too
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_site_without_the_frame_still_finds_it(damaged: Path) -> None:
