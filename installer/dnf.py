@@ -35,6 +35,8 @@ HOST_PACKAGES = (
     "iproute-tc",
     "nftables",
     "socat",
+    "tar",
+    "xz",
 )
 """Everything that a bootstrap installs by name; the states of Salt name the same (a test compares them)."""
 RPM_TIMEOUT_S = 120.0

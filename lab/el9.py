@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's stand-ins for the distribution: what a minimal EL 9 host has, and what the ISO must bring to it.
 
-BASELINE is, with nftables of the extras, the closure of the comps group ``core``: packages without files,
-because a lab node's files are Debian's. They say what a host may count on, so that a requirement outside them
-must come from the ISO or fail. The EXTRAS have real payload, from Debian's binaries. Names, epochs and
-requirements follow EL 9; versions are those of the payload.
+BASELINE is, with firewalld and nftables of the extras, the closure of the comps group ``core``: packages without
+files, because a lab node's files are Debian's. They say what a host may count on, so that a requirement outside
+them must come from the ISO or fail. The EXTRAS have real payload, from Debian's binaries: a host that came without
+one of them gets what works. Names, epochs and requirements follow EL 9; versions are those of the payload.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from lab.rpmspec import DebianFiles, Directory, Link, Rpm, Source, Text
+from lab.rpmspec import RELOAD_UNITS, DebianFiles, Directory, Link, Rpm, Source, Text
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu/*.so*"
 
@@ -140,9 +141,6 @@ BASELINE: tuple[Rpm, ...] = (
     _library("file-libs", "5.39-16.el9", "libmagic.so.1", "bzip2-libs xz-libs zlib"),
     _has("filesystem", "3.16-5.el9", "setup"),
     _has("findutils", "4.8.0-7.el9", "glibc libselinux", "/usr/bin/find /usr/bin/xargs", epoch=1),
-    _has("firewalld", "1.3.4-15.el9",
-         "firewalld-filesystem ipset nftables python3-firewall systemd", "/usr/bin/firewall-cmd",
-         noarch=True),
     _has("firewalld-filesystem", "1.3.4-15.el9", noarch=True),
     _has("gawk", "5.1.0-6.el9", "gmp libsigsegv mpfr readline", "/bin/awk /usr/bin/awk /usr/bin/gawk"),
     _library("gdbm-libs", "1.23-1.el9", "libgdbm.so.6"),
@@ -290,8 +288,6 @@ BASELINE: tuple[Rpm, ...] = (
     _has("python3-dbus", "1.2.18-2.el9", "dbus-libs glib2 python3"),
     _has("python3-dnf", "4.14.0-31.el9",
          "dnf-data python3-gpg python3-hawkey python3-libcomps python3-libdnf python3-rpm", noarch=True),
-    _has("python3-firewall", "1.3.4-15.el9",
-         "libcap-ng-python3 python3-dbus python3-gobject-base python3-nftables", noarch=True),
     _has("python3-gobject-base", "3.40.1-6.el9", "glib2 python3"),
     _has("python3-gpg", "1.15.1-6.el9", "gpgme python3"),
     _has("python3-hawkey", "0.69.0-16.el9", "libdnf python3-libdnf"),
@@ -406,6 +402,20 @@ rtcsync
 logdir /var/log/chrony
 """
 
+_FIREWALLD_CONFIGURATION = """\
+# What EL 9 has by default; all options: firewalld.conf(5).
+DefaultZone=public
+CleanupOnExit=yes
+CleanupModulesOnExit=no
+IPv6_rpfilter=yes
+IndividualCalls=no
+LogDenied=off
+FirewallBackend=nftables
+FlushAllOnReload=yes
+RFC3964_IPv4=yes
+"""
+_POLKIT_FILE = "/usr/share/polkit-1/actions/org.fedoraproject.FirewallD1"
+
 BASEOS_EXTRAS: tuple[Rpm, ...] = (
     _debian("chrony", "chrony", summary="Keep the clock right by NTP",
             include=("/usr/bin/chronyc", "/usr/sbin/chronyd", "/usr/lib/systemd/system/chrony.service"),
@@ -423,6 +433,17 @@ BASEOS_EXTRAS: tuple[Rpm, ...] = (
             include=("/usr/sbin/*",), requires="glibc"),
     _debian("ethtool", "ethtool", summary="Look at and set properties of network interfaces", epoch=2,
             include=("/usr/sbin/ethtool",), requires="libmnl.so.0()(64bit)"),
+    _debian("firewalld", "firewalld", summary="Firewall with zones", noarch=True,
+            include=("/usr/bin/firewall-cmd", "/usr/bin/firewall-offline-cmd", "/usr/lib/firewalld/*",
+                     "/usr/lib/systemd/system/firewalld.service", "/usr/sbin/firewalld",
+                     "/usr/share/dbus-1/system.d/FirewallD.conf", f"{_POLKIT_FILE}.*"),
+            requires="firewalld-filesystem ipset nftables python3-firewall systemd",
+            scripts=(("post", RELOAD_UNITS), ("postun", RELOAD_UNITS)),
+            more=(Link(path=f"{_POLKIT_FILE}.policy", target=f"{Path(_POLKIT_FILE).name}.server.policy.choice"),
+                  Text(path="/etc/firewalld/firewalld.conf", text=_FIREWALLD_CONFIGURATION, config=True),
+                  *(Directory(path=f"/etc/firewalld{directory}", mode=0o750)
+                    for directory in ("", "/helpers", "/icmptypes", "/ipsets", "/policies", "/services",
+                                      "/zones")))),
     _debian("hwdata", "pci.ids", version="0.348", summary="Names of hardware by number", noarch=True),
     _debian("iproute-tc", "iproute2", summary="Shape network traffic", include=("/usr/sbin/tc",
             "/usr/lib/tc/*"),
@@ -451,6 +472,10 @@ BASEOS_EXTRAS: tuple[Rpm, ...] = (
             "/usr/sbin/*"),
             requires="hwdata pciutils-libs"),
     _debian_library("pciutils-libs", "libpci3", "libpci.so.3", "hwdata"),
+    # The bindings that it calls (D-Bus, GLib, libnftables) are those of the user land.
+    _debian("python3-firewall", "python3-firewall", summary="Python modules of firewalld", noarch=True,
+            include=("/usr/lib/python3/dist-packages/firewall/*",),
+            requires="libcap-ng-python3 python3-dbus python3-gobject-base python3-nftables"),
     _debian("tar", "tar", summary="Pack and unpack archives", epoch=2, include=("/usr/bin/tar",),
             licence="GPL-3.0-or-later",
             requires="libacl.so.1()(64bit) libselinux.so.1()(64bit)"),

@@ -8,13 +8,12 @@ saltstack/salt (pkg/rpm); the texts are written anew.
 from __future__ import annotations
 
 from lab import onedir
-from lab.rpmspec import Directory, Link, Programs, Rpm, Source, Text, Tree
+from lab.rpmspec import RELOAD_UNITS, Directory, Link, Programs, Rpm, Source, Text, Tree
 
 KUBERNETES_RELEASE = "150500.1.1"
 UNIT_DIR = "/usr/lib/systemd/system"
 
-_RELOAD_UNITS = "[ ! -d /run/systemd/system ] || systemctl daemon-reload >/dev/null 2>&1 || :\n"
-_RELOADS = (("post", _RELOAD_UNITS), ("postun", _RELOAD_UNITS))
+_RELOADS = (("post", RELOAD_UNITS), ("postun", RELOAD_UNITS))
 
 _KUBELET_UNIT = """\
 [Unit]

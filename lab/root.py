@@ -13,6 +13,7 @@ What only the test machine forces (control groups, bpf, the fuse helper for ISO 
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import platform
@@ -278,13 +279,28 @@ main "$@"
 class Profile:
     """A host as it may be found: its minor release, and what its installation left out of the group ``core``.
 
-    ``repository`` is the lab's yum repository of that release; ``programs`` are removed with ``without``.
+    ``repository`` is the lab's yum repository of that release. ``without`` are packages that its rpm database does
+    not know, ``files`` (patterns, relative to the root) what the user land has of them, which is removed.
     """
 
     release: str
     repository: str
     without: tuple[str, ...] = ()
-    programs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+_FILES_OF_FIREWALLD = (
+    "etc/firewalld",
+    "etc/systemd/system/*.wants/firewalld.service",
+    "etc/systemd/system/dbus-org.fedoraproject.FirewallD1.service",
+    "usr/bin/firewall-*",
+    "usr/lib/firewalld",
+    "usr/lib/python3/dist-packages/firewall",
+    "usr/lib/systemd/system/firewalld.service",
+    "usr/sbin/firewalld",
+    "usr/share/dbus-1/system.d/FirewallD.conf",
+    "usr/share/polkit-1/actions/org.fedoraproject.FirewallD1.*",
+)
 
 
 #: The hosts that packages.yaml names as baselines.
@@ -294,7 +310,7 @@ PROFILES: Mapping[str, Profile] = {
         release=RELEASE,
         repository="baseos",
         without=("firewalld", "tar", "xz"),
-        programs=("firewalld", "firewall-cmd", "firewall-offline-cmd", "tar", "xz", "unxz", "xzcat"),
+        files=(*_FILES_OF_FIREWALLD, "usr/bin/tar", "usr/bin/unxz", "usr/bin/xz", "usr/bin/xzcat"),
     ),
     "el9.6-minimal": Profile(release=el9.OLD_RELEASE, repository=f"baseos-{el9.OLD_RELEASE}"),
 }
@@ -471,7 +487,7 @@ def _configure(root_dir: Path, python_dir: Path | None, host: Profile) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text.replace(RELEASE, host.release) if name in RELEASE_FILES else file.text)
         path.chmod(file.mode)
-    for program in (*UNWANTED_PROGRAMS, *host.programs):
+    for program in UNWANTED_PROGRAMS:
         for directory in ("usr/bin", "usr/sbin", "bin", "sbin"):
             (root_dir / directory / program).unlink(missing_ok=True)
     for key in (root_dir / "etc/ssh").glob("ssh_host_*_key*"):
@@ -484,11 +500,32 @@ def _configure(root_dir: Path, python_dir: Path | None, host: Profile) -> None:
     _install_python(root_dir, python_dir)
     run(["systemctl", f"--root={root_dir}", "mask", *MASKED_UNITS])
     run(["systemctl", f"--root={root_dir}", "enable", "lab-machine.service", "ssh.service"])
-    if "firewalld" in host.without:
-        (root_dir / "lib/systemd/system/firewalld.service").unlink()
-    else:
+    if "firewalld" not in host.without:
         run(["systemctl", f"--root={root_dir}", "enable", "firewalld.service"])
     run(["systemctl", f"--root={root_dir}", "set-default", "multi-user.target"])
+    remove_files(root_dir, host.files)
+
+
+def remove_files(root_dir: Path, patterns: Sequence[str]) -> None:
+    """Remove files and whole directories of a root by patterns.
+
+    Raises:
+        LabError: a pattern matches nothing, so that what it stands for may still be there under another name.
+    """
+    for pattern in patterns:
+        # Path.glob passes over links that lead nowhere.
+        found = [root_dir / name for name in glob.glob(pattern, root_dir=root_dir)]  # noqa: PTH207
+        if not found:
+            raise LabError(
+                f"the user land has no {pattern!r} that could be left out",
+                details=f"below {root_dir}",
+                resolution="look where its package has it now, and correct the profile in lab/root.py",
+            )
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _set_firewalld_backend(file: Path) -> None:

@@ -28,6 +28,9 @@ BUILD_TIME = 1_790_812_800
 BUILD_TIMEOUT_S = 1800
 FORMAT = "1"
 
+#: The scriptlet of a package with systemd units, after it was installed and after it was removed.
+RELOAD_UNITS = "[ ! -d /run/systemd/system ] || systemctl daemon-reload >/dev/null 2>&1 || :\n"
+
 #: What of a Debian package is of no use to a program that runs.
 _LEFT_OUT = (
     "/etc/*",

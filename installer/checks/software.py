@@ -8,8 +8,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from installer import dnf
 from installer.facts import POD_INTERFACES
 from installer.host import Host
+from installer.paths import Paths
 from installer.preflight import Check, Finding, Severity
 
 CONFLICTING_PACKAGES: Mapping[str, str] = {
@@ -39,6 +41,11 @@ CONFLICTING_SERVICES = (
     "ufw",
     "etcd",
     "nm-cloud-setup",
+)
+INSTALL_FIREWALLD = (
+    "without it the ports of the cluster are open to every network; to have it, when the bootstrap has ended: "
+    f"{' '.join(dnf.dnf_arguments(Paths(), 'install', 'firewalld'))} && systemctl enable --now firewalld, "
+    "then run the bootstrap again"
 )
 SHOWN_NAMES = 3
 DNF_FILE = "/etc/dnf/dnf.conf"
@@ -108,10 +115,18 @@ def has_no_other_salt(host: Host) -> Iterator[Finding]:
 
 
 def has_firewalld(host: Host) -> Iterator[Finding]:
-    """Look for firewalld, to which the cluster's ports are given with the networks that may connect."""
+    """Look for firewalld, to which the cluster's ports are given with the networks that may connect.
+
+    A host that came without it stays without it, unless its administrator installs it: the media has it. From
+    the end of the bootstrap on, Caisson's own dnf configuration installs it without any other repository.
+    """
     state = host.run(["systemctl", "is-active", "firewalld.service"]).stdout.strip()
-    if state != "active":
+    if state == "active":
+        return
+    if host.run(["rpm", "-q", "firewalld"]).returncode == 0:
         yield Finding(f"firewalld.service is {state or 'not there'}")
+    else:
+        yield Finding("firewalld is not installed", fix=INSTALL_FIREWALLD)
 
 
 def has_no_packet_leftovers(host: Host) -> Iterator[Finding]:

@@ -528,7 +528,24 @@ def test_csn404_other_salt(host: Host) -> None:
 
 def test_csn405_firewalld(host: Host) -> None:
     commands(host)["systemctl is-active firewalld.service"] = Completed(3, "inactive\n", "")
+    commands(host)["rpm"] = Completed(0, "firewalld-1.3.4-15.el9.noarch\n", "")
     assert said("CSN405", host) == ["? firewalld.service is inactive"]
+    assert [finding.fix for finding in find("CSN405").run(host)] == [""]  # that of the check
+
+
+def test_csn405_on_a_host_without_it_says_how_to_install_it_from_the_media(
+    host: Host, repository_dir: Path
+) -> None:
+    """By words that need no network: the host's own repositories may not answer. The guide has the same."""
+    commands(host)["systemctl is-active firewalld.service"] = Completed(4, "inactive\n", "")
+    commands(host)["rpm"] = Completed(1, "package firewalld is not installed\n", "")
+    assert said("CSN405", host) == ["? firewalld is not installed"]
+    (finding,) = find("CSN405").run(host)
+    install = "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld"
+    start = "systemctl enable --now firewalld"
+    assert f"{install} && {start}, then run the bootstrap again" in finding.fix
+    guide = (repository_dir / "docs/how-to/install-on-a-host.md").read_text(encoding="utf-8")
+    assert f"# {install}\n# {start}\n# /mnt/caisson/bootstrap.sh --config bootstrap.yaml\n" in guide
 
 
 CHAINS = """\

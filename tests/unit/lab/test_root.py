@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import configparser
+import fnmatch
 from pathlib import Path
 
 import pytest
 
-from lab import root
+from lab import el9, root
+from lab.errors import LabError
+from lab.rpmspec import DebianFiles, Directory, Link, Text
 
 
 def test_nothing_that_the_iso_must_bring_is_preinstalled() -> None:
@@ -52,3 +55,42 @@ def test_the_newest_python_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         binary.touch()
     (tmp_path / "versions" / "3.9.99").mkdir()
     assert root.find_python() == tmp_path / "versions" / "3.9.18"
+
+
+@pytest.mark.parametrize("name", [name for name, host in root.PROFILES.items() if host.without])
+def test_what_a_host_came_without_is_taken_away_file_by_file(name: str) -> None:
+    """Else the ISO's package would be installed over files that were there all the time, and prove nothing."""
+    host = root.PROFILES[name]
+    known = {package.name: package for package in el9.BASEOS_EXTRAS}
+    names = [name for name in (*host.without, "python3-firewall") if name in known]
+    assert set(host.without) <= set(names)
+    held: list[str] = []
+    for content in (content for name in names for content in known[name].contents):
+        if isinstance(content, DebianFiles):
+            held += content.include
+        else:
+            assert isinstance(content, Text | Link | Directory)
+            held.append(content.path)
+    assert held
+    kept = [
+        path
+        for path in held
+        if not any(
+            fnmatch.fnmatchcase(path.lstrip("/"), f"{file}{end}") for file in host.files for end in ("", "/*")
+        )
+    ]
+    assert kept == []
+
+
+def test_files_links_and_directories_are_removed(tmp_path: Path) -> None:
+    for file in ("etc/tool/zones/a.xml", "usr/bin/tool-cmd", "usr/bin/tool-gui", "usr/bin/other"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    wants_dir = tmp_path / "etc/systemd/multi-user.target.wants"
+    wants_dir.mkdir(parents=True)
+    (wants_dir / "tool.service").symlink_to("/nowhere/tool.service")
+    root.remove_files(tmp_path, ["etc/tool", "usr/bin/tool-*", "etc/systemd/*.wants/tool.service"])
+    assert [path.name for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()] == ["other"]
+    assert not (tmp_path / "etc/tool").exists()
+    with pytest.raises(LabError, match="has no 'etc/tool'"):
+        root.remove_files(tmp_path, ["etc/tool"])

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from installer import config
+from tests import pages
+from tests.pages import FENCE
 from tools import reference
 
 REPOSITORY_DIR = Path(__file__).parents[3]
 DOCS_DIR = REPOSITORY_DIR / "docs"
-PAGES = sorted([*DOCS_DIR.rglob("*.md"), *REPOSITORY_DIR.glob("*.md")])
+PAGES = pages.repository_pages(REPOSITORY_DIR)
 RECORDS = sorted((DOCS_DIR / "explanation" / "adr").glob("0*.md"))
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
-PROMPT = re.compile(r"^\s*(?:\[\w+\])?[$#] (?P<command>.+?)(?:\s{2,}#.*)?$", re.MULTILINE)
 # Hosts of package indexes belong into a user's own configuration. Put together here: this file has none.
 INDEX_HOSTS = (
     "pypi" + ".org",
@@ -55,10 +55,8 @@ def _links(page: Path) -> Iterator[str]:
 def _commands() -> Iterator[tuple[str, list[str]]]:
     """Yield every command of the console blocks, as words, with its page."""
     for page in PAGES:
-        for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
-            if fence["kind"] == "console":
-                for match in PROMPT.finditer(fence["text"]):
-                    yield _identifier(page), shlex.split(match["command"], comments=True)
+        for command in pages.commands(page):
+            yield _identifier(page), shlex.split(command.text, comments=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_identifier)
@@ -162,10 +160,9 @@ def test_configurations_in_the_docs_are_valid() -> None:
     """By the installer's own parser."""
     found = 0
     for page in PAGES:
-        for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
-            if fence["kind"] == "yaml" and "BootstrapConfiguration" in fence["text"]:
-                text = "\n".join(line.removeprefix(fence["indent"]) for line in fence["text"].splitlines())
-                config.parse(text)
+        for fence in pages.fences(page):
+            if fence.kind == "yaml" and "BootstrapConfiguration" in fence.text:
+                config.parse(fence.text)
                 found += 1
     assert found
 
