@@ -225,7 +225,9 @@ _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
 _MOUNTED = f"{_NODE}::test_an_iso_is_mounted_as_an_operator_does"
-_WITHOUT_FIREWALLD = "tests/node/test_baselines.py::TestWithoutFirewalldTarAndXz"
+_WITHOUT_FIREWALLD = (
+    "tests/node/test_cloud_host.py::test_firewalld_is_installed_by_the_command_that_the_warning_prints"
+)
 _FIRST_CONFIGURATION = f"{_CLI}::test_config_init_makes_a_good_configuration"
 
 #: Page -> command -> the test that does the same. It must exist.
@@ -273,12 +275,8 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "/mnt/caisson/bootstrap.sh --config bootstrap.yaml": (
             f"{_BOOTSTRAP}::test_the_output_shows_phases_nodes_addresses_and_kubeconfig"
         ),
-        "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": (
-            f"{_WITHOUT_FIREWALLD}::test_firewalld_is_installed_by_the_command_that_the_warning_prints"
-        ),
-        "systemctl enable --now firewalld": (
-            f"{_WITHOUT_FIREWALLD}::test_firewalld_is_installed_by_the_command_that_the_warning_prints"
-        ),
+        "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": _WITHOUT_FIREWALLD,
+        "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
     },
     "docs/how-to/read-the-preflight-table.md": {
         "caisson config init --output bootstrap.yaml": f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none",

@@ -170,6 +170,16 @@ def boot_again(node: Node) -> None:
     node.mount_iso()
 
 
+def shell(node: Node, script: str, *, check: bool = True, timeout_s: float = 60) -> str:
+    """Run a script in the node; return what it printed."""
+    return node.run(["bash", "-c", script], check=check, timeout_s=timeout_s).stdout
+
+
+def packages(node: Node) -> set[str]:
+    """Return name, version, release and architecture of each installed package."""
+    return set(shell(node, "rpm -qa").split())
+
+
 def repository_files(node: Node) -> str:
     """Return digest and name of each of the host's own repository files."""
     return node.run(
