@@ -48,16 +48,16 @@ install_packages() { # group...
 }
 
 make_environment() {
-  local digest python
-  digest=$({ pwd; cat requirements-build.txt requirements.txt; } | sha256sum)  # its scripts hold its path
+  local python digest; digest=$({ pwd; cat requirements{-build,}.txt; } | sha256sum) # its scripts hold its path
   if [[ -x .venv/bin/python && $(cat .venv/lock.sha256 2>/dev/null) == "$digest" ]]; then return; fi
-  python=$(find_python || { install_packages python >&2 && find_python; }) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
+  find_python >/dev/null || install_packages python
+  python=$(find_python) || fail "no Python serves" "3.11 or later with venv and headers" "install one, or use pyenv"
   echo "doit.sh: making .venv with $("$python" --version)"
   if [[ -e .venv/lock.sha256 ]]; then rm -rf .venv.old && mv .venv .venv.old; fi
   { "$python" -m venv --clear .venv && install_locked requirements-build.txt &&
     install_locked requirements.txt --no-build-isolation; } || {
     rm -rf .venv; [[ ! -d .venv.old ]] || mv .venv.old .venv
-    fail ".venv could not be made" "pip says why, above" "let pip reach an index (pip.conf); an older .venv is back"
+    fail ".venv could not be made" "pip says why, above" "let pip reach an index (pip.conf); an older one is put back"
   }
   echo "$digest" >.venv/lock.sha256 && rm -rf .venv.old
 }

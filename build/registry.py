@@ -42,10 +42,11 @@ _CHALLENGE_FIELD = re.compile(r'([a-z]+)="([^"]*)"')
 _MISSING_WORDS = ("manifest unknown", "not found", "name unknown", "statuscode: 404")
 _REFUSED_WORDS = ("unauthorized", "authentication required", "denied", "statuscode: 401", "statuscode: 403")
 _NETWORK_WORDS = (
-    "dial tcp", "no such host", "timeout", "connection", "toomanyrequests", "unexpected http status", "statuscode: ",
-    "x509:",
+    "dial tcp", "no such host", "timeout", "deadline exceeded", "connection", "eof", "toomanyrequests",
+    "unexpected http status", "statuscode: ", "x509:",
 )  # fmt: skip
 _SKOPEO_TRIES = 3
+_SKOPEO_LIMIT_S = 60  # skopeo's own, after which it says what it waited for
 _SKOPEO_TIMEOUT_S = 120
 # Docker's registry answers under a name that neither skopeo nor auth files use for it.
 _DOCKER_ENDPOINT = "registry-1.docker.io"
@@ -95,7 +96,7 @@ class RegistryClient:
 class EndpointClient:
     """One place of a registry (``host`` is upstream's name of it). Threads may share it.
 
-    One of several (not ``is_alone``) that once could not be reached is not tried again: the others are asked.
+    One of several (not ``is_alone``) that cannot be reached at first contact is left out from then on.
     """
 
     def __init__(self, host: str, endpoint: Endpoint, http: HttpClient, *, is_alone: bool = True) -> None:
@@ -246,9 +247,8 @@ class EndpointClient:
         tls = ["--tls-verify=false"] if self.endpoint.is_plain_http else []
         tried = 0
         while True:
-            completed = run(
-                ["skopeo", "inspect", *tls, option, name], timeout_s=_SKOPEO_TIMEOUT_S, check=False
-            )
+            words = ["skopeo", f"--command-timeout={_SKOPEO_LIMIT_S}s", "inspect", *tls, option, name]
+            completed = run(words, timeout_s=_SKOPEO_TIMEOUT_S, check=False)
             tried += 1
             if completed.returncode == 0:
                 return completed.stdout_bytes

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 POD_ZONE = "caisson-pods"
 SERVICE_POLICY = "caisson-services"
+# What the files in salt/firewall/files say, in the words of firewall-cmd.
+POD_ZONE_FACTS = {"target": "ACCEPT"}
+SERVICE_POLICY_FACTS = {"target": "CONTINUE", "ingress-zones": "HOST", "egress-zones": "ANY"}
+# Source: firewalld 1.3, errors.py: it runs, with a configuration of last resort, because the site's is faulty.
+RUNNING_BUT_FAILED = 251
 
 
 def rich_rules(ports: list[dict[str, Any]], plane: str, cidrs: list[str]) -> list[str]:
@@ -43,10 +48,16 @@ def service_rule(cidr: str) -> str:
 
 
 def is_active() -> bool:
-    """Tell whether firewalld runs."""
-    return bool(
-        __salt__["cmd.retcode"](["firewall-cmd", "--state"], python_shell=False, ignore_retcode=True) == 0
-    )
+    """Tell whether firewalld runs. Raises RuntimeError when it runs, but not with the site's configuration."""
+    if not __salt__["cmd.has_exec"]("firewall-cmd"):
+        return False
+    code = __salt__["cmd.retcode"](["firewall-cmd", "--state"], python_shell=False, ignore_retcode=True)
+    if code == RUNNING_BUT_FAILED:
+        raise RuntimeError(
+            "firewalld could not load its configuration and runs with its fallback: "
+            "'firewall-cmd --check-config' says why; mend that, restart it, then run the bootstrap again"
+        )
+    return bool(code == 0)
 
 
 def command(*arguments: str) -> str:
@@ -63,6 +74,14 @@ def zone_of(interface: str) -> str:
     return _asked(f"--get-zone-of-interface={interface}") or command("--get-default-zone")
 
 
+def foreign_zones(interfaces: list[str]) -> dict[str, str]:
+    """Return interface -> permanent zone for those that are bound to another zone than that of pods."""
+    zones = {
+        interface: _asked("--permanent", f"--get-zone-of-interface={interface}") for interface in interfaces
+    }
+    return {interface: zone for interface, zone in zones.items() if zone not in ("", "no zone", POD_ZONE)}
+
+
 def permanent_rules(zone: str) -> list[str]:
     """Return the permanent rich rules of ``zone``."""
     return command("--permanent", f"--zone={zone}", "--list-rich-rules").splitlines()
@@ -73,14 +92,35 @@ def is_loaded(rules: dict[str, list[str]], pod_interfaces: list[str], service_ci
 
     It may hold less than the permanent one: a bootstrap that was killed before its reload leaves it so.
     """
+    zone = facts(_asked(f"--info-zone={POD_ZONE}"))
+    policy = facts(_asked(f"--info-policy={SERVICE_POLICY}"))
     return (
-        sorted(_asked(f"--zone={POD_ZONE}", "--list-interfaces").split()) == sorted(pod_interfaces)
-        and _asked(f"--policy={SERVICE_POLICY}", "--list-rich-rules") == service_rule(service_cidr)
+        sorted(zone.get("interfaces", "").split()) == sorted(pod_interfaces)
+        and zone.items() >= POD_ZONE_FACTS.items()
+        and policy.items() >= SERVICE_POLICY_FACTS.items()
+        and policy.get("rich rules") == service_rule(service_cidr)
         and all(
             set(wanted) <= set(_asked(f"--zone={zone}", "--list-rich-rules").splitlines())
             for zone, wanted in rules.items()
         )
     )
+
+
+def facts(text: str) -> dict[str, str]:
+    r"""Return what ``firewall-cmd --info-...`` prints, key to value; rules stand on lines of their own after theirs.
+
+    >>> facts("pods (active)\n  target: ACCEPT\n  sources: \n  rich rules: \n\trule drop\n")
+    {'target': 'ACCEPT', 'sources': '', 'rich rules': 'rule drop'}
+    """
+    found: dict[str, str] = {}
+    last = ""
+    for line in text.splitlines():
+        if line.startswith("\t"):
+            found[last] = f"{found.get(last, '')}\n{line.strip()}".strip()
+        elif line.startswith("  "):
+            last, _, value = line.strip().partition(":")
+            found[last] = value.strip()
+    return found
 
 
 def _asked(*arguments: str) -> str:

@@ -10,6 +10,28 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 
+def fit(name: str, pod_interfaces: list[str]) -> dict[str, Any]:
+    """Make sure, before a file of its is written, that firewalld will load the zone of pods.
+
+    An interface in two permanent zones is a fault for which firewalld drops all of the site's configuration.
+    """
+    try:
+        taken = (
+            __salt__["caisson_firewall.foreign_zones"](pod_interfaces)
+            if __salt__["caisson_firewall.is_active"]()
+            else {}
+        )
+    except RuntimeError as error:
+        return {**_result(name, {}, str(error)), "result": False}
+    if not taken:
+        return _result(name, {}, "no other zone has the interfaces of pods")
+    words = [
+        f"{pods} is bound to the zone {zone}: firewall-cmd --permanent --zone={zone} --remove-interface={pods}"
+        for pods, zone in sorted(taken.items())
+    ]
+    return {**_result(name, {}, "\n".join(words)), "result": False}
+
+
 def opened(
     name: str,
     ports: list[dict[str, Any]],
@@ -21,14 +43,12 @@ def opened(
 
     ``planes``: plane -> ``{"interface": .., "cidrs": [..]}``. A host without a running firewalld is left alone.
     """
-    if not __salt__["cmd.has_exec"]("firewall-cmd") or not __salt__["caisson_firewall.is_active"]():
-        return _result(name, {}, "firewalld does not run: nothing to open")
     try:
+        if not __salt__["caisson_firewall.is_active"]():
+            return _result(name, {}, "firewalld does not run: nothing to open")
         wanted = _rules(ports, planes)
-        missing = {
-            zone: [rule for rule in rules if rule not in __salt__["caisson_firewall.permanent_rules"](zone)]
-            for zone, rules in wanted.items()
-        }
+        held = {zone: __salt__["caisson_firewall.permanent_rules"](zone) for zone in wanted}
+        missing = {zone: [rule for rule in rules if rule not in held[zone]] for zone, rules in wanted.items()}
         changes = {f"zone {zone}: {rule}": "added" for zone, rules in missing.items() for rule in rules}
         if not changes and __salt__["caisson_firewall.is_loaded"](wanted, pod_interfaces, service_cidr):
             return _result(name, {}, "firewalld holds the port table")

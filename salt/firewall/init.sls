@@ -4,6 +4,10 @@
 {%- set caisson = pillar['caisson'] %}
 {%- set services = caisson['networks']['services'] %}
 {%- set pod_interfaces = ['cali+', 'vxlan.calico'] %}
+Find firewalld fit for the zone of pods:
+  caisson_firewall.fit:
+    - pod_interfaces: {{ pod_interfaces | json }}
+
 Define the zone of pods:
   file.managed:
     - name: /etc/firewalld/zones/caisson-pods.xml
@@ -13,6 +17,8 @@ Define the zone of pods:
         interfaces: {{ pod_interfaces | json }}
     - mode: '0644'
     - onlyif: firewall-cmd --state
+    - require:
+      - caisson_firewall: Find firewalld fit for the zone of pods
 
 Define the policy of service addresses:
   file.managed:
@@ -25,6 +31,8 @@ Define the policy of service addresses:
     - mode: '0644'
     - makedirs: true
     - onlyif: firewall-cmd --state
+    - require:
+      - caisson_firewall: Find firewalld fit for the zone of pods
 
 Open the port table in firewalld:
   caisson_firewall.opened:

@@ -221,7 +221,8 @@ def test_firewalld_is_on_and_a_neighbour_reaches_the_table_only(cluster: Cluster
             ("10.77.1.11", 4505, "open"),
             ("10.77.1.11", 10256, "closed"),
             ("10.77.2.11", 6443, "closed"),
-            ("10.77.3.11", 10250, "closed"),
+            ("10.77.2.11", 10256, "closed"),
+            ("10.77.3.11", 10256, "closed"),
         ]:
             seen = neighbour.run(["bash", "-c", probe.format(address, port)], timeout_s=10).stdout.strip()
             assert seen == wanted, (address, port)

@@ -77,7 +77,8 @@ def neighbour(host: Installed) -> Node:
 
 def test_it_ends_well_and_leaves_the_host_without_a_firewall(host: Installed, neighbour: Node) -> None:
     assert wait_ready(host.node, READY_S) == []
-    assert is_reached(neighbour, "10.77.1.11", 10256), "as the warning says, all ports are open"
+    for address in ("10.77.1.11", "10.77.3.11"):
+        assert is_reached(neighbour, address, 10256), "as the warning says, all ports are open"
     shell(host.node, "caisson status")
     after = packages(host.node)
     assert host.packages_before <= after, "a package of the host was changed"
@@ -114,5 +115,5 @@ def test_a_neighbour_reaches_the_port_table_only_and_pods_are_ready(host: Instal
     assert is_reached(neighbour, "10.77.1.11", 6443)
     assert is_reached(neighbour, "10.77.1.11", 8443)
     assert not is_reached(neighbour, "10.77.1.11", 10256)
-    assert not is_reached(neighbour, "10.77.3.11", 10250)
+    assert not is_reached(neighbour, "10.77.3.11", 10256)
     assert host.lab.switch.counts().packets == 0, host.lab.switch.counts()

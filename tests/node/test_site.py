@@ -155,8 +155,9 @@ def clock_ahead(node: Node) -> Iterator[None]:
     finally:
         node.run(["rm", "--force", *PRELOAD_FILES], timeout_s=60)
         shell(node, "rm --force /dev/shm/*faketime*")
-    still = shell(node, f"grep --files-with-matches {FAKETIME_FILE} /proc/[0-9]*/maps", check=False)
-    assert still == "", "what was started meanwhile runs on, with the wrong clock"
+    files = shell(node, f"grep --files-with-matches {FAKETIME_FILE} /proc/[0-9]*/maps", check=False).split()
+    still = [node.read_file(f"{file.rpartition('/')[0]}/comm").strip() for file in files]
+    assert still == [], "what was started meanwhile runs on, with the wrong clock"
 
 
 def findings(node: Node) -> dict[str, tuple[str, list[str]]]:

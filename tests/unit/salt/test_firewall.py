@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state that opens the port table, against a firewalld that is two dictionaries: permanent and running."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SALT_DIR = Path(__file__).parents[3] / "salt"
+PORTS = [{"port": 6443, "protocol": "tcp", "source": "control_plane"}]
+PLANES = {"control_plane": {"interface": "eth0", "cidrs": ["10.77.1.0/24"]}}
+RULE = 'rule family="ipv4" source address="10.77.1.0/24" port port="6443" protocol="tcp" accept'
+POD_INTERFACES = ["cali+", "vxlan.calico"]
+ZONE = "caisson-pods (active)\n  target: ACCEPT\n  interfaces: cali+ vxlan.calico\n  sources: \n"
+POLICY = (
+    "caisson-services (active)\n  priority: -1\n  target: CONTINUE\n  ingress-zones: HOST\n  egress-zones: ANY\n"
+    '  rich rules: \n\trule family="ipv4" destination address="10.96.0.0/12" drop\n'
+)
+
+
+@dataclass
+class Firewalld:
+    """What firewall-cmd answers; ``permanent`` are the rules of the zone public, ``running`` those that are loaded."""
+
+    permanent: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    zone: str = ""
+    policy: str = ""
+    code: int = 0
+    taken: dict[str, str] = field(default_factory=dict)
+    calls: list[list[str]] = field(default_factory=list)
+
+    def run_all(self, command: list[str], **_: Any) -> dict[str, Any]:
+        """Answer one call."""
+        words = command[1:]
+        self.calls.append(words)
+        out = self._answer(words)
+        return {"retcode": 0 if out is not None else 112, "stdout": out or "", "stderr": ""}
+
+    def _answer(self, words: list[str]) -> str | None:
+        is_permanent, last = words[0] == "--permanent", words[-1]
+        if last == "--reload":
+            self.running, self.zone, self.policy = list(self.permanent), ZONE, POLICY
+            return "success"
+        if last.startswith("--add-rich-rule="):
+            self.permanent += [
+                word.partition("=")[2] for word in words if word.startswith("--add-rich-rule=")
+            ]
+            return "success"
+        if last.startswith("--get-zone-of-interface="):
+            return self.taken.get(last.partition("=")[2])
+        return {
+            "--get-default-zone": "public",
+            "--list-rich-rules": "\n".join(self.permanent if is_permanent else self.running),
+            "--info-zone=caisson-pods": self.zone or None,
+            "--info-policy=caisson-services": self.policy or None,
+        }[last]
+
+    @property
+    def changes(self) -> list[list[str]]:
+        """Return the calls that change something."""
+        return [call for call in self.calls if call[-1].startswith(("--add", "--remove", "--reload"))]
+
+
+def load(directory: str) -> ModuleType:
+    """Import the module or the state of the firewall by its file."""
+    spec = importlib.util.spec_from_file_location(
+        f"firewall{directory}", SALT_DIR / directory / "caisson_firewall.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def state_of(firewalld: Firewalld, *, test: bool = False) -> Any:
+    """Return the state, wired to a firewalld as Salt's loader would."""
+    module, state = load("_modules"), load("_states")
+    module.__dict__["__salt__"] = {
+        "cmd.run_all": firewalld.run_all,
+        "cmd.retcode": lambda *_, **__: firewalld.code,
+        "cmd.has_exec": lambda _: True,
+    }
+    names = ("foreign_zones", "is_active", "is_loaded", "permanent_rules", "rich_rules", "zone_of", "command")
+    state.__dict__["__salt__"] = {f"caisson_firewall.{name}": getattr(module, name) for name in names}
+    state.__dict__["__opts__"] = {"test": test}
+    return state
+
+
+def opened(firewalld: Firewalld, *, test: bool = False) -> dict[str, Any]:
+    """Apply the state once."""
+    result: dict[str, Any] = state_of(firewalld, test=test).opened(
+        "x", PORTS, PLANES, POD_INTERFACES, "10.96.0.0/12"
+    )
+    return result
+
+
+def test_what_is_missing_is_added_and_loaded_and_then_it_is_quiet() -> None:
+    firewalld = Firewalld()
+    assert opened(firewalld)["changes"] == {f"zone public: {RULE}": "added", "firewalld": "reloaded"}
+    assert (firewalld.permanent, firewalld.running) == ([RULE], [RULE])
+    firewalld.calls.clear()
+    assert (opened(firewalld)["changes"], firewalld.changes) == ({}, [])
+
+
+def test_permanent_rules_that_were_never_loaded_are_loaded() -> None:
+    """As a kill before the reload leaves them."""
+    firewalld = Firewalld(permanent=[RULE], zone=ZONE, policy=POLICY)
+    assert opened(firewalld)["changes"] == {"firewalld": "reloaded"}
+    assert firewalld.running == [RULE]
+
+
+@pytest.mark.parametrize(
+    ("zone", "policy"),
+    [
+        ("", POLICY),
+        (ZONE, ""),
+        (ZONE.replace("ACCEPT", "DROP"), POLICY),
+        (ZONE.replace("cali+ ", ""), POLICY),
+        (ZONE, POLICY.replace("HOST", "")),
+        (ZONE, POLICY.replace("10.96", "10.97")),
+        (ZONE, POLICY + '\trule family="ipv4" destination address="10.9.0.0/16" drop\n'),
+    ],
+)
+def test_a_zone_or_a_policy_that_runs_otherwise_is_loaded_again(zone: str, policy: str) -> None:
+    firewalld = Firewalld(permanent=[RULE], running=[RULE], zone=zone, policy=policy)
+    assert opened(firewalld)["changes"] == {"firewalld": "reloaded"}
+
+
+def test_a_trial_run_says_what_would_change_and_changes_nothing() -> None:
+    firewalld = Firewalld()
+    result = opened(firewalld, test=True)
+    assert result["result"] is None
+    assert f"zone public: {RULE}" in result["changes"]
+    assert firewalld.changes == []
+
+
+@pytest.mark.parametrize(("code", "result"), [(252, True), (251, False)])
+def test_a_firewalld_that_is_off_is_left_alone_and_one_that_fell_back_is_an_error(
+    code: int, result: bool
+) -> None:
+    firewalld = Firewalld(code=code)
+    assert opened(firewalld)["result"] is result
+    assert state_of(firewalld).fit("x", POD_INTERFACES)["result"] is result
+    assert firewalld.calls == []
+
+
+def test_an_interface_of_another_zone_is_refused_with_the_command_that_frees_it() -> None:
+    firewalld = Firewalld(taken={"cali+": "trusted", "vxlan.calico": "caisson-pods"})
+    result = state_of(firewalld).fit("x", POD_INTERFACES)
+    assert result["result"] is False
+    assert result["comment"] == (
+        "cali+ is bound to the zone trusted: firewall-cmd --permanent --zone=trusted --remove-interface=cali+"
+    )
+    assert state_of(Firewalld()).fit("x", POD_INTERFACES)["result"] is True
