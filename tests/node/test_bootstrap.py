@@ -241,12 +241,6 @@ def test_pods_reach_services_the_api_and_dns(cluster: Cluster) -> None:
     assert cluster.shell(script).strip() == "ok"
 
 
-def test_no_pod_restarted_or_was_made_anew_in_the_minute_after_ready(cluster: Cluster) -> None:
-    time.sleep(max(0.0, cluster.ready_at + OBSERVED_S - time.monotonic()))
-    assert faults_of(pods_by_component(cluster)) == []
-    assert pods(cluster.node) == cluster.pods_when_ready
-
-
 def test_nothing_left_the_node_since_boot(cluster: Cluster) -> None:
     counts = cluster.lab.switch.counts()
     assert (counts.packets, list(counts.dns_names)) == (0, []), counts
@@ -269,6 +263,12 @@ def test_a_second_run_changes_nothing(cluster: Cluster) -> None:
     output = install(cluster.node).output
     assert "0 changes" in output, output[-4000:]
     assert (cluster.shell(manifests), pods(cluster.node)) == before
+
+
+def test_no_pod_restarted_or_was_made_anew_in_the_minute_after_ready(cluster: Cluster) -> None:
+    time.sleep(max(0.0, cluster.ready_at + OBSERVED_S - time.monotonic()))
+    assert faults_of(pods_by_component(cluster)) == []
+    assert pods(cluster.node) == cluster.pods_when_ready
 
 
 def wait_ready_again(cluster: Cluster, since: str, timeout_s: float) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,8 +97,11 @@ def test_an_unknown_component_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
-    """Return a component of two programs, with its wrapper, a cache and a compiler of the test's own."""
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Component]:
+    """Return a component of two programs, with its wrapper, a cache and a compiler of the test's own.
+
+    What is remembered of that compiler is forgotten afterwards: later tests of the same run ask the real one.
+    """
     wrapper_dir = tmp_path / "components" / "tool"
     wrapper_dir.mkdir(parents=True)
     (wrapper_dir / "go.mod").write_text("module wrapper\n\nrequire example.org/tool v1.0.0\n")
@@ -118,7 +122,8 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
     monkeypatch.setenv("GOFLAGS", "-mod=mod")
     monkeypatch.setenv("GOTOOLCHAIN", "go9.9")
     golang._go_version.cache_clear()
-    return known
+    yield known
+    golang._go_version.cache_clear()
 
 
 def calls(tmp_path: Path) -> list[str]:
