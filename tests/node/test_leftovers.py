@@ -117,4 +117,4 @@ def lost_mounts() -> list[str]:
     ids=["demo-SIGKILL", "test-SIGINT"],
 )
 def test_nothing_is_left_of_a_killed_run(repository_dir: Path, command: str, number: signal.Signals) -> None:
-    assert kill_and_look(repository_dir, command, number, phase="kubelet-standalone") == []
+    assert kill_and_look(repository_dir, command, number, phase="container-runtime") == []

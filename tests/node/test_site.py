@@ -216,8 +216,8 @@ def site(node: Node, signed: SignedIso, tmp_path_factory: pytest.TempPathFactory
 
 def test_the_hosts_own_dnf_is_as_bad_as_it_was_made(node: Node) -> None:
     """Or the tests below would prove nothing."""
-    with pytest.raises(LabError, match="10 s"):
-        node.run(["dnf", "repolist"], timeout_s=10)
+    with pytest.raises(LabError, match="5 s"):
+        node.run(["dnf", "repolist"], timeout_s=5)
 
 
 def test_a_wrong_fingerprint_is_refused(node: Node, packages_before: set[str], signed: SignedIso) -> None:
