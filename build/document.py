@@ -298,6 +298,29 @@ def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(value, text)
 
 
+def fitting(pattern: str, fault: str) -> Callable[[str], str]:
+    """Return a parser of text that fits a regular expression as a whole; ``fault`` says so, of ``{text}``.
+
+    >>> fitting("[0-9]+", "size {text!r} must be digits")("12")
+    '12'
+    """
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(fault.format(text=text))
+        return text
+
+    return parse
+
+
+def fingerprint(text: str) -> str:
+    """Return the fingerprint of an OpenPGP key in its compact form: capitals, without blanks."""
+    compact = text.replace(" ", "").upper()
+    if not re.fullmatch(r"[0-9A-F]{40}", compact):
+        raise ValueError(f"fingerprint '{text}' must be 40 hexadecimal digits")
+    return compact
+
+
 def _kind(node: yaml.Node) -> str:
     return _KINDS.get(node.tag, node.tag)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from build.document import Faults, Record, fill_placeholders, read_document
+from build.document import Faults, Record, fill_placeholders, fingerprint, fitting, read_document
 from build.errors import InventoryError
 from build.model import (
     INVENTORY_FORMAT,
@@ -204,7 +204,7 @@ def _read_policy(file: Path, faults: Faults) -> Policy:
     policy = Policy(
         registries=record.texts("registries"),
         licences=record.texts("licences"),
-        keys=record.texts("keys", _fingerprint, required=False),
+        keys=record.texts("keys", fingerprint, required=False),
     )
     record.close()
     return policy
@@ -436,47 +436,14 @@ def is_allowed(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _fingerprint(text: str) -> str:
-    compact = text.replace(" ", "").upper()
-    if not re.fullmatch(r"[0-9A-F]{40}", compact):
-        raise ValueError(f"fingerprint '{text}' must be 40 hexadecimal digits")
-    return compact
-
-
-def _version(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", text):
-        raise ValueError(f"version {text!r} must be letters, digits and . _ + ~ -")
-    return text
-
-
-def _release(text: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*\.[0-9]+", text):
-        raise ValueError(f'release {text!r} must be a minor release of EL, as in "9.8"')
-    return text
-
-
-def _baseline_id(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", text):
-        raise ValueError(f"id {text!r} must be lower-case words joined by hyphens or dots")
-    return text
-
-
-def _identifier(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text):
-        raise ValueError(f"id {text!r} must be lower-case words joined by hyphens")
-    return text
-
-
-def _package_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
-        raise ValueError(f"{text!r} is no package name")
-    return text
-
-
-def _file_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        raise ValueError(f"path {text!r} must be a plain file name")
-    return text
+_version = fitting(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", "version {text!r} must be letters, digits and . _ + ~ -")
+_release = fitting(r"[1-9][0-9]*\.[0-9]+", 'release {text!r} must be a minor release of EL, as in "9.8"')
+_baseline_id = fitting(
+    r"[a-z0-9]+([.-][a-z0-9]+)*", "id {text!r} must be lower-case words joined by hyphens or dots"
+)
+_identifier = fitting(r"[a-z0-9]+(-[a-z0-9]+)*", "id {text!r} must be lower-case words joined by hyphens")
+_package_name = fitting(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "{text!r} is no package name")
+_file_name = fitting(r"[A-Za-z0-9][A-Za-z0-9._-]*", "path {text!r} must be a plain file name")
 
 
 def _image_role(text: str) -> ImageRole:

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from build.document import Faults, Record, read_document
+from build.document import Faults, Record, fingerprint, fitting, read_document
 from build.errors import ProfileError
 from build.model import Endpoint, MetadataTrust, PinnedKey, Profile, Registry, Repository
 
@@ -67,10 +66,9 @@ def _parse_profile(record: Record, file: Path) -> Profile:
     return profile
 
 
-def _profile_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", text):
-        raise ValueError(f"profile name {text!r} must be lower-case letters, digits and hyphens")
-    return text
+_profile_name = fitting(
+    r"[a-z0-9][a-z0-9-]*", "profile name {text!r} must be lower-case letters, digits and hyphens"
+)
 
 
 def _parse_repositories(profile: Record, directory: Path, *, required: bool = False) -> dict[str, Repository]:
@@ -97,7 +95,7 @@ def _parse_repositories(profile: Record, directory: Path, *, required: bool = Fa
 def _parse_key(record: Record, directory: Path) -> PinnedKey:
     key = PinnedKey(
         file=(directory / record.text("file")).resolve(),
-        fingerprint=record.parsed("fingerprint", _fingerprint, ""),
+        fingerprint=record.parsed("fingerprint", fingerprint, ""),
     )
     record.close()
     return key
@@ -118,16 +116,12 @@ def _endpoint(url: str) -> Endpoint:
     return Endpoint(url=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/"))
 
 
-def _base_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s?#]+/", text):
-        raise ValueError(f"base_url '{text}' must start with http:// or https:// and end with a slash")
-    return text
-
-
-def _registry_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
-        raise ValueError(f"registry address '{text}' must be http(s)://HOST[:PORT][/PREFIX]")
-    return text
+_base_url = fitting(
+    r"https?://[^\s?#]+/", "base_url '{text}' must start with http:// or https:// and end with a slash"
+)
+_registry_url = fitting(
+    r"https?://[^\s/?#]+(/[^\s?#]*)?", "registry address '{text}' must be http(s)://HOST[:PORT][/PREFIX]"
+)
 
 
 def _metadata_trust(text: str) -> MetadataTrust:
@@ -135,10 +129,3 @@ def _metadata_trust(text: str) -> MetadataTrust:
         return MetadataTrust(text)
     except ValueError:
         raise ValueError(f"'metadata' must be one of: {', '.join(MetadataTrust)}; not '{text}'") from None
-
-
-def _fingerprint(text: str) -> str:
-    compact = text.replace(" ", "").upper()
-    if not re.fullmatch(r"[0-9A-F]{40}", compact):
-        raise ValueError(f"fingerprint '{text}' must be 40 hexadecimal digits")
-    return compact

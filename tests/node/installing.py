@@ -180,6 +180,12 @@ def packages(node: Node) -> set[str]:
     return set(shell(node, "rpm -qa").split())
 
 
+def is_reached(neighbour: Node, address: str, port: int) -> bool:
+    """Tell whether a neighbour gets a connection."""
+    script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>/dev/null"
+    return neighbour.run(["bash", "-c", script], check=False, timeout_s=10).returncode == 0
+
+
 def repository_files(node: Node) -> str:
     """Return digest and name of each of the host's own repository files."""
     return node.run(

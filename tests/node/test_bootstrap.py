@@ -19,7 +19,7 @@ import yaml
 from lab.errors import LabError
 
 from .conftest import Cluster
-from .installing import install, pods, repository_files
+from .installing import install, is_reached, pods, repository_files
 
 pytestmark = pytest.mark.lab
 
@@ -213,7 +213,6 @@ def test_firewalld_is_on_and_a_neighbour_reaches_the_table_only(cluster: Cluster
     assert 'source address="10.77.1.0/24" port port="6443"' in rules
     assert "10.233." not in cluster.shell("firewall-cmd --permanent --zone=caisson-pods --list-all")
     neighbour = cluster.lab.start_node("node2")
-    probe = "timeout 3 bash -c 'exec 3<>/dev/tcp/{}/{}' 2>/dev/null && echo open || echo closed"
     try:
         for address, port, wanted in [
             ("10.77.1.11", 6443, "open"),
@@ -224,7 +223,7 @@ def test_firewalld_is_on_and_a_neighbour_reaches_the_table_only(cluster: Cluster
             ("10.77.2.11", 10256, "closed"),
             ("10.77.3.11", 10256, "closed"),
         ]:
-            seen = neighbour.run(["bash", "-c", probe.format(address, port)], timeout_s=10).stdout.strip()
+            seen = "open" if is_reached(neighbour, address, port) else "closed"
             assert seen == wanted, (address, port)
     finally:
         neighbour.remove()

@@ -16,7 +16,7 @@ import pytest
 from installer.dnf import HOST_PACKAGES
 from lab.node import CONFIGURATION_FILE, Lab, Node
 
-from .installing import Ended, install, journal, lab_iso, packages, shell, wait_ready
+from .installing import Ended, install, is_reached, journal, lab_iso, packages, shell, wait_ready
 
 pytestmark = pytest.mark.lab
 
@@ -27,12 +27,6 @@ def has_changed(node: Node, phase: str) -> bool:
     """Tell whether a phase changed anything when it was last run to its end."""
     ends = [entry for entry in journal(node) if entry["phase"] == phase and entry["event"] == "done"]
     return bool(ends[-1]["changed"])
-
-
-def is_reached(neighbour: Node, address: str, port: int) -> bool:
-    """Tell whether a neighbour gets a connection."""
-    script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>/dev/null"
-    return neighbour.run(["bash", "-c", script], check=False, timeout_s=10).returncode == 0
 
 
 @dataclass(frozen=True)
