@@ -28,15 +28,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from build import contents, iso, rpmrepo, ui
-from build import product as product_files
-from build.contents import Entry
-from build.errors import BuildError, MissingError
-from build.implant import implant_md5
-from build.model import Digest
+from build.base import ui
+from build.base.errors import BuildError, MissingError
+from build.base.run import run
+from build.bundle import iso, rpmrepo
+from build.bundle import product as product_files
+from build.bundle.implant import implant_md5
+from build.evidence.verify import verify_iso
+from build.inventory.model import Digest
 from build.project import Project
-from build.run import run
-from build.verify import verify_iso
+from build.store import contents
+from build.store.contents import Entry
 
 _ROUNDS = 5
 _TIMEOUT_S = 1800
@@ -340,7 +342,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--page", action="store_true", help=f"write {_PAGE} too")
     options = parser.parse_args(arguments)
     machine = machine_text()
-    project = Project(Path(__file__).resolve().parent.parent, options.upstream)
+    project = Project(Path(__file__).resolve().parents[1], options.upstream)
     rows = []
     try:
         with _scratch(project) as scratch_dir:

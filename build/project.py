@@ -17,20 +17,21 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from build import closedworld, compose, installertree, iso, oci, rpmrepo, salttree, sbom, sign, verify
-from build import product as product_files
-from build.digests import DigestCache
-from build.errors import BuildError, LockError
-from build.inventory import inventory_digest
-from build.lockfile import read_lock
-from build.model import Digest, Inventory, Lock, Profile
-from build.plan import Step, Workspace
-from build.product import Product
-from build.profile import profile_file
-from build.route import has_route
-from build.sources import Sources
-from build.store import Store, default_cache_dir
-from build.why import run_why
+from build.base.errors import BuildError, LockError
+from build.base.plan import Step, Workspace
+from build.bundle import compose, installertree, iso, oci, rpmrepo, salttree, sign
+from build.bundle import product as product_files
+from build.bundle.product import Product
+from build.evidence import closedworld, sbom, verify
+from build.inventory.inventory import inventory_digest
+from build.inventory.model import Digest, Inventory, Lock, Profile
+from build.inventory.profile import profile_file
+from build.inventory.sources import Sources
+from build.lock.lockfile import read_lock
+from build.lock.why import run_why
+from build.store.digests import DigestCache
+from build.store.objects import Store, default_cache_dir
+from build.upstream.route import has_route
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,30 +293,30 @@ class Project:
 
 
 def _run_lock(profile_file: Path, lock_file: Path, sources: Sources) -> None:
-    from build.lock import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
+    from build.lock.resolve import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
 
     run_lock(profile_file, lock_file, default_cache_dir(), sources=sources)
 
 
 def _run_lock_check(profile_file: Path, lock_file: Path, sources: Sources) -> None:
-    from build.lock import run_check  # noqa: PLC0415 - the solver and the network only when they are needed
+    from build.lock.resolve import run_check  # noqa: PLC0415 - the solver and the network only when they are needed
 
     run_check(profile_file, lock_file, default_cache_dir(), sources=sources)
 
 
 def _run_fetch_plan(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
-    from build.fetchplan import run_fetch_plan  # noqa: PLC0415 - the network only when it is needed
+    from build.fetch.plan import run_fetch_plan  # noqa: PLC0415 - the network only when it is needed
 
     run_fetch_plan(profile_file, lock_file, store_dir, sources)
 
 
 def _run_route_check(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
-    from build.fetch import run_route_check  # noqa: PLC0415 - the network only when it is needed
+    from build.fetch.transfer import run_route_check  # noqa: PLC0415 - the network only when it is needed
 
     run_route_check(profile_file, lock_file, store_dir, sources)
 
 
 def _run_fetch(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
-    from build.fetch import run_fetch  # noqa: PLC0415 - the network only when it is needed
+    from build.fetch.transfer import run_fetch  # noqa: PLC0415 - the network only when it is needed
 
     run_fetch(profile_file, lock_file, store_dir, sources=sources)

@@ -27,9 +27,9 @@ from doit.dependency import FileChangedChecker
 from doit.exceptions import BaseFail, TaskFailed
 from doit.reporter import ConsoleReporter
 
-from build.digests import DigestCache
-from build.errors import BuildError
-from build.plan import Step
+from build.base.errors import BuildError
+from build.base.plan import Step
+from build.store.digests import DigestCache
 
 Task = dict[str, Any]
 Tasks = Iterator[Task]

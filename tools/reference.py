@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-import build.errors
+import build.base.errors
 from installer import checks, cli, explanations, phases, preflight
 from installer.paths import Paths
 
@@ -123,11 +123,11 @@ Every error says what is wrong, what is known about it and what to do. A code is
 
 ## The builder
 
-`./doit.sh` and `python -m build.verify` end with the code of the error's class, or with 0 when all went well.
+`./doit.sh` and `python -m build.evidence.verify` end with the code of the error's class, or with 0 when all went well.
 Codes 1 to 3 are doit's: a task failed, a task raised an error of no such class, the command line is wrong;
 `doit.sh` itself ends with 3 when it cannot provide what a task needs.
 
-{table(["Code", "Class", "Meaning"], _codes(build.errors, build.errors.BuildError))}
+{table(["Code", "Class", "Meaning"], _codes(build.base.errors, build.base.errors.BuildError))}
 
 ## The installer
 
@@ -252,7 +252,7 @@ def inventory_page() -> str:
     return f"""# Inventory
 
 What goes into a bundle, written by people. All faults of all files are reported at once, with file and line; an
-unknown key is a fault. The JSON Schemas are in `build/schemas/`, for editors; a test holds them to what the
+unknown key is a fault. The JSON Schemas are in `build/inventory/schemas/`, for editors; a test holds them to what the
 builder takes.
 
 {_schema_section("versions", "versions.yaml")}
@@ -286,7 +286,7 @@ Python packages are downloaded by pip with the user's own configuration of it, a
 
 
 def _schema_section(name: str, title: str) -> str:
-    file = REPOSITORY_DIR / "build" / "schemas" / f"{name}.schema.json"
+    file = REPOSITORY_DIR / "build" / "inventory" / "schemas" / f"{name}.schema.json"
     schema = json.loads(file.read_text(encoding="utf-8"))
     rows = table(["Field", "Type", "Required", "Default", "Meaning"], _schema_fields(schema, ""))
     return f"## {title}\n\n{rows}\n"

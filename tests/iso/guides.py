@@ -25,8 +25,8 @@ from typing import Any
 
 import yaml
 
-from build.lockfile import read_lock
-from build.store import Store
+from build.lock.lockfile import read_lock
+from build.store.objects import Store
 from lab import upstream
 from tests.unit.build.factory import Pot, tar_layer
 from tests.unit.build.fakesite import Site as VendorSite

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from build.errors import VerifyError
-from build.frame import Frame, frame_file, parse_frame
-from build.iso import checksum_file
-from build.verify import run_verify, verify_iso
+from build.base.errors import VerifyError
+from build.bundle.frame import Frame, frame_file, parse_frame
+from build.bundle.iso import checksum_file
+from build.evidence.verify import run_verify, verify_iso
 from installer import media
 from installer.errors import MediaError
 from installer.signature import UNLISTED_FILE_NAMES

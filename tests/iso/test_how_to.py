@@ -201,14 +201,14 @@ GUIDES: Mapping[str, Guide] = {
             "mount -o loop,ro caisson-VERSION.iso /mnt": Run(is_possible=can_mount_iso, instead=EXTRACT),
             "cd /mnt && sha256sum --quiet --check SHA256SUMS": Run(says=r"\A\Z"),
             "./doit.sh verify": Run(),
-            ".venv/bin/python -m build.verify caisson-VERSION.iso": Run(),
+            ".venv/bin/python -m build.evidence.verify caisson-VERSION.iso": Run(),
         },
     ),
     "compare-two-bundles.md": Guide(
         setting=comparing,
         runs={
-            ".venv/bin/python -m build.diff old/caisson.lock caisson.lock": Run(says="scada-agent"),
-            ".venv/bin/python -m build.diff caisson-0.1.0.iso caisson-0.2.0.iso --format markdown": Run(
+            ".venv/bin/python -m build.evidence.diff old/caisson.lock caisson.lock": Run(says="scada-agent"),
+            ".venv/bin/python -m build.evidence.diff caisson-0.1.0.iso caisson-0.2.0.iso --format markdown": Run(
                 says="scada-agent"
             ),
         },

@@ -17,7 +17,7 @@ import createrepo_c
 import pytest
 import yaml
 
-from build import verify
+from build.evidence import verify
 from installer import product as installer_product
 
 REPOSITORY_DIR = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from build.iso import checksum_file
-from build.store import default_cache_dir
+from build.bundle.iso import checksum_file
+from build.store.objects import default_cache_dir
 
 TIMEOUT_S = 300
 SOURCES = (

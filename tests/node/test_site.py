@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from build import iso, sign
-from build import product as product_files
-from build.plan import Workspace
+from build.base.plan import Workspace
+from build.bundle import iso, sign
+from build.bundle import product as product_files
 from build.project import Project
 from installer.errors import MediaError
 from lab import debs

@@ -18,7 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from build.model import (
+from build.base.plan import Step, Workspace
+from build.bundle.nginxmaps import ManifestType
+from build.bundle.product import Product
+from build.inventory.model import (
     Blob,
     ComposedImage,
     Descriptor,
@@ -39,11 +42,8 @@ from build.model import (
     WantedPackage,
     WantedPython,
 )
-from build.nginxmaps import ManifestType
-from build.plan import Step, Workspace
-from build.product import Product
 from build.project import Project
-from build.store import Store
+from build.store.objects import Store
 
 EPOCH = 1_760_000_000
 BUILD_TIME = 1_750_000_000

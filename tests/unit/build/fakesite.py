@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from build.model import Digest
-from build.sources import Sources
+from build.inventory.model import Digest
+from build.inventory.sources import Sources
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm, comps_xml, repository_files
 from tests.unit.build.fakeupstream import FakeUpstream, serve

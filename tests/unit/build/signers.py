@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from build.model import PinnedKey
-from build.run import run
+from build.base.run import run
+from build.inventory.model import PinnedKey
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from build import bench
-from build.errors import MissingError
+from build.base.errors import MissingError
 from tests.unit.build.factory import all_steps, make_project, make_world, write_sources
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from build.errors import LockError, ProfileError
-from build.lockfile import dump_lock
+from build.base.errors import LockError, ProfileError
+from build.lock.lockfile import dump_lock
 from build.project import Project
 from tests.unit.build.factory import make_world
 

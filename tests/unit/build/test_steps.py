@@ -14,10 +14,10 @@ from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
 from build import steps
-from build.digests import DigestCache
-from build.errors import LockError
-from build.plan import Step
-from build.store import Store
+from build.base.errors import LockError
+from build.base.plan import Step
+from build.store.digests import DigestCache
+from build.store.objects import Store
 
 
 def copy(source: Path, target: Path, suffix: str, log: list[str]) -> None:

@@ -171,7 +171,7 @@ def test_configurations_in_the_docs_are_valid() -> None:
     ("page", "source"), [("inventory.md", "inventory.py"), ("profiles.md", "profile.py")]
 )
 def test_every_key_that_is_read_stands_in_the_reference(page: str, source: str) -> None:
-    code = (REPOSITORY_DIR / "build" / source).read_text(encoding="utf-8")
+    code = (REPOSITORY_DIR / "build" / "inventory" / source).read_text(encoding="utf-8")
     text = (reference.REFERENCE_DIR / page).read_text(encoding="utf-8")
     calls = re.findall(
         r"(?:record|profile)\.(?:\w+)\(\s*\"(\w+)\"|(?:reader\.\w+|_optional)\(record, \"(\w+)\"", code

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ground that all wings stand on: errors, programs, progress, steps, documents; nothing of ours below it."""

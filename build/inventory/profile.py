@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read an upstream profile: where the bytes come from, and which keys vouch for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from build.base.document import Faults, Record, fingerprint, fitting, read_document
+from build.base.errors import ProfileError
+from build.inventory.model import Endpoint, MetadataTrust, PinnedKey, Profile, Registry, Repository
+
+LAB_PROFILE = Path("_out/lab/upstream.yaml")
+
+
+def profile_file(name: str, root_dir: Path) -> Path:
+    """Return the file of a profile: ``production``, ``lab``, another name in ``profiles/``, or a path."""
+    if name == "lab":
+        return root_dir / LAB_PROFILE
+    if "/" in name or name.endswith(".yaml"):
+        return Path(name).absolute()
+    return root_dir / "profiles" / f"{name}.yaml"
+
+
+def read_profile(file: Path, extra_files: Sequence[Path] = ()) -> Profile:
+    """Read a profile, with the repositories, registries and addresses that a vendor's files bring along.
+
+    What the profile itself says of an id comes first: a site's mirror has its own addresses for them.
+
+    Raises: ProfileError with every fault of the files.
+    """
+    faults = Faults(ProfileError)
+    missing = "give the name of a file in profiles/, or the path of a profile: doit iso upstream=NAME"
+    record = read_document(file, faults, missing=missing)
+    profile = None if record is None else _parse_profile(record, file.absolute())
+    for extra_file in extra_files:
+        extra = read_document(extra_file, faults, missing="extra=PATH names a vendor's inventory file")
+        if profile is not None and extra is not None:
+            profile = _with_extra(profile, extra, extra_file.absolute().parent)
+    return faults.result(profile)
+
+
+def _with_extra(profile: Profile, extra: Record, directory: Path) -> Profile:
+    """Return the profile with what it does not have yet."""
+    return dataclasses.replace(
+        profile,
+        repositories={**_parse_repositories(extra, directory), **profile.repositories},
+        registries={**_parse_registries(extra), **profile.registries},
+    )
+
+
+def _parse_profile(record: Record, file: Path) -> Profile:
+    profile = Profile(
+        name=record.parsed("name", _profile_name, ""),
+        is_lab=record.flag("lab"),
+        file=file,
+        lock_file=Path(file.parent, record.text("lock_file")).resolve(),
+        versions=record.text_map("versions", required=False),
+        repositories=_parse_repositories(record, file.parent, required=True),
+        registries=_parse_registries(record, required=True),
+        manifests=record.text_map("manifests", required=False),
+    )
+    record.close()
+    return profile
+
+
+_profile_name = fitting(
+    r"[a-z0-9][a-z0-9-]*", "profile name {text!r} must be lower-case letters, digits and hyphens"
+)
+
+
+def _parse_repositories(profile: Record, directory: Path, *, required: bool = False) -> dict[str, Repository]:
+    found: dict[str, Repository] = {}
+    table = profile.record("repositories", required=required)
+    for name in table.take_keys() if table else ():
+        record = table.record(name) if table else None
+        if record is None:
+            continue
+        base_urls = record.text_or_texts("base_url", _base_url)
+        trust = record.parsed("metadata", _metadata_trust, MetadataTrust.SIGNED)
+        if trust is MetadataTrust.TLS and any(url.startswith("http://") for url in base_urls):
+            record.fault(
+                "'metadata: tls' trusts the connection, so base_url must be https://", key="metadata"
+            )
+        keys = tuple(_parse_key(key, directory) for key in record.records("keys"))
+        if record.has("keys") and not keys:
+            record.fault(f"repository '{name}' names no key: its packages could not be verified", key="keys")
+        record.close()
+        found[name] = Repository(id=name, base_urls=base_urls, metadata=trust, keys=keys)
+    return found
+
+
+def _parse_key(record: Record, directory: Path) -> PinnedKey:
+    key = PinnedKey(
+        file=(directory / record.text("file")).resolve(),
+        fingerprint=record.parsed("fingerprint", fingerprint, ""),
+    )
+    record.close()
+    return key
+
+
+def _parse_registries(profile: Record, *, required: bool = False) -> dict[str, Registry]:
+    found: dict[str, Registry] = {}
+    table = profile.record("registries", required=required)
+    for host in table.take_keys() if table else ():
+        if table is not None:
+            urls = table.text_or_texts(host, _registry_url)
+            found[host] = Registry(host=host, endpoints=tuple(_endpoint(url) for url in urls))
+    return found
+
+
+def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    return Endpoint(url=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/"))
+
+
+_base_url = fitting(
+    r"https?://[^\s?#]+/", "base_url '{text}' must start with http:// or https:// and end with a slash"
+)
+_registry_url = fitting(
+    r"https?://[^\s/?#]+(/[^\s?#]*)?", "registry address '{text}' must be http(s)://HOST[:PORT][/PREFIX]"
+)
+
+
+def _metadata_trust(text: str) -> MetadataTrust:
+    try:
+        return MetadataTrust(text)
+    except ValueError:
+        raise ValueError(f"'metadata' must be one of: {', '.join(MetadataTrust)}; not '{text}'") from None

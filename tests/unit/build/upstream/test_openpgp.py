@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys and signatures, with real gpg, gpgv, rpmkeys and rpmsign."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build.base.errors import IntegrityError, KeyFileError, SignatureError
+from build.base.run import run
+from build.inventory.model import MetadataTrust, PinnedKey, Repository
+from build.inventory.profile import profile_file, read_profile
+from build.upstream.openpgp import (
+    KeyInfo,
+    RpmKeyring,
+    TrustedKeys,
+    dearmored,
+    expiry_warnings,
+    parse_gpgv_status,
+    parse_key_listing,
+    parse_rpmkeys,
+    read_key_file,
+    read_keys,
+    verify_detached,
+    verify_header,
+)
+from build.upstream.rpmheader import read_header
+from tests.unit.build.factory import tiny_rpm
+from tests.unit.build.signers import Signer, signer
+
+NOW = 1_795_000_000  # 2026-11-18
+
+
+def repository(*keys: PinnedKey) -> Repository:
+    return Repository(id="repo", base_urls=("http://x/",), metadata=MetadataTrust.SIGNED, keys=keys)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
+    with signer(tmp_path_factory.mktemp("keys"), "good") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
+    with signer(tmp_path_factory.mktemp("keys"), "foreign") as made:
+        yield made
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> Path:
+    file = tmp_path / "repomd.xml"
+    file.write_text("<repomd/>\n", encoding="ascii")
+    return file
+
+
+def verify(trusted: TrustedKeys, data_file: Path, signature_file: Path) -> None:
+    verify_detached(trusted, data_file=data_file, signature_file=signature_file, what="the metadata")
+
+
+@pytest.mark.subprocess
+def test_the_keys_of_production_are_the_pinned_ones(repository_dir: Path) -> None:
+    profile = read_profile(profile_file("production", repository_dir))
+    for item in profile.repositories.values():
+        trusted = read_keys(item)
+        assert {key.fingerprint for key in trusted.keys} == {key.fingerprint for key in item.keys}
+    kubernetes = read_keys(profile.repositories["kubernetes"])
+    assert kubernetes.keys[0].end_text == "2026-12-29"
+    assert "ends in 40 days (2026-12-29)" in expiry_warnings(kubernetes, NOW)[0]
+    assert "has ended" in expiry_warnings(kubernetes, NOW + 90 * 86400)[0]
+    assert not expiry_warnings(kubernetes, NOW - 200 * 86400)
+
+
+@pytest.mark.subprocess
+def test_a_good_signature(good: Signer, data_file: Path) -> None:
+    verify(read_keys(repository(good.pinned)), data_file, good.sign_detached(data_file))
+
+
+@pytest.mark.subprocess
+def test_a_changed_file(good: Signer, data_file: Path) -> None:
+    signature_file = good.sign_detached(data_file)
+    data_file.write_text("<other/>\n", encoding="ascii")
+    with pytest.raises(SignatureError) as caught:
+        verify(read_keys(repository(good.pinned)), data_file, signature_file)
+    assert "the signed file was changed" in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_a_signature_by_another_key(good: Signer, foreign: Signer, data_file: Path) -> None:
+    with pytest.raises(SignatureError) as caught:
+        verify(read_keys(repository(good.pinned)), data_file, foreign.sign_detached(data_file))
+    assert "made by another key" in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_a_signature_that_is_none(good: Signer, data_file: Path) -> None:
+    nonsense = data_file.with_name("x.asc")
+    nonsense.write_text("no signature\n", encoding="ascii")
+    with pytest.raises(SignatureError, match="not good"):
+        verify(read_keys(repository(good.pinned)), data_file, nonsense)
+
+
+@pytest.mark.subprocess
+def test_an_old_signature_outlives_its_key(tmp_path: Path, data_file: Path) -> None:
+    with signer(tmp_path, "old", expire="1y", time="20200101T000000") as old:
+        signature_file = data_file.with_name("old.sig")
+        old.gpg("--faked-system-time", "20200301T000000", "--armor", "--detach-sign", "--output",
+                str(signature_file), str(data_file))  # fmt: skip
+        trusted = read_keys(repository(old.pinned))
+        assert "has ended" in expiry_warnings(trusted, NOW)[0]
+        verify(trusted, data_file, signature_file)
+
+
+@pytest.mark.subprocess
+def test_a_signature_made_after_the_end_of_its_key(tmp_path: Path, data_file: Path) -> None:
+    with signer(tmp_path, "late", time="20200101T000000") as late:
+        signature_file = late.sign_detached(data_file)
+        late.gpg("--faked-system-time", "20200601T000000", "--quick-set-expire", late.fingerprint, "1y")
+        late.export()
+        with pytest.raises(SignatureError) as caught:
+            verify(read_keys(repository(late.pinned)), data_file, signature_file)
+    assert "made after its key had ended (2021-06-01)" in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_key_files_that_cannot_be_meant(good: Signer, foreign: Signer, tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="is missing"):
+        read_key_file(PinnedKey(file=tmp_path / "nothing.asc", fingerprint="A" * 40))
+    empty = tmp_path / "empty.asc"
+    empty.write_text("no key\n", encoding="ascii")
+    with pytest.raises(KeyFileError, match="holds no OpenPGP key"):
+        read_key_file(PinnedKey(file=empty, fingerprint="A" * 40))
+    with pytest.raises(KeyFileError, match="does not hold the pinned key"):
+        read_key_file(PinnedKey(file=foreign.key_file, fingerprint=good.fingerprint))
+    both = tmp_path / "both.asc"
+    both.write_bytes(good.key_file.read_bytes() + foreign.key_file.read_bytes())
+    with pytest.raises(KeyFileError, match="holds a key that is not pinned"):
+        read_keys(repository(PinnedKey(file=both, fingerprint=good.fingerprint)))
+    pins = [PinnedKey(file=both, fingerprint=key.fingerprint) for key in (good, foreign)]
+    assert len(read_keys(repository(*pins)).keys) == 2
+
+
+@pytest.mark.subprocess
+def test_a_revoked_key_is_refused(tmp_path: Path) -> None:
+    with signer(tmp_path, "gone") as gone:
+        certificate = gone.home_dir / "openpgp-revocs.d" / f"{gone.fingerprint}.rev"
+        text = certificate.read_text(encoding="ascii").replace(":-----BEGIN", "-----BEGIN")
+        certificate.write_text(text, encoding="ascii")
+        gone.gpg("--import", str(certificate))
+        gone.export()
+        with pytest.raises(KeyFileError, match="is revoked"):
+            read_keys(repository(gone.pinned))
+
+
+@pytest.mark.subprocess
+def test_several_blocks_are_dearmored(good: Signer, foreign: Signer, tmp_path: Path) -> None:
+    both = good.key_file.read_bytes() + b"\nwords between\n" + foreign.key_file.read_bytes()
+    ring = tmp_path / "ring.gpg"
+    ring.write_bytes(dearmored(both))
+    shown = parse_key_listing(run(["gpg", "--with-colons", "--show-keys", ring]).stdout)
+    assert [key.fingerprint for key in shown] == [good.fingerprint, foreign.fingerprint]
+    assert dearmored(ring.read_bytes()) == ring.read_bytes()
+
+
+@pytest.mark.subprocess
+def test_rpms_by_their_signature(good: Signer, foreign: Signer, tmp_path: Path) -> None:
+    keyring = RpmKeyring(tmp_path / "db", read_keys(repository(good.pinned)))
+    for name in ("good", "foreign", "unsigned", "changed"):
+        (tmp_path / f"{name}.rpm").write_bytes(tiny_rpm(name))
+    good.sign_rpm(tmp_path / "good.rpm")
+    good.sign_rpm(tmp_path / "changed.rpm")
+    foreign.sign_rpm(tmp_path / "foreign.rpm")
+    changed = bytearray((tmp_path / "changed.rpm").read_bytes())
+    changed[-3] ^= 1
+    (tmp_path / "changed.rpm").write_bytes(changed)
+    keyring.verify(tmp_path / "good.rpm", "package good")
+    for name, words in (("foreign", "NOKEY"), ("unsigned", "it has no signature"), ("changed", "BAD")):
+        with pytest.raises(SignatureError) as caught:
+            keyring.verify(tmp_path / f"{name}.rpm", f"package {name}")
+        assert f"package {name} is not signed by the key of repository 'repo'" in caught.value.message
+        assert words in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_an_rpm_outlives_its_key_but_not_if_it_was_signed_later(tmp_path: Path) -> None:
+    """The clock is years ahead of the key's end, and of the first signature."""
+    with signer(tmp_path, "ended", time="20200101T000000") as key:
+        for name, time in (("early", "20200301T000000"), ("late", "20220301T000000")):
+            (tmp_path / f"{name}.rpm").write_bytes(tiny_rpm(name))
+            key.sign_rpm(tmp_path / f"{name}.rpm", time=time)
+        key.gpg("--faked-system-time", "20200601T000000", "--quick-set-expire", key.fingerprint, "1y")
+        key.export()
+        trusted = read_keys(repository(key.pinned))
+        keyring = RpmKeyring(tmp_path / "db", trusted)
+        for name in ("early", "late"):
+            keyring.verify(tmp_path / f"{name}.rpm", f"package {name}")
+        check_header(trusted, tmp_path / "early.rpm")
+        with pytest.raises(SignatureError) as caught:
+            check_header(trusted, tmp_path / "late.rpm")
+    assert caught.value.message == "the signature of package late is not good"
+    assert "made after its key had ended (2021-06-01)" in caught.value.details
+
+
+def check_header(trusted: TrustedKeys, file: Path) -> None:
+    what = f"package {file.stem}"
+    verify_header(trusted, read_header(file, what), f"{file.stem}-1.0-1.el9.noarch", what)
+
+
+@pytest.mark.subprocess
+def test_the_beginning_of_an_rpm(good: Signer, foreign: Signer, tmp_path: Path) -> None:
+    trusted = read_keys(repository(good.pinned))
+    for name in ("good", "foreign", "unsigned", "changed"):
+        (tmp_path / f"{name}.rpm").write_bytes(tiny_rpm(name))
+    good.sign_rpm(tmp_path / "good.rpm")
+    good.sign_rpm(tmp_path / "changed.rpm")
+    foreign.sign_rpm(tmp_path / "foreign.rpm")
+    changed = (tmp_path / "changed.rpm").read_bytes().replace(b"A tiny package", b"A tidy package")
+    (tmp_path / "changed.rpm").write_bytes(changed)
+    check_header(trusted, tmp_path / "good.rpm")
+    for name, words in (("foreign", "another key"), ("unsigned", "trusted for"), ("changed", "was changed")):
+        with pytest.raises(SignatureError) as caught:
+            check_header(trusted, tmp_path / f"{name}.rpm")
+        assert words in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_an_rpm_that_fips_hosts_refuse(good: Signer, tmp_path: Path) -> None:
+    (tmp_path / "old.rpm").write_bytes(tiny_rpm("old"))
+    good.sign_rpm(tmp_path / "old.rpm")
+    header = read_header(tmp_path / "old.rpm", "package old")
+    assert header.lacks == ()
+    old = dataclasses.replace(header, lacks=("SHA-256 digest of its payload",))
+    with pytest.raises(IntegrityError, match="package old has no SHA-256 digest of its payload") as caught:
+        verify_header(read_keys(repository(good.pinned)), old, header.nevra, "package old")
+    assert "FIPS" in caught.value.details
+
+
+TRUSTED = TrustedKeys(
+    repository="repo",
+    files=(),
+    keys=(KeyInfo(fingerprint="F" * 40, user_id="me", expires=2000, is_revoked=False),),
+)
+
+
+def status(fingerprint: str, made: int, first: str = "GOODSIG") -> str:
+    valid = f"VALIDSIG {'B' * 40} 2026-01-01 {made} 0 4 0 1 8 00 {fingerprint}"
+    return f"[GNUPG:] {first} ABCD me\n[GNUPG:] {valid}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (status("F" * 40, 1000), ""),
+        (status("F" * 40, 1000, "EXPKEYSIG"), ""),
+        (status("F" * 40, 3000, "EXPKEYSIG"), "made after its key had ended"),
+        (status("E" * 40, 1000), "made by a key that is not pinned"),
+        (status("F" * 40, 1000, "REVKEYSIG"), "revoked"),
+        (status("F" * 40, 1000, "EXPSIG"), "the signature has ended"),
+        ("[GNUPG:] BADSIG ABCD me\n", "the signed file was changed"),
+        ("[GNUPG:] ERRSIG ABCD 1 8 00 1 9\n[GNUPG:] NO_PUBKEY ABCD\n", "another key: ABCD"),
+        ("", "no valid signature"),
+    ],
+)
+def test_what_gpgv_says(text: str, words: str) -> None:
+    verdict = parse_gpgv_status(text, TRUSTED)
+    assert words in verdict
+    assert bool(verdict) == bool(words)
+
+
+def test_a_revoked_key_signs_nothing() -> None:
+    revoked = dataclasses.replace(TRUSTED, keys=(dataclasses.replace(TRUSTED.keys[0], is_revoked=True),))
+    assert "revoked" in parse_gpgv_status(status("F" * 40, 1000), revoked)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x.rpm:\n    Header V4 RSA/SHA256 Signature, key ID ab: OK\n    Payload SHA256 digest: OK\n", ""),
+        ("x.rpm:\n    Header V4 RSA/SHA256 Signature, key ID ab: NOKEY\n", "NOKEY"),
+        ("x.rpm:\n    Header SHA256 digest: OK\n", "no signature"),
+        ("x.rpm:\n    Header V4 RSA/SHA256 Signature, key ID ab: OK\n    MD5 digest: BAD (a != b)\n", "BAD"),
+    ],
+)
+def test_what_rpmkeys_says(text: str, words: str) -> None:
+    assert words in parse_rpmkeys(text, is_success=not words)
+    assert bool(parse_rpmkeys(text, is_success=not words)) == bool(words)
