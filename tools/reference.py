@@ -17,8 +17,12 @@ from typing import Any
 import yaml
 
 import build.base.errors
-from installer import checks, cli, explanations, phases, preflight
-from installer.paths import Paths
+from installer import checks
+from installer.base.paths import Paths
+from installer.checks import preflight
+from installer.cli import explanations
+from installer.cli import main as cli
+from installer.operations import bootstrap as phases
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
@@ -60,7 +64,7 @@ def configuration_page() -> str:
 
 The configuration of a bootstrap: `bootstrap.sh --config FILE`. It is checked before anything is changed: all
 faults are reported at once, each with its line; an unknown key is a fault. A copy is kept in
-`/etc/caisson/bootstrap.yaml`, mode 0600. The schema itself is on the ISO: `installer/bootstrap.schema.json`.
+`/etc/caisson/bootstrap.yaml`, mode 0600. The schema itself is on the ISO: `installer/config/bootstrap.schema.json`.
 
 ```console
 # caisson config init --output FILE     # a first configuration, from this host's interfaces

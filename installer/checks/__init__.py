@@ -9,8 +9,8 @@ from __future__ import annotations
 from installer.checks.disks import DISKS
 from installer.checks.machine import MACHINE
 from installer.checks.network import NETWORK
+from installer.checks.preflight import Check
 from installer.checks.software import SOFTWARE
-from installer.checks.trials import TRIALS
-from installer.preflight import Check
+from installer.checks.tried import TRIALS
 
 CHECKS: tuple[Check, ...] = (*MACHINE, *NETWORK, *DISKS, *SOFTWARE, *TRIALS)

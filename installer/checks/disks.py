@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from installer.host import Host
-from installer.mounts import find_mount, parse_mountinfo
-from installer.preflight import Check, Finding, Severity, SkippedError
-from installer.ui import format_bytes
+from installer.base.mounts import find_mount, parse_mountinfo
+from installer.base.ui import format_bytes
+from installer.checks.host import Host
+from installer.checks.preflight import Check, Finding, Severity, SkippedError
 
 MINIMUM_DISK_BYTES = 6 * 1024**3
 IMAGE_GROWTH = 3

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from installer.facts import NODE_NAME
-from installer.host import Host
-from installer.preflight import Check, Finding, Severity, SkippedError
-from installer.ui import format_bytes
+from installer.base.ui import format_bytes
+from installer.checks.host import Host
+from installer.checks.preflight import Check, Finding, Severity, SkippedError
+from installer.config.facts import NODE_NAME
 
 OS_IDS = frozenset({"almalinux", "rhel", "rocky", "centos", "ol"})
 OS_MAJOR = "9"

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from installer.facts import POD_INTERFACES, read_nameservers
-from installer.host import Host, Port
-from installer.preflight import Check, Finding, Severity, SkippedError
-from installer.trials import TRIAL_INTERFACES
+from installer.checks.host import Host, Port
+from installer.checks.preflight import Check, Finding, Severity, SkippedError
+from installer.checks.trials import TRIAL_INTERFACES
+from installer.config.facts import POD_INTERFACES, read_nameservers
 
 RESOLVE_TIMEOUT_S = 3
 TIMED_OUT = 124

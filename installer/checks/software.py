@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from installer import dnf
-from installer.facts import POD_INTERFACES
-from installer.host import Host
-from installer.paths import Paths
-from installer.preflight import Check, Finding, Severity
+from installer.base.paths import Paths
+from installer.checks.host import Host
+from installer.checks.preflight import Check, Finding, Severity
+from installer.config.facts import POD_INTERFACES
+from installer.media import dnf
 
 CONFLICTING_PACKAGES: Mapping[str, str] = {
     "docker-ce": "brings a container runtime of its own",

@@ -1,178 +1,290 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is tried, because looking does not tell. Codes CSN5xx."""
+"""Try on the host what cannot be known by looking, and leave nothing behind.
+
+Packages are unpacked in memory, in a mount namespace; containers and packets get namespaces that end with
+their trial; files that must be on a disk have no name, or are removed at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import re
-from collections.abc import Iterator
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from installer import dnf
-from installer.host import Host
-from installer.preflight import Check, Finding, Severity, SkippedError
-from installer.run import Completed, describe_code
-from installer.trials import Media
+from installer.base import namespaces
+from installer.base.paths import Paths
+from installer.base.run import Completed, run
+from installer.media import dnf, rpmkeys
+from installer.media.product import Product
 
-BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
-"""For tests of network devices, in use nowhere. Source: RFC 2544, C.2.2."""
-CHANGE_HEADINGS = re.compile(r"^(Upgrading|Downgrading|Reinstalling|Removing[^\n:]*|Obsoleting[^\n:]*):$")
-DROPPING_CHAIN = re.compile(r"hook forward\b[^;]*;\s*policy drop;")
-
-
-def _media(host: Host) -> Media:
-    """Return the packages.
-
-    Raises:
-        SkippedError: they are not at hand, or this is not root.
-    """
-    _need_root(host)
-    if host.media_dir is None or host.product is None:
-        raise SkippedError("the media with the packages is not mounted")
-    return Media(host.media_dir, host.product)
-
-
-def _need_root(host: Host) -> None:
-    if host.user_id != 0:
-        raise SkippedError("only root can try it")
-
-
-def runs_programs(host: Host) -> Iterator[Finding]:
-    """Unpack the media's programs in memory and start each: a C library or a CPU that is too old shows here."""
-    media = _media(host)
-    for program, completed in () if host.is_ours else host.trials.run_programs(media).items():
-        if completed.returncode != 0:
-            yield Finding(f"{program}: {_last_words(completed)}")
-
-
-def mounts_overlay(host: Host) -> Iterator[Finding]:
-    """Mount an overlay on the disk of /var/lib/containerd and write through it, as every container does."""
-    _need_root(host)
-    fault = host.trials.mount_overlay(host.existing("/var/lib/containerd"))
-    if fault:
-        yield Finding(f"on {host.existing('/var/lib/containerd')}: {fault}")
-
-
-def starts_container(host: Host) -> Iterator[Finding]:
-    """Start a container by the media's own runc: namespaces, control groups and what guards them are all asked."""
-    media = _media(host)
-    if host.is_ours:
-        return
-    completed = host.trials.run_container(media)
-    if completed.returncode != 0:
-        yield Finding(f"runc: {_last_words(completed)}")
-
-
-def passes_packets(host: Host) -> Iterator[Finding]:
-    """Send a packet from one network namespace to another through this host, as from pod to pod.
-
-    firewalld is told to trust both ends for that second, as it will be for pods. What still drops the packet is
-    another packet filter, and would drop those of pods.
-    """
-    _need_root(host)
-    if host.is_ours:
-        return
-    network = host.config.networks.pods_cidr if host.config is not None else BENCHMARK_NETWORK
-    state = host.run(["systemctl", "is-active", "firewalld.service"]).stdout.strip()
-    fault = host.trials.send_packets(network, has_firewalld=state == "active")
-    if fault:
-        chains = _dropping_chains(host.run(["nft", "list", "chains"]).stdout)
-        yield Finding(fault + (f"; chains that drop by default: {', '.join(chains)}" if chains else ""))
-
-
-def _dropping_chains(text: str) -> list[str]:
-    """Return the chains of ``nft list chains`` that drop what is forwarded, without firewalld's own."""
-    found, table, chain = [], "", ""
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["table"]:
-            table = " ".join(words[1:3])
-        elif words[:1] == ["chain"]:
-            chain = words[1]
-        elif DROPPING_CHAIN.search(line) and table != "inet firewalld":
-            found.append(f"{table} {chain}")
-    return found
-
-
-def installs_packages(host: Host) -> Iterator[Finding]:
-    """Let dnf test the whole installation from the media: what it needs, what conflicts, what it would change.
-
-    Packages of the host are neither upgraded nor removed, unless overrides.allowPackageChanges names them.
-    """
-    media = _media(host)
-    completed = host.trials.try_packages(media, dnf.HOST_PACKAGES)
-    allowed = host.config.overrides.allowed_package_changes if host.config is not None else ()
-    for name, change in changed_packages(completed.stdout).items():
-        if name not in allowed:
-            yield Finding(f"dnf would change a package of this host: {change} {name}")
-    if completed.returncode != 0:
-        error = dnf.explain_trial(completed)
-        yield Finding(error.message, fix=error.resolution)
-
-
-def changed_packages(text: str) -> dict[str, str]:
-    r"""Return name -> what dnf would do to it, of packages that are installed already.
-
-    >>> changed_packages("Upgrading:\n nftables  x86_64  1:1.0.9-1  caisson  370 k\n\nTransaction Summary\n")
-    {'nftables': 'upgrading'}
-    """
-    found: dict[str, str] = {}
-    change = ""
-    for line in text.splitlines():
-        heading = CHANGE_HEADINGS.match(line)
-        if heading:
-            change = heading.group(1).split()[0].lower()
-        elif not line.startswith(" "):
-            change = ""
-        elif change and not line.startswith("  "):  # deeper are the packages that it replaces
-            found.setdefault(line.split()[0], change)
-    return found
-
-
-def _last_words(completed: Completed) -> str:
-    said = (completed.stderr.strip() or completed.stdout.strip()).splitlines()
-    ending = describe_code(completed.returncode)
-    return f"{ending}: {said[-1].strip()}" if said else ending
-
-
-TRIALS: tuple[Check, ...] = (
-    Check(
-        "CSN501",
-        Severity.ERROR,
-        "the programs of the media run",
-        runs_programs,
-        "use EL9 on a CPU with x86-64-v2; look for security software that stops unknown programs",
-        is_trial=True,
-    ),
-    Check(
-        "CSN502",
-        Severity.ERROR,
-        "an overlay can be mounted",
-        mounts_overlay,
-        "put /var/lib/containerd on XFS (ftype=1) or ext4",
-        is_trial=True,
-    ),
-    Check(
-        "CSN503",
-        Severity.ERROR,
-        "a container starts",
-        starts_container,
-        "look into the journal (journalctl -k) for what refused it: SELinux, seccomp, control groups",
-        is_trial=True,
-    ),
-    Check(
-        "CSN504",
-        Severity.ERROR,
-        "packets pass between two network namespaces",
-        passes_packets,
-        "remove the packet filter's rule that drops forwarded packets; firewalld may stay",
-        is_trial=True,
-    ),
-    Check(
-        "CSN505",
-        Severity.ERROR,
-        "the packages can be installed",
-        installs_packages,
-        "remove what conflicts, or name the package in overrides.allowPackageChanges",
-        is_trial=True,
-    ),
+SYNC_BYTES = 2300
+SYNC_COUNT = 200
+SYNC_LIMIT_S = 2.0
+COMMAND_TIMEOUT_S = 45.0
+"""Longer than any of them takes: a host that is busy with something else is no reason to refuse it."""
+OVERLAY_PREFIX = ".caisson-trial-"
+PACKET_TIMEOUT_S = 2.0
+PACKET_PORT = 4789
+TRIAL_INTERFACES = ("caistrial0", "caistrial1")
+# What is unpacked and started: package -> programs in it, each with words that make it say its version.
+PROGRAMS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "containerd.io": (("/usr/bin/containerd", "--version"), ("/usr/bin/runc", "--version")),
+    "cri-tools": (("/usr/bin/crictl", "--version"),),
+    "kubelet": (("/usr/bin/kubelet", "--version"),),
+    "kubeadm": (("/usr/bin/kubeadm", "version", "--output=short"),),
+    "kubectl": (("/usr/bin/kubectl", "version", "--client"),),
+    "salt": (("/opt/saltstack/salt/bin/python3", "-I", "-c", "import ctypes, sqlite3, ssl, zlib"),),
+}
+RPM_WORDS = (
+    "--install",
+    "--nodeps",
+    "--noscripts",
+    "--notriggers",
+    "--nosignature",
+    "--excludedocs",
+    # Plugins would write to the host's journal, or ask its systemd not to shut down.
+    "--undefine=__transaction_syslog",
+    "--undefine=__transaction_systemd_inhibit",
 )
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where the packages are, and which."""
+
+    media_dir: Path
+    product: Product
+
+    def package_file(self, name: str) -> Path:
+        """Return the file of a package.
+
+        Raises:
+            FileNotFoundError: the media does not have it.
+        """
+        version = self.product.packages[name].split(":")[-1]
+        found = sorted((self.media_dir / "repo/el9/Packages").glob(f"{name}-{version}.*.rpm"))
+        if not found:
+            raise FileNotFoundError(f"{name}-{version} is not on the media")
+        return found[0]
+
+
+class Trials:
+    """The trials; checks reach them through the host that they look at, so that a test can replace them."""
+
+    def time_syncs(self, directory: Path) -> Sequence[float]:
+        """Append to a nameless file and sync it, time after time; return the seconds of each.
+
+        Nothing is returned where the file system has no nameless files (O_TMPFILE).
+        """
+        try:
+            descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
+        except OSError:
+            return ()
+        times_s: list[float] = []
+        try:
+            ends_at = time.monotonic() + SYNC_LIMIT_S
+            while len(times_s) < SYNC_COUNT and time.monotonic() < ends_at:
+                os.write(descriptor, bytes(SYNC_BYTES))
+                started = time.monotonic()
+                os.fdatasync(descriptor)
+                times_s.append(time.monotonic() - started)
+        finally:
+            os.close(descriptor)
+        return times_s
+
+    def mount_overlay(self, directory: Path) -> str:
+        """Mount an overlay whose layers are below ``directory``, write through it; return what went wrong."""
+        for left in directory.glob(f"{OVERLAY_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        status = directory.stat()
+        layers = Path(tempfile.mkdtemp(prefix=OVERLAY_PREFIX, dir=directory))
+        try:
+            for name in ("lower", "upper", "work"):
+                (layers / name).mkdir()
+            namespaces.with_scratch_dir(lambda scratch: _write_through(layers, scratch), needed=[directory])
+        except OSError as exc:
+            return str(exc)
+        finally:
+            shutil.rmtree(layers, ignore_errors=True)
+            os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return ""
+
+    def run_programs(self, media: Media) -> Mapping[str, Completed]:
+        """Unpack the packages of the media in memory, start what is in them; return program -> what it said."""
+
+        def unpack_and_run(scratch: Path) -> dict[str, Completed]:
+            said: dict[str, Completed] = {}
+            for package, programs in PROGRAMS.items():
+                with _unpacked(media, [package], scratch) as tree:
+                    for program in programs:
+                        words = [str(tree / program[0].lstrip("/")), *program[1:]]
+                        said[f"{package}: {program[0]}"] = _run(words)
+            return said
+
+        return namespaces.with_scratch_dir(unpack_and_run, needed=[media.media_dir])
+
+    def run_container(self, media: Media) -> Completed:
+        """Start a container: the media's runc, and one static program of the media as all that is in it."""
+
+        def unpack_and_run(scratch: Path) -> Completed:
+            with _unpacked(media, ["containerd.io", "cri-tools"], scratch) as tree:
+                bundle = scratch / "bundle"
+                (bundle / "rootfs").mkdir(parents=True)
+                shutil.copy2(tree / "usr/bin/crictl", bundle / "rootfs/program")
+                (bundle / "config.json").write_text(json.dumps(CONTAINER), encoding="utf-8")
+                name = f"caisson-trial-{os.getpid()}"
+                runc = [str(tree / "usr/bin/runc"), "--root", str(scratch / "runc")]
+                return _run([*runc, "run", "--bundle", str(bundle), name])
+
+        return namespaces.with_scratch_dir(unpack_and_run, needed=[media.media_dir])
+
+    def try_packages(self, media: Media, names: Sequence[str]) -> Completed:
+        """Let dnf resolve and test the installation from the media; rpm's database is only read.
+
+        Signatures are left out: checking them would put keys into rpm's database.
+        """
+
+        def configure_and_test(scratch: Path) -> Completed:
+            paths = Paths(scratch)
+            dnf.write_files(paths, media.media_dir, media.product)
+            options = (
+                "--setopt=tsflags=test",
+                f"--setopt=persistdir={scratch}/persist",
+                "--setopt=protected_packages=",
+                "--nogpgcheck",
+            )
+            return _run([*dnf.dnf_arguments(paths, "install"), *options, *names])
+
+        return namespaces.with_scratch_dir(configure_and_test, needed=[media.media_dir])
+
+    def send_packets(self, network: ipaddress.IPv4Network, *, has_firewalld: bool) -> str:
+        """Send a datagram between two network namespaces through this host, and its answer back.
+
+        This is the way of a packet from pod to pod. ``network`` lends the addresses, its last eight. firewalld is
+        told to trust the two interfaces, at run time only, as the bootstrap tells it for those of pods: what stops
+        the packets then is something else. Returns what went wrong, nothing when all is well.
+        """
+        first = int(network.broadcast_address) - 7
+        addresses = [str(ipaddress.IPv4Address(first + offset)) for offset in (1, 2, 5, 6)]
+        zone = [f"interface={name}" for name in TRIAL_INTERFACES] if has_firewalld else []
+        ends = [namespaces.Network(), namespaces.Network()]
+        try:
+            for index, end in enumerate(ends):
+                _connect(TRIAL_INTERFACES[index], end, addresses[2 * index], addresses[2 * index + 1])
+            if zone:
+                _must(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--add-{word}" for word in zone)])
+            return _ask_and_answer(ends[0], ends[1], addresses[1], addresses[3])
+        except OSError as exc:
+            return str(exc)
+        finally:
+            if zone:
+                _run(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--remove-{word}" for word in zone)])
+            for name in TRIAL_INTERFACES:
+                _run(["ip", "link", "delete", name])
+            for end in ends:
+                end.close()
+
+
+CONTAINER = {
+    "ociVersion": "1.0.2",
+    "process": {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0},
+        "args": ["/program", "--version"],
+        "env": ["PATH=/", "HOME=/"],
+        "cwd": "/",
+        "noNewPrivileges": True,
+    },
+    "root": {"path": "rootfs", "readonly": True},
+    "hostname": "trial",
+    "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network")]},
+}
+"""The configuration of the trial's container. Source: OCI runtime specification 1.0.2, "Configuration"."""
+
+
+def _run(words: Sequence[str]) -> Completed:
+    return run(words, timeout_s=COMMAND_TIMEOUT_S, check=False)
+
+
+def _must(words: Sequence[str]) -> None:
+    completed = _run(words)
+    if completed.returncode != 0:
+        said = (completed.stderr or completed.stdout).strip().splitlines()
+        raise OSError(f"'{' '.join(words)}' failed: {said[-1] if said else completed.returncode}")
+
+
+@contextlib.contextmanager
+def _unpacked(media: Media, packages: Sequence[str], scratch: Path) -> Iterator[Path]:
+    """Unpack packages into a tree of their own, and remove it."""
+    tree = scratch / packages[0]
+    tree.mkdir()
+    files = [media.package_file(name) for name in packages]
+    # Nothing of a package is started before its signature was found good.
+    rpmkeys.check_signatures([media.media_dir / name for name in media.product.rpm_keys], files)
+    _must(["rpm", "--root", str(tree), "--dbpath", "/.rpmdb", *RPM_WORDS, *map(str, files)])
+    try:
+        yield tree
+    finally:
+        shutil.rmtree(tree)
+
+
+def _write_through(layers: Path, scratch: Path) -> None:
+    merged = scratch / "merged"
+    merged.mkdir()
+    options = ",".join(
+        f"{key}={layers / name}"
+        for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work"))
+    )
+    namespaces.mount("overlay", merged, "overlay", options)
+    try:
+        (merged / "written").write_text("x", encoding="utf-8")
+        if not (layers / "upper/written").is_file():
+            raise OSError("what is written through the overlay does not arrive in its upper layer")
+    finally:
+        namespaces.unmount(merged)
+
+
+def _connect(name: str, end: namespaces.Network, gateway: str, address: str) -> None:
+    """Cable a namespace to this host: one pair of interfaces, one /30, this host as the gateway."""
+    inside = f"{name}p"
+    _must(["ip", "link", "add", name, "type", "veth", "peer", "name", inside])
+    _must(["ip", "link", "set", inside, "netns", end.path])
+    _must(["ip", "address", "add", f"{gateway}/30", "dev", name])
+    _must(["ip", "link", "set", name, "up"])
+    # The switch of one interface: that of the host stays as it is.
+    Path(f"/proc/sys/net/ipv4/conf/{name}/forwarding").write_text("1", encoding="ascii")
+    end.call(lambda: _must(["ip", "address", "add", f"{address}/30", "dev", inside]))
+    end.call(lambda: _must(["ip", "link", "set", inside, "up"]))
+    end.call(lambda: _must(["ip", "route", "add", "default", "via", gateway]))
+
+
+def _ask_and_answer(
+    asking: namespaces.Network, answering: namespaces.Network, source: str, target: str
+) -> str:
+    asker, answerer = (
+        end.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for end in (asking, answering)
+    )
+    with asker, answerer:
+        asker.settimeout(PACKET_TIMEOUT_S)
+        answerer.settimeout(PACKET_TIMEOUT_S)
+        asker.bind((source, 0))
+        answerer.bind((target, PACKET_PORT))
+        asker.sendto(b"caisson", (target, PACKET_PORT))
+        try:
+            _, sender = answerer.recvfrom(64)
+        except OSError:
+            return f"a datagram from {source} to {target} did not arrive"
+        answerer.sendto(b"caisson", sender)
+        try:
+            asker.recvfrom(64)
+        except OSError:
+            return f"the answer from {target} to {source} did not arrive"
+    return ""

@@ -24,7 +24,7 @@ def run(config_file: str = "/etc/caisson/bootstrap.yaml", *, with_trials: bool =
     # At the end: what Salt carries itself (PyYAML, attrs) is used as it is.
     sys.path += [str(tree_dir), str(tree_dir / "installer" / "vendor")]
     try:
-        from installer import readiness  # noqa: PLC0415 - the path is set just now
+        from installer.checks import readiness  # noqa: PLC0415 - the path is set just now
 
         found = readiness.assess(tree_dir, Path(config_file), with_trials=with_trials)
     finally:

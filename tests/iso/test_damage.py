@@ -17,9 +17,9 @@ from build.base.errors import VerifyError
 from build.bundle.frame import Frame, frame_file, parse_frame
 from build.bundle.iso import checksum_file
 from build.evidence.verify import run_verify, verify_iso
-from installer import media
-from installer.errors import MediaError
-from installer.signature import UNLISTED_FILE_NAMES
+from installer.base.errors import MediaError
+from installer.media import mounting as media
+from installer.media.signature import UNLISTED_FILE_NAMES
 
 FLIPS = 100
 TIMEOUT_S = 120

@@ -219,7 +219,7 @@ GUIDES: Mapping[str, Guide] = {
 
 _HERE = "tests/iso/test_how_to.py"
 _BOOTSTRAP = "tests/node/test_bootstrap.py"
-_CLI = "tests/unit/installer/test_cli.py"
+_CLI = "tests/unit/installer/cli/test_cli.py"
 _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"

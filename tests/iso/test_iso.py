@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from build.evidence import verify
-from installer import product as installer_product
+from installer.media import product as installer_product
 
 REPOSITORY_DIR = Path(__file__).parents[2]
 TOP_LEVEL = {

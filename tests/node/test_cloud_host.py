@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from installer.dnf import HOST_PACKAGES
+from installer.media.dnf import HOST_PACKAGES
 from lab.node import CONFIGURATION_FILE, Lab, Node
 
 from .installing import Ended, install, is_reached, journal, lab_iso, packages, shell, wait_ready

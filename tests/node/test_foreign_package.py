@@ -11,7 +11,7 @@ from pathlib import Path
 import createrepo_c
 import pytest
 
-from installer.errors import PackageError
+from installer.base.errors import PackageError
 from lab.node import Lab, Node
 from lab.rpms import build_foreign_rpm
 from lab.run import run

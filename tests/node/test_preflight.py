@@ -103,7 +103,7 @@ def report_of(node: Node) -> tuple[int, dict[str, Any]]:
 
 def check_schema() -> Any:
     """Return the JSON Schema of what ``check --json`` prints."""
-    return json.loads((INSTALLER_DIR / "check.schema.json").read_text(encoding="utf-8"))
+    return json.loads((INSTALLER_DIR / "checks/check.schema.json").read_text(encoding="utf-8"))
 
 
 def state_of(node: Node) -> list[str]:

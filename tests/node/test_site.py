@@ -20,7 +20,7 @@ from build.base.plan import Workspace
 from build.bundle import iso, sign
 from build.bundle import product as product_files
 from build.project import Project
-from installer.errors import MediaError
+from installer.base.errors import MediaError
 from lab import debs
 from lab.errors import LabError
 from lab.node import CONFIGURATION_FILE, Lab, Node, bootstrap_config

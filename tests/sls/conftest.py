@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from installer import config, product, saltcall
-from installer.context import Context
-from installer.facts import Facts
-from installer.journal import Journal
-from installer.ui import Ui
+from installer.base.ui import Ui
+from installer.config import bootstrap as config
+from installer.config.facts import Facts
+from installer.engine import saltcall
+from installer.engine.context import Context
+from installer.engine.journal import Journal
+from installer.media import product
 from tests.authorities import make_authority
 from tests.sls.compiler import GRAINS, Compiler
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.phases import PHASES
+from installer.operations.bootstrap import PHASES
 from lab.node import Lab, Node
 from tests.node.installing import (
     Ended,

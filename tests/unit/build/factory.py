@@ -561,7 +561,7 @@ def write_sources(root: Path) -> Path:
     """Write a small checkout: an installer and a Salt tree, with leftovers that must not get onto an ISO."""
     files = {
         "installer/bootstrap.sh": "#!/bin/bash\nexec true\n",
-        "installer/cli.py": "print('hello')\n",
+        "installer/cli/main.py": "print('hello')\n",
         "installer/__pycache__/cli.pyc": "x",
         "salt/top.sls": "base: {}\n",
         "salt/calico/init.sls": "{}\n",

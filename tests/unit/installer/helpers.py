@@ -8,12 +8,14 @@ import io
 import json
 from pathlib import Path
 
-from installer import config, facts, product
-from installer.context import Context
-from installer.facts import Address
-from installer.journal import Journal
-from installer.paths import Paths
-from installer.ui import Ui
+from installer.base.paths import Paths
+from installer.base.ui import Ui
+from installer.config import bootstrap as config
+from installer.config import facts
+from installer.config.facts import Address
+from installer.engine.context import Context
+from installer.engine.journal import Journal
+from installer.media import product
 
 CONFIG_TEXT = """\
 apiVersion: caisson/v1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from installer import config
+from installer.config import bootstrap as config
 from tests import pages
 from tests.pages import FENCE
 from tools import reference

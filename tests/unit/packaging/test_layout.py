@@ -111,7 +111,7 @@ def test_the_wheel_holds_our_build_package(repository_dir: Path, tmp_path: Path)
     (wheel,) = tmp_path.glob("caisson-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "build/inventory/model.py" in names
-    assert "installer/bootstrap.schema.json" in names
+    assert "installer/config/bootstrap.schema.json" in names
     assert not [name for name in names if name.startswith(("build/lib/", "salt/"))]
     test_no_copy_of_the_sources_inside_them(repository_dir)
 

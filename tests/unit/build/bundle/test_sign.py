@@ -18,8 +18,9 @@ from build.base.errors import KeyFileError
 from build.bundle import sign
 from build.bundle.iso import UNLISTED_PATHS, checksum_file
 from build.evidence import verify
-from installer import media, signature
-from installer.errors import MediaError
+from installer.base.errors import MediaError
+from installer.media import mounting as media
+from installer.media import signature
 from tests.unit.build.factory import World, all_steps, build_bundle, make_project, make_world, write_sources
 from tests.unit.build.signers import Signer, signer
 

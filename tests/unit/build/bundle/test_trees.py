@@ -34,7 +34,7 @@ def test_the_installer_stands_beside_what_it_vendors(tmp_path: Path) -> None:
     entries = {entry.path: entry for entry in contents.read_part(installertree.part_file(workspace))}
     assert sorted(entries) == [
         "bootstrap.sh",
-        "installer/cli.py",
+        "installer/cli/main.py",
         "installer/vendor/PyYAML-6.0.2.LICENSE",
         "installer/vendor/attrs-25.4.0.dist-info/METADATA",
         "installer/vendor/attrs/__init__.py",

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run commands: the only door to subprocesses in the installer.
+
+Argument lists, never a shell string; a rebuilt environment; stdin empty; always a timeout; its own process
+group, which a timeout or a signal ends as a whole. When ``/var/log/caisson`` is there (the bootstrap makes
+it, ``check`` does not), each command is logged in ``commands.log`` with code, time and what it said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from installer.base.errors import CommandError, HostError
+
+COMMANDS_LOG_FILE = Path("/var/log/caisson/commands.log")
+RUNNING_DIR = Path("/run/caisson")
+SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+LAST_LINES = 20
+LOGGED_CHARACTERS = 2_000
+LOGGED_FAILURE_CHARACTERS = 16_000
+TERMINATION_GRACE_S = 30.0
+"""Between SIGTERM and SIGKILL: rpm must be able to finish what it has begun to write."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command left: code (negative: the signal) and outputs (UTF-8, bad bytes replaced)."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    args: Sequence[str | Path],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    input_text: str | None = None,
+    check: bool = True,
+    is_secret: bool = False,
+    log_file: Path = COMMANDS_LOG_FILE,
+    running_dir: Path = RUNNING_DIR,
+) -> Completed:
+    """Run one command to its end and return what it left.
+
+    ``env`` adds to the rebuilt environment. ``input_text`` goes to stdin and is never logged: secrets belong
+    there, not into ``args``. What an ``is_secret`` command says is not logged either.
+    With ``check=False`` any exit code is returned.
+
+    Raises:
+        HostError: there is no such program.
+        CommandError: it took longer than ``timeout_s``, or (``check``) exited with another code than 0.
+    """
+    words = [str(word) for word in args]
+    started = time.monotonic()
+    with (
+        _memory_file("stdin", input_text or "") as source,
+        _memory_file("stdout") as out,
+        _memory_file("stderr") as err,
+    ):
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=source,
+                stdout=out,
+                stderr=err,
+                env={**_environment(), **(env or {})},
+                start_new_session=True,
+            )
+        except FileNotFoundError as exc:
+            raise HostError(
+                f"there is no command '{words[0]}' on this host",
+                details=f"searched in {SEARCH_PATH}\ncommand: {shlex.join(words)}",
+                resolution="install the package that holds it, then run this again",
+            ) from exc
+        except OSError as exc:
+            raise HostError(
+                f"'{words[0]}' cannot be executed: {exc.strerror or exc}",
+                details=f"command: {shlex.join(words)}",
+                resolution="check its permissions, and that its file system is not mounted noexec",
+            ) from exc
+        is_late = False
+        with _registered(process.pid, words[0], running_dir):
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                is_late = True
+                _end(process)
+            except BaseException:
+                _end(process)
+                raise
+        completed = Completed(process.returncode, _read(out), _read(err))
+    shown = Completed(process.returncode, "", "") if is_secret else completed
+    _log(log_file, words, shown, time.monotonic() - started)
+    if is_late:
+        raise CommandError(
+            f"'{words[0]}' did not finish within {timeout_s:g} s",
+            details=_facts(words, f"ended after {timeout_s:g} s", shown, log_file),
+            resolution="see the last lines above for what it waited for",
+        )
+    if check and completed.returncode != 0:
+        raise CommandError(
+            f"'{words[0]}' failed: {describe_code(completed.returncode)}",
+            details=_facts(words, describe_code(completed.returncode), shown, log_file),
+            resolution="run the command above by hand to see more",
+        )
+    return completed
+
+
+def describe_code(returncode: int) -> str:
+    """Say in words what a return code means.
+
+    >>> describe_code(3), describe_code(-9)
+    ('exit code 3', 'ended by SIGKILL')
+    """
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of every command: nothing of ours is inherited."""
+    return {"PATH": SEARCH_PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+
+
+@contextlib.contextmanager
+def _memory_file(name: str, text: str = "") -> Iterator[int]:
+    """Open a file in memory: no disk sees it, and unlike a pipe it outlives us.
+
+    A command whose installer was killed goes on to its end: an rpm transaction that writes into a broken pipe
+    would not.
+    """
+    descriptor = os.memfd_create(f"caisson-{name}")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as writer:
+            writer.write(text.encode("utf-8"))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def _registered(process_id: int, name: str, running_dir: Path) -> Iterator[None]:
+    """Note a running command as a file named by its session, where the directory for that exists.
+
+    What is left there by an installer that was killed is waited for by the next one (leftovers.py).
+    """
+    file = running_dir / str(process_id)
+    if not running_dir.is_dir():
+        yield
+        return
+    file.write_text(name + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process group of ``process``, first politely."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TERMINATION_GRACE_S)
+            return
+
+
+def _facts(words: Sequence[str], ending: str, shown: Completed, log_file: Path) -> str:
+    """Return the details of a failed command: ready to paste, its end, its last lines, the log."""
+    said = (shown.stderr if shown.stderr.strip() else shown.stdout).rstrip().splitlines()[-LAST_LINES:]
+    lines = [f"command: {shlex.join(words)}", ending, *(f"| {line}" for line in said)]
+    if log_file.parent.is_dir():
+        lines.append(f"log: {log_file}")
+    return "\n".join(lines)
+
+
+def _log(log_file: Path, words: Sequence[str], shown: Completed, seconds: float) -> None:
+    """Append one command to the log, if its directory is there; a full disk must not stop the command."""
+    if not log_file.parent.is_dir():
+        return
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    text = f"{stamp} {describe_code(shown.returncode)} {seconds:.2f} s: {shlex.join(words)}\n"
+    limit = LOGGED_FAILURE_CHARACTERS if shown.returncode else LOGGED_CHARACTERS
+    for name, output in (("out", shown.stdout), ("err", shown.stderr)):
+        tail = output if len(output) <= limit else "[..]" + output[-limit:]
+        text += "".join(f"  {name}| {line}\n" for line in tail.splitlines())
+    try:
+        descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as log:
+            log.write(text)
+    except OSError:
+        return

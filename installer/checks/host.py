@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give the checks their one view of the host: files below a root, commands, and what is known beforehand."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+
+import yaml
+
+from installer.base.errors import CommandError, HostError, MediaError
+from installer.base.paths import Paths
+from installer.base.run import Completed, run
+from installer.checks.trials import Trials
+from installer.config.bootstrap import Config
+from installer.config.facts import Facts, host_name
+from installer.engine.journal import read
+from installer.media.product import Product
+
+COMMAND_TIMEOUT_S = 15.0
+PORTS_FILE = "salt/parameters/ports.yaml"
+PACKAGES_DIR = "repo/el9/Packages"
+FIRST_LASTING_PHASE = "container-runtime"
+"""From this phase on a host carries containerd, a kubelet and listeners of Caisson's own."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One line of the port table."""
+
+    name: str
+    port: int
+    protocol: str
+    bind: str
+    component: str
+
+
+def run_quietly(args: Sequence[str]) -> Completed:
+    """Run a command for its answer: any exit code is one; a missing program or a hang has code 127 or 124."""
+    try:
+        return run(args, timeout_s=COMMAND_TIMEOUT_S, check=False)
+    except HostError as exc:
+        return Completed(127, "", exc.message)
+    except CommandError as exc:
+        return Completed(124, "", exc.message)
+
+
+def read_umask(file: Path = Path("/proc/self/status")) -> int:
+    """Return the mask of new files of this process, which only the kernel tells without setting it."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the checks see it; everything can be replaced in a test.
+
+    ``is_ours`` says that an earlier bootstrap of Caisson got as far as leaving its own services behind:
+    then its ports, services and files are expected. ``media_dir`` holds packages; None: only the copy of the
+    installer is at hand.
+    """
+
+    root: Path = Path("/")
+    run: Callable[[Sequence[str]], Completed] = run_quietly
+    config: Config | None = None
+    facts: Facts | None = None
+    product: Product | None = None
+    ports: tuple[Port, ...] = ()
+    is_ours: bool = False
+    user_id: int = field(default_factory=os.geteuid)
+    machine: str = field(default_factory=platform.machine)
+    cpu_count: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    name: str = field(default_factory=host_name)
+    now: float = field(default_factory=time.time)
+    statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
+    umask: int = field(default_factory=read_umask)
+    media_dir: Path | None = None
+    trials: Trials = field(default_factory=Trials)
+
+    def path(self, absolute: str) -> Path:
+        """Return the place of an absolute path below the root."""
+        return self.root / absolute.lstrip("/")
+
+    def existing(self, absolute: str) -> Path:
+        """Return the place of a directory, or of the nearest one above it that is there."""
+        place = self.path(absolute)
+        while not place.exists():
+            place = place.parent
+        return place
+
+    def read(self, absolute: str) -> str | None:
+        """Return the text of a file, None when it is not there or cannot be read."""
+        try:
+            return self.path(absolute).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+
+def view(
+    *, config: Config | None, facts: Facts | None, product: Product | None, tree_dir: Path, paths: Paths
+) -> Host:
+    """Return the view of this very host; ``tree_dir`` is the media, or the installer's own copy of it.
+
+    Raises:
+        MediaError: the port table of the tree cannot be read.
+    """
+    return Host(
+        config=config,
+        facts=facts,
+        product=product,
+        ports=read_ports(tree_dir / PORTS_FILE),
+        is_ours=is_ours(paths),
+        media_dir=_find_media(tree_dir, product, paths),
+    )
+
+
+def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path | None:
+    """Return the tree with packages: the one given, or the mounted media."""
+    mounted = paths.media_dir(product.version) if product is not None else tree_dir
+    return next((found for found in (tree_dir, mounted) if (found / PACKAGES_DIR).is_dir()), None)
+
+
+def is_ours(paths: Paths) -> bool:
+    """Say whether an earlier bootstrap left services behind."""
+    return any(entry.phase == FIRST_LASTING_PHASE for entry in read(paths.journal_file))
+
+
+def read_ports(file: Path) -> tuple[Port, ...]:
+    """Read the port table.
+
+    Raises:
+        MediaError: it is missing or of another shape.
+    """
+    try:
+        table: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return tuple(
+            Port(
+                str(row["name"]),
+                int(row["port"]),
+                str(row["protocol"]),
+                str(row["bind"]),
+                str(row["component"]),
+            )
+            for row in table["ports"]
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as exc:
+        raise MediaError(
+            f"the port table {file} cannot be read",
+            details=f"{type(exc).__name__}: {exc}",
+            resolution="the media is damaged: copy the ISO again and compare its checksum",
+        ) from exc

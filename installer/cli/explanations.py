@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explain codes and configuration keys, offline; the reference pages are made of the same texts."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from installer.base import errors
+from installer.base.errors import InstallerError, UsageError
+from installer.checks import CHECKS
+from installer.checks.preflight import Check
+from installer.config import bootstrap as config
+from installer.operations import bootstrap as phases
+
+TABLE_LINE = re.compile(r"^(\d+)\s+(\w+)\s+(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of the configuration, as the schema describes it."""
+
+    path: str
+    kind: str
+    is_required: bool
+    default: str
+    description: str
+
+
+# ---- codes -----------------------------------------------------------------------------------------------
+
+
+def of_code(code: str) -> list[str]:
+    """Return what a code means, as lines.
+
+    Raises:
+        UsageError: there is no such code.
+    """
+    wanted = code.lower()
+    if wanted == "exit-codes":
+        return (inspect.getdoc(errors) or "").splitlines()
+    for check in CHECKS:
+        if check.id.lower() == wanted:
+            return _of_check(check)
+    for phase in phases.PHASES:
+        if wanted in (phase.code.lower(), phase.name):
+            text = inspect.getdoc(phase.run) or phase.title
+            return [f"{phase.code} phase {phase.name}: {phase.title}", "", text, "", f"undo: {phase.undo}"]
+    for error in error_classes():
+        if error.code().lower() == wanted:
+            return [
+                f"{error.code()} {error.__name__}: {error_meaning(error)}",
+                "",
+                f"The command ends with exit code {error.exit_code}.",
+            ]
+    known = [check.id for check in CHECKS] + [phase.code for phase in phases.PHASES]
+    known += [error.code() for error in error_classes()]
+    raise UsageError(
+        f"there is nothing called '{code}'",
+        details=f"codes: {', '.join(known)}",
+        resolution="give one of these, the name of a phase, or exit-codes; for a key of the configuration: "
+        "config explain KEY",
+    )
+
+
+def _of_check(check: Check) -> list[str]:
+    return [
+        f"{check.id} {check.title}",
+        "",
+        *check.why.splitlines(),
+        "",
+        f"severity: {check.severity.value} ({SEVERITIES[check.severity.value]})",
+        f"fix: {check.fix}",
+        f"to accept it: overrides.ignorePreflights: [{{id: {check.id}, reason: ...}}]",
+    ]
+
+
+SEVERITIES: Mapping[str, str] = {
+    "error": "stops the bootstrap, unless it is accepted",
+    "warning": "is shown, stops nothing",
+}
+
+
+def error_classes() -> list[type[InstallerError]]:
+    """Return the classes of errors, by code."""
+    members = inspect.getmembers(sys.modules["installer.base.errors"], inspect.isclass)
+    found = [member for _, member in members if issubclass(member, InstallerError)]
+    return sorted(
+        (error for error in found if error is not InstallerError), key=lambda error: error.exit_code
+    )
+
+
+def error_meaning(error: type[InstallerError]) -> str:
+    """Return the meaning of a class, from the table of the error module."""
+    for match in TABLE_LINE.finditer(inspect.getdoc(errors) or ""):
+        if match.group(2) == error.__name__:
+            return match.group(3)
+    return (inspect.getdoc(error) or "").splitlines()[0]
+
+
+# ---- keys of the configuration ---------------------------------------------------------------------------
+
+
+def of_key(key: str) -> list[str]:
+    """Return what a key of the configuration means and what is below it; of all of them, if it is empty.
+
+    Raises:
+        UsageError: there is no such key.
+    """
+    found = {field.path: field for field in fields()}
+    wanted = re.sub(r"\[\d*\]", "[]", key.strip(".")).rstrip("[]")
+    if not wanted:
+        return [f"{field.path}: {field.description}" for field in found.values()]
+    if wanted not in found:
+        names = {path.rpartition(".")[2].lower(): path for path in found}
+        near = difflib.get_close_matches(wanted, list(found), n=3, cutoff=0.6)
+        last = wanted.rpartition(".")[2].lower()
+        near += [path for name, path in names.items() if name == last and path not in near]
+        raise UsageError(
+            f"the configuration has no key '{key}'",
+            details=f"near: {', '.join(near)}" if near else "",
+            resolution="'config explain' shows all keys",
+        )
+    field = found[wanted]
+    lines = [f"{field.path}: {field.description}", f"type: {field.kind}"]
+    lines += ["required"] if field.is_required else []
+    lines += [f"default: {field.default}"] if field.default else []
+    below = [
+        other for other in found.values() if re.match(re.escape(wanted) + r"(\[\])?\.[^.\[]+$", other.path)
+    ]
+    return lines + [f"  {other.path}: {other.description}" for other in below]
+
+
+def fields() -> list[Field]:
+    """Return all keys of the configuration, those of a mapping after it, in the order of the schema."""
+    schema = config.load_schema()
+    return list(_fields(schema, schema, ""))
+
+
+def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[Field]:
+    required = schema.get("required", ())
+    for name, raw in schema.get("properties", {}).items():
+        field = _resolved(raw, root)
+        yield Field(
+            path=f"{prefix}{name}",
+            kind=_kind(field),
+            is_required=name in required,
+            default=str(field.get("default", "")),
+            description=field.get("description", ""),
+        )
+        yield from _fields(field, root, f"{prefix}{name}.")
+        yield from _fields(_resolved(field.get("items", {}), root), root, f"{prefix}{name}[].")
+
+
+def _resolved(field: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """Follow a ``$ref`` into the definitions; what stands beside it wins."""
+    reference = field.get("$ref")
+    if reference is None:
+        return dict(field)
+    return {**root["definitions"][reference.rsplit("/", 1)[1]], **field}
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    if "const" in field:
+        return f"always '{field['const']}'"
+    kind: str = field.get("type", "")
+    return {"array": "list", "object": "map", "string": "text"}.get(kind, kind)

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: ``bootstrap.sh`` on the media, ``caisson`` on an installed host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable, NoReturn
+
+from installer.base.errors import (
+    ConfigError,
+    HostError,
+    InstallerError,
+    InternalError,
+    LabBundleError,
+    MediaError,
+    PreflightError,
+    StoppedError,
+    UsageError,
+)
+from installer.base.files import write_file
+from installer.base.paths import Paths
+from installer.base.ui import Ui, format_table
+from installer.checks import CHECKS, preflight, readiness
+from installer.cli import explanations
+from installer.config import bootstrap as config
+from installer.config import facts, starter
+from installer.engine import leftovers
+from installer.engine import lock as lockfile
+from installer.engine.context import Context
+from installer.engine.journal import Journal
+from installer.media import product
+from installer.operations import bootstrap as phases
+from installer.operations import report
+
+COMMANDS = ("bootstrap", "check", "status", "config", "explain")
+LOG_NAME = "bootstrap.log"
+TREE_DIR = Path(__file__).resolve().parents[2]
+
+Arguments = argparse.Namespace
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message, resolution=f"see '{self.prog} --help'")
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = _Parser(
+        prog=program,
+        description="Install a Kubernetes cluster from Caisson's media, on a host that has no network.",
+        epilog=f"Exit codes: '{program} explain exit-codes'.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    bootstrap = commands.add_parser("bootstrap", help="make this host the bootstrap node of a new cluster")
+    _add_common(bootstrap)
+    bootstrap.add_argument("--accept-lab-bundle", action="store_true", help="install a bundle made for a lab")
+    bootstrap.add_argument(
+        "--from",
+        dest="start_from",
+        default="",
+        metavar="PHASE",
+        help="begin at this phase; those before are done",
+    )
+    bootstrap.set_defaults(handler=_bootstrap)
+
+    check = commands.add_parser("check", help="check this host and the configuration; change nothing")
+    _add_common(check)
+    check.set_defaults(handler=_check)
+
+    status = commands.add_parser("status", help="show the media, the services, the nodes, what is not Ready")
+    _add_common(status, has_config=False)
+    status.set_defaults(handler=_status)
+
+    configure = commands.add_parser("config", help="write or check a configuration")
+    actions = configure.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = actions.add_parser("init", help="make a first configuration from this host's networks")
+    init.add_argument(
+        "--output", type=Path, metavar="FILE", help="write it there, mode 0600 (default: print it)"
+    )
+    _add_common(init, has_config=False)
+    init.set_defaults(handler=_config_init)
+    config_check = actions.add_parser("check", help="name every fault of a configuration")
+    _add_common(config_check)
+    config_check.set_defaults(handler=_config_check)
+
+    config_explain = actions.add_parser("explain", help="explain a key of the configuration")
+    config_explain.add_argument(
+        "key", metavar="KEY", nargs="?", help="like networks.pods.cidr (default: show all keys)"
+    )
+    _add_common(config_explain, has_config=False)
+    config_explain.set_defaults(handler=_config_explain)
+
+    explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
+    explain.add_argument(
+        "code", metavar="CODE", help="CSN101 (check), CSP104 or its name (phase), CSE004 (error), exit-codes"
+    )
+    _add_common(explain, has_config=False)
+    explain.set_defaults(handler=_explain)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, has_config: bool = True) -> None:
+    if has_config:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="the configuration (default: /etc/caisson/bootstrap.yaml)",
+        )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--debug", action="store_true", help="show where in the program an error arose")
+
+
+def main(argv: Sequence[str], *, tree_dir: Path = TREE_DIR, paths: Paths | None = None) -> int:
+    """Run one command and return its exit code; every error is shown, none leaves as a traceback."""
+    program, words = _split_program(argv)
+    wants_json, wants_traceback = "--json" in words, "--debug" in words
+    try:
+        arguments = make_parser(program).parse_args(words, Arguments(program=program))
+        handler: Callable[[Arguments, Path, Paths], int] = arguments.handler
+        return handler(arguments, tree_dir, paths or Paths())
+    except InstallerError as exc:
+        error = exc
+    except KeyboardInterrupt as exc:
+        error = StoppedError("stopped", resolution="run the same command again to resume")
+        error.__cause__ = exc
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        return 0
+    except Exception as exc:  # noqa: BLE001  the last resort: a fault of ours is shown like any other
+        error = _internal(exc)
+    if wants_traceback:
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+    _show(error, wants_json=wants_json)
+    return error.exit_code
+
+
+def _split_program(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name that the user started, and the words after it; the media's own starts a bootstrap.
+
+    >>> _split_program(["--program", "bootstrap.sh", "--config", "x.yaml"])
+    ('bootstrap.sh', ['bootstrap', '--config', 'x.yaml'])
+    >>> _split_program(["status"])
+    ('caisson', ['status'])
+    """
+    words = list(argv)
+    program = "caisson"
+    if words[:1] == ["--program"] and len(words) > 1:
+        program, words = words[1], words[2:]
+    if program == "bootstrap.sh" and (not words or words[0] not in (*COMMANDS, "-h", "--help")):
+        words = ["bootstrap", *words]
+    return program, words or ["--help"]
+
+
+def _internal(exc: Exception) -> InternalError:
+    place = traceback.extract_tb(exc.__traceback__)[-1] if exc.__traceback__ else None
+    where = f"{Path(place.filename).name}:{place.lineno}" if place is not None else "unknown place"
+    error = InternalError(
+        "a fault of the installer itself",
+        details=f"{type(exc).__name__}: {exc} ({where})",
+        resolution="start it again with --debug and report what it shows",
+    )
+    error.__cause__ = exc
+    return error
+
+
+def _show(error: InstallerError, *, wants_json: bool) -> None:
+    print(f"error: {error.code()} {error}", file=sys.stderr)
+    if wants_json:
+        shown = {
+            "code": error.code(),
+            "class": type(error).__name__,
+            "message": error.message,
+            "details": error.details.splitlines(),
+            "resolution": error.resolution.splitlines(),
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps({"format": 1, "error": shown}, indent=1))
+
+
+# ---- the commands ----------------------------------------------------------------------------------------
+
+
+def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _need_root()
+    os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
+    found = product.load(tree_dir)
+    if found.is_lab and not arguments.accept_lab_bundle:
+        raise LabBundleError(
+            f"this is a lab bundle (profile {found.profile_name}): what it holds is not upstream's",
+            details=found.title,
+            resolution="for a test give --accept-lab-bundle; else use a bundle of the production profile",
+        )
+    file = _config_file(arguments, paths)
+    addresses = facts.read_addresses()
+    loaded = config.load(file, host_addresses=[address.address for address in addresses])
+    _refuse_unknown_ignores(loaded)
+    gathered = facts.gather(loaded, addresses)
+    _handle_signals()
+    with lockfile.hold(paths.lock_file):
+        paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ui = Ui(sys.stderr if arguments.json else sys.stdout, log_file=paths.log_dir / LOG_NAME)
+        context = Context(
+            config=loaded,
+            facts=gathered,
+            product=found,
+            media_dir=paths.media_dir(found.version),
+            ui=ui,
+            journal=Journal(paths.journal_file),
+            source_dir=_source_dir(tree_dir, found, paths),
+            config_file=paths.config_file,
+            paths=paths,
+        )
+        paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        leftovers.wait(paths.running_dir, progress=ui.note)
+        chosen = phases.select(phases.PHASES, arguments.start_from, context)
+        ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
+        for text in loaded.notes:
+            ui.note(f"note: {text}")
+        write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
+        try:
+            outcomes = phases.run_phases(context, chosen)
+        except InstallerError as exc:
+            ui.detail(f"error: {exc}")
+            raise
+        except Exception:
+            ui.detail(traceback.format_exc())
+            raise
+        finally:
+            ui.close()
+        ui.note(phases.describe(outcomes))
+    if arguments.json:
+        print(
+            json.dumps(
+                {"format": 1, "phases": [vars(outcome) for outcome in outcomes], "exit_code": 0}, indent=1
+            )
+        )
+    return 0
+
+
+def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    file = _config_file(arguments, paths) if arguments.config or paths.config_file.is_file() else None
+    found = readiness.assess(tree_dir, file, paths=paths)
+    if arguments.json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        for line in format_table(found.rows()) if len(found.rows()) > 1 else ():
+            print(line)
+        print(f"{len(found.results)} checks: {found.summary}")
+    return PreflightError.exit_code if found.failed else 0
+
+
+def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _need_root()
+    found = product.load(tree_dir)
+    state = report.gather_state(found, paths)
+    error = state.error()
+    if arguments.json:
+        print(json.dumps(state.to_json(found), indent=1))
+        return 0 if error is None else error.exit_code
+    for title, rows in state.tables(found):
+        print(title)
+        for line in format_table(rows):
+            print(f"  {line}")
+    if error is not None:
+        raise error
+    return 0
+
+
+def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    text = starter.render(facts.read_addresses(), facts.host_name())
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    file: Path = arguments.output
+    if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
+        raise UsageError(
+            f"{file} is there already", resolution="give another --output FILE, or remove it yourself"
+        )
+    write_file(file, text, mode=0o600, dir_mode=0o700)
+    print(f"{file}: read it, change it, then: {arguments.program} config check --config {file}")
+    return 0
+
+
+def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    file = _config_file(arguments, paths)
+    addresses = facts.read_addresses()
+    loaded = config.load(file, host_addresses=[address.address for address in addresses])
+    _refuse_unknown_ignores(loaded)
+    gathered = facts.gather(loaded, addresses)
+    if arguments.json:
+        shown = {"format": 1, "file": str(file), "facts": vars(gathered), "notes": list(loaded.notes)}
+        print(json.dumps(shown, indent=1))
+    else:
+        print(f"{file} is good")
+        rows = [(key.replace("_", " "), _text(value)) for key, value in vars(gathered).items()]
+        print("\n".join(f"  {line}" for line in format_table(rows)))
+        for note in loaded.notes:
+            print(f"note: {note}")
+    return 0
+
+
+def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    print("\n".join(explanations.of_key(arguments.key or "")))
+    return 0
+
+
+def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    print("\n".join(explanations.of_code(arguments.code)))
+    return 0
+
+
+# ---- small helpers ---------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError(
+            "this must be run as root", details=f"user id {os.geteuid()}", resolution="run it with sudo"
+        )
+
+
+def _config_file(arguments: Arguments, paths: Paths) -> Path:
+    given: Path | None = arguments.config
+    return given if given is not None else paths.config_file
+
+
+def _source_dir(tree_dir: Path, found: product.Product, paths: Paths) -> Path:
+    """Return the media that this run works from: the tree itself, or the mounted media when this is the copy.
+
+    Raises:
+        MediaError: the copy was started and the media is not mounted.
+    """
+    if (tree_dir / "SHA256SUMS").is_file():
+        return tree_dir
+    media_dir = paths.media_dir(found.version)
+    if not (media_dir / product.FILE_NAME).is_file():
+        raise MediaError(
+            f"the media of {found.title} is not mounted at {media_dir}",
+            details="a bootstrap needs its packages and images",
+            resolution="mount the ISO anywhere and start its bootstrap.sh",
+        )
+    return media_dir
+
+
+def _refuse_unknown_ignores(loaded: config.Config) -> None:
+    """Refuse codes that look like ours and are not: they would ignore nothing.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    known = [check.id for check in CHECKS]
+    unknown = [name for name in loaded.overrides.ignored if preflight.is_own_code(name) and name not in known]
+    if unknown:
+        raise ConfigError(
+            f"overrides.ignorePreflights: there is no check {', '.join(unknown)}",
+            details=f"checks: {', '.join(known)}",
+            resolution="see 'bootstrap.sh check' for the codes; kubeadm's names do not begin with CSN",
+        )
+
+
+def _handle_signals() -> None:
+    """Stop cleanly on SIGTERM; go on when the terminal goes away, for the log goes on too."""
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001  the shape that signal wants
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

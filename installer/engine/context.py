@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry what every phase needs: the configuration, the facts of the host, the media, the way to speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from installer.base.paths import Paths
+from installer.base.ui import Ui
+from installer.config.bootstrap import Config
+from installer.config.facts import Facts
+from installer.engine.journal import Journal
+from installer.media.product import Product
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a phase works with; the same object for all phases of a run.
+
+    ``media_dir`` is where the media is mounted for good (``/srv/caisson/VERSION``; from the phase
+    ``mount-media`` on there is something in it); ``source_dir`` is the tree that the running installer was
+    started from: the mount of the operator, or ``media_dir`` itself.
+    """
+
+    config: Config
+    facts: Facts
+    product: Product
+    media_dir: Path
+    ui: Ui
+    journal: Journal
+    source_dir: Path
+    config_file: Path
+    paths: Paths = field(default_factory=Paths)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write down what was begun and what was finished, so that it survives a power cut.
+
+One JSON object a line: ``time`` (UTC), ``run`` (the same for all entries of one start), ``phase``, ``event``
+(start, done, failed), and on done and failed ``changed`` and ``seconds``. Each entry is on the disk (fsync of
+the file, and of its directory when it is new) before the phase goes on. A torn last line is what a power cut
+leaves: it is read as "never written" and closed off by the next entry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from installer.base.errors import HostError
+from installer.base.files import fsync_dir
+
+START, DONE, FAILED = "start", "done", "failed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal; ``changed`` and ``seconds`` are None at a start."""
+
+    time: str
+    run_id: str
+    phase: str
+    event: str
+    changed: bool | None = None
+    seconds: float | None = None
+
+    def to_line(self) -> str:
+        """Return the entry as one line of JSON, with its end of line."""
+        data: dict[str, Any] = {
+            "time": self.time,
+            "run": self.run_id,
+            "phase": self.phase,
+            "event": self.event,
+        }
+        if self.changed is not None:
+            data["changed"] = self.changed
+        if self.seconds is not None:
+            data["seconds"] = round(self.seconds, 3)
+        return json.dumps(data) + "\n"
+
+
+def read(file: Path) -> tuple[Entry, ...]:
+    """Return the entries of the journal in order; none if there is no journal; torn lines are passed over."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as exc:
+        raise HostError(
+            f"the journal {file} cannot be read: {exc.strerror}",
+            resolution="check the disk and the permissions of its directory",
+        ) from exc
+    entries = []
+    for line in content.decode("utf-8", errors="replace").splitlines():
+        entry = _parse(line)
+        if entry is not None:
+            entries.append(entry)
+    return tuple(entries)
+
+
+def _parse(line: str) -> Entry | None:
+    try:
+        data = json.loads(line)
+        return Entry(
+            time=str(data["time"]),
+            run_id=str(data["run"]),
+            phase=str(data["phase"]),
+            event=str(data["event"]),
+            changed=data.get("changed"),
+            seconds=data.get("seconds"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+class Journal:
+    """The journal of one run: it reads what earlier runs wrote, and appends."""
+
+    def __init__(self, file: Path, *, run_id: str | None = None) -> None:
+        self.file = file
+        self.run_id = run_id or os.urandom(6).hex()
+        self._entries = list(read(file))
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All entries: of earlier runs, then of this one."""
+        return tuple(self._entries)
+
+    def has_done(self, phase: str) -> bool:
+        """Say whether ``phase`` was ever finished on this host."""
+        return any(entry.phase == phase and entry.event == DONE for entry in self._entries)
+
+    def has_started(self, phase: str) -> bool:
+        """Say whether ``phase`` was ever begun on this host, finished or not."""
+        return any(entry.phase == phase for entry in self._entries)
+
+    def interrupted(self) -> str | None:
+        """Return the phase that the last run began and did not close (a kill, a power cut), or None."""
+        last = self._entries[-1] if self._entries else None
+        return last.phase if last is not None and last.event == START else None
+
+    def start(self, phase: str) -> None:
+        """Write that ``phase`` begins."""
+        self._append(phase, START)
+
+    def done(self, phase: str, *, changed: bool, seconds: float) -> None:
+        """Write that ``phase`` is finished, and whether it changed anything."""
+        self._append(phase, DONE, changed=changed, seconds=seconds)
+
+    def failed(self, phase: str, *, seconds: float) -> None:
+        """Write that ``phase`` failed; what it had changed by then is not known."""
+        self._append(phase, FAILED, seconds=seconds)
+
+    def _append(
+        self, phase: str, event: str, *, changed: bool | None = None, seconds: float | None = None
+    ) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        entry = Entry(stamp, self.run_id, phase, event, changed, seconds)
+        try:
+            self._write(entry.to_line())
+        except OSError as exc:
+            raise HostError(
+                f"the journal {self.file} cannot be written: {exc.strerror}",
+                details="without it an interrupted run could not be resumed",
+                resolution="make room on its file system (df -h /var/lib), then run this again",
+            ) from exc
+        self._entries.append(entry)
+
+    def _write(self, line: str) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_new = not self.file.exists()
+        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = "\n" + line
+            data = line.encode("utf-8")
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            fsync_dir(self.file.parent)

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run Salt on this host: local mode from the media, or connected to the master; read its answer; tell its progress.
+
+The installer calls ``salt-call`` and nothing else of Salt: the answer comes on its own standard output, so there is
+no job to poll and no minion to wait for. Local mode has a configuration directory of its own, which the minion never
+reads: nothing of it can be left behind in ``/etc/salt``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from installer.base import files
+from installer.base.errors import PackageError, SaltError
+from installer.base.run import run
+from installer.config.authority import Authority
+from installer.engine.context import Context
+
+SALT_CALL = "/usr/bin/salt-call"
+LOCAL_DIR = "/etc/caisson/salt/local"
+CONNECTED_DIR = "/etc/salt"
+LOG_NAME = "salt.log"
+CALL_TIMEOUT_S = 900.0
+FOLLOW_INTERVAL_S = 0.5
+PACKAGE_STATES = "caisson_package_|-"
+PROGRESS_LINE = re.compile(r"(?:Running state \[(?P<state>.+?)\] at time|caisson waits: (?P<wait>.+))")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a state run did: how many states there were, and the ids of those that changed something."""
+
+    total: int
+    changed: tuple[str, ...]
+
+
+def pillar(context: Context) -> dict[str, Any]:
+    """Return the pillar: the user's facts, validated once, and what the media holds. Pure."""
+    config, facts, product = context.config, context.facts, context.product
+    overrides = config.overrides
+    return {
+        "version": product.version,
+        "media_dir": str(context.media_dir),
+        "cluster": {"name": config.cluster_name, "endpoint": config.endpoint},
+        "networks": {
+            "control_plane": [str(cidr) for cidr in config.networks.control_plane_cidrs],
+            "workload_plane": [str(cidr) for cidr in config.networks.workload_plane_cidrs],
+            "pods": str(config.networks.pods_cidr),
+            "services": str(config.networks.services_cidr),
+            "vip": str(config.networks.vip) if config.networks.vip else None,
+        },
+        "api_server": {"extra_sans": list(config.extra_sans)},
+        "authorities": {
+            "services": _authority(config.services_authority),
+            "cluster": _authority(config.cluster_authority),
+        },
+        "node": {
+            "name": facts.node_name,
+            "control_plane_address": str(facts.control_plane_address),
+            "control_plane_interface": facts.control_plane_interface,
+            "workload_plane_address": str(facts.workload_plane_address),
+            "workload_plane_interface": facts.workload_plane_interface,
+        },
+        # A resolver on a loopback address is not one that a pod could ask.
+        "nameservers": [entry for entry in facts.nameservers if not entry.startswith(("127.", "::1"))],
+        "versions": dict(product.versions),
+        "images": {
+            name: {
+                "reference": image.reference,
+                "digest": image.digest,
+                "platform_digest": image.platform_digest,
+                "preload": image.is_preloaded,
+            }
+            for name, image in sorted(product.images.items())
+        },
+        "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
+        "media_servers": [{"address": str(facts.control_plane_address), "port": 8443}],
+        "overrides": {
+            "containerd": overrides.containerd,
+            "kubelet": dict(overrides.kubelet),
+            "kube_proxy": dict(overrides.kube_proxy),
+            "kubeadm_patches": dict(overrides.kubeadm_patches),
+            "ignore_preflights": [
+                {"id": entry.id, "reason": entry.reason} for entry in overrides.ignore_preflights
+            ],
+        },
+    }
+
+
+def _authority(given: Authority | None) -> dict[str, str] | None:
+    """Return where the files of a site's authority are: a key itself is never in the pillar."""
+    if given is None:
+        return None
+    return {"certificate_file": str(given.certificate_file), "key_file": str(given.key_file)}
+
+
+def local_configuration(context: Context) -> dict[str, Any]:
+    """Return the minion configuration of local mode: states from the mounted media, no master. Pure."""
+    return {
+        "id": context.facts.node_name,
+        "file_client": "local",
+        "file_roots": {"base": [f"{context.media_dir}/salt"]},
+        "pillar_roots": {"base": [str(context.paths.pillar_dir)]},
+        # Straight from the media: nothing is synchronised, so nothing can be stale.
+        "module_dirs": [f"{context.media_dir}/salt/_modules"],
+        "states_dirs": [f"{context.media_dir}/salt/_states"],
+        "cachedir": "/var/cache/caisson/salt-local",
+        "enable_fqdns_grains": False,
+    }
+
+
+def write_configuration(context: Context) -> bool:
+    """Write the pillar and the configuration of local mode; return whether anything changed."""
+    top = {"base": {"*": ["caisson"]}}
+    wanted = {
+        context.paths.pillar_dir / "top.sls": "#!json\n" + _canonical(top),
+        # Rendered as JSON only: what a user wrote is never read as a template.
+        context.paths.pillar_dir / "caisson.sls": "#!json\n" + _canonical({"caisson": pillar(context)}),
+        context.paths.at(LOCAL_DIR) / "minion": _canonical(local_configuration(context)),
+    }
+    changes = [files.write_file(path, text, mode=0o600, dir_mode=0o700) for path, text in wanted.items()]
+    return any(changes)
+
+
+def apply(context: Context, sls: Sequence[str], *, local: bool) -> Applied:
+    """Apply the states ``sls``, in this order, and return what changed.
+
+    Raises:
+        SaltError: a state failed (each is named with its comment), or Salt gave no answer.
+    """
+    answer = call(context, "state.apply", [",".join(sls)], local=local)
+    if not isinstance(answer, Mapping):
+        faults = answer if isinstance(answer, list) else [answer]
+        raise SaltError(
+            f"Salt cannot apply {', '.join(sls)}",
+            details="\n".join(str(fault) for fault in faults),
+            resolution=f"see {_log_file(context)}; the states are part of the media",
+        )
+    return evaluate(answer, sls, log_file=_log_file(context))
+
+
+def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log_file: Path) -> Applied:
+    """Turn Salt's answer to ``state.apply`` into counts; raise for failed states.
+
+    States that only failed because of another one are left out of the message.
+
+    Raises:
+        PackageError: nothing but packages could not be installed.
+        SaltError: any other state failed.
+
+    >>> evaluate({"x": {"__id__": "A", "result": True, "changes": {"f": "new"}}}, ["a"], log_file=Path("l"))
+    Applied(total=1, changed=('A',))
+    """
+    failed = {key: state for key, state in states.items() if state.get("result") is False}
+    causes = {key: state for key, state in failed.items() if not _is_consequence(state)} or failed
+    if causes:
+        details = []
+        for state in causes.values():
+            details.append(f"{state.get('__sls__', '?')}: {state.get('__id__', state.get('name', '?'))}")
+            details += [f"  {line}" for line in str(state.get("comment", "")).strip().splitlines()]
+        are_packages = all(key.startswith(PACKAGE_STATES) for key in causes)
+        raise (PackageError if are_packages else SaltError)(
+            f"{len(causes)} state{'s' if len(causes) > 1 else ''} of {', '.join(sls)} failed",
+            details="\n".join(details),
+            resolution=f"mend what is named above and run the same command again; log: {log_file}",
+        )
+    changed = [str(state.get("__id__", "?")) for state in states.values() if state.get("changes")]
+    return Applied(total=len(states), changed=tuple(changed))
+
+
+def call(context: Context, function: str, arguments: Sequence[str] = (), *, local: bool) -> Any:
+    """Run one execution function by ``salt-call`` and return what it returned.
+
+    Raises:
+        SaltError: Salt is not installed, took too long, or its answer is no JSON.
+    """
+    log_file = _log_file(context)
+    command = [
+        SALT_CALL,
+        f"--config-dir={LOCAL_DIR if local else CONNECTED_DIR}",
+        "--out=json",
+        "--log-level=quiet",
+        f"--log-file={log_file}",
+        "--log-file-level=info",
+        *(["--local"] if local else []),
+        function,
+        *arguments,
+    ]
+    with _Follower(log_file, context):
+        completed = run(command, timeout_s=CALL_TIMEOUT_S, check=False)
+    # What is before the answer is Salt's own noise; without a brace the parser says why.
+    answer_text = completed.stdout[max(completed.stdout.find("{"), 0) :]
+    try:
+        return json.loads(answer_text)["local"]
+    except (ValueError, KeyError) as exc:
+        said = (completed.stderr or completed.stdout).strip().splitlines()[-20:]
+        raise SaltError(
+            f"salt-call {function} gave no answer (exit code {completed.returncode})",
+            details="\n".join(said),
+            resolution=f"see {log_file}",
+        ) from exc
+
+
+class _Follower:
+    """Reads the log of Salt while it runs and tells the user which state it is at."""
+
+    def __init__(self, log_file: Path, context: Context) -> None:
+        self._log_file = log_file
+        self._ui = context.ui
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="caisson-salt-log", daemon=True)
+        self._offset = log_file.stat().st_size if log_file.exists() else 0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(FOLLOW_INTERVAL_S):
+            text = self._last_progress()
+            if text:
+                self._ui.progress(text)
+
+    def _last_progress(self) -> str | None:
+        try:
+            with self._log_file.open("rb") as stream:
+                stream.seek(self._offset)
+                content = stream.read()
+        except OSError:
+            return None
+        self._offset += len(content)
+        found = list(PROGRESS_LINE.finditer(content.decode("utf-8", errors="replace")))
+        return (found[-1]["state"] or found[-1]["wait"]).strip() if found else None
+
+
+def _is_consequence(state: Mapping[str, Any]) -> bool:
+    comment = str(state.get("comment", ""))
+    return comment.startswith(("One or more requisite failed", "State was not run because"))
+
+
+def _log_file(context: Context) -> Path:
+    return context.paths.log_dir / LOG_NAME
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases that Salt carries out: from local mode to a cluster that is Ready.
+
+Each ``run_*`` takes the context and returns whether it changed anything; all may be run again at any time. Up to
+``minion_connected`` Salt works from the mounted media (local mode), afterwards through the master.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from installer.base import files
+from installer.base.errors import PreflightError, SaltError
+from installer.base.run import run
+from installer.config import hosts
+from installer.engine import saltcall
+from installer.engine.context import Context
+
+PING_TIMEOUT_S = 120.0
+POLL_S = 0.3
+PUBLISH_PORT = 4505
+"""Where a minion listens for its master's jobs. Source: Salt, configuration of the master, ``publish_port``."""
+
+
+def run_minion_local(context: Context) -> bool:
+    """Write the pillar and the local configuration; make sure that Salt starts and finds its states."""
+    changed = _answer_names(context)
+    changed = saltcall.write_configuration(context) or changed
+    names = saltcall.call(context, "cp.list_states", local=True)
+    if not isinstance(names, list) or "roles.bootstrap" not in names:
+        raise SaltError(
+            "Salt does not find its states on the media",
+            details=f"looked in {context.media_dir}/salt; found {len(names or [])} states",
+            resolution="check that the media is mounted: caisson status",
+        )
+    return changed
+
+
+def run_node_checks(context: Context) -> bool:
+    """Run the preflights once more through Salt's own Python, as every later node will.
+
+    What the phase before tried (programs, a container, packets, dnf) is not tried twice.
+    """
+    answer = saltcall.call(
+        context, "caisson_preflight.run", [str(context.config_file), "with_trials=False"], local=True
+    )
+    if not isinstance(answer, dict) or "failed" not in answer:
+        raise SaltError("the preflights gave no answer through Salt", details=str(answer)[:2000])
+    if answer["failed"]:
+        raise PreflightError(
+            f"{len(answer['failed'])} checks failed on this node",
+            details="\n".join(answer["failed"]),
+            resolution="mend each, or ignore it by its code in overrides.ignorePreflights with a reason",
+        )
+    return False
+
+
+def run_container_runtime(context: Context) -> bool:
+    """Prepare the host, install and start containerd, import what must run before nginx."""
+    return _apply(context, "host", "containerd", "images.imported", local=True)
+
+
+def run_kubelet_standalone(context: Context) -> bool:
+    """Install the kubelet and let it run static pods, before there is an API server."""
+    return _apply(context, "kubelet", local=True)
+
+
+def run_salt_master(context: Context) -> bool:
+    """Start salt-master as a static pod; it knows the minion's key before it starts."""
+    return _apply(context, "salt_master", local=True)
+
+
+def run_minion_connected(context: Context) -> bool:
+    """Hand the minion over to the master, and prove it: the master reaches the minion."""
+    changed = _apply(context, "salt_minion.connected", local=True)
+    deadline = time.monotonic() + PING_TIMEOUT_S
+    while True:
+        context.ui.progress("the minion to answer its master")
+        # A ping that nobody hears takes its whole timeout: ask when the minion listens.
+        last = _ping(context.facts.node_name) if _listens_to_master() else "it is not connected to the master"
+        if not last:
+            return changed
+        if time.monotonic() > deadline:
+            raise SaltError(
+                f"the minion does not answer its master after {PING_TIMEOUT_S:.0f} s",
+                details=last,
+                resolution="journalctl -u salt-minion; crictl logs of the container salt-master",
+            )
+        time.sleep(POLL_S)
+
+
+def run_registry(context: Context) -> bool:
+    """Start the site's registry, on loopback."""
+    return _apply(context, "registry", local=False)
+
+
+def run_nginx(context: Context) -> bool:
+    """Serve packages and images from the media over HTTPS, then pull the cluster's images from there."""
+    return _apply(context, "nginx", "images.pulled", local=False)
+
+
+def run_firewall(context: Context) -> bool:
+    """Open in firewalld what the port table names, for the planes it names."""
+    return _apply(context, "firewall", local=False)
+
+
+def run_control_plane(context: Context) -> bool:
+    """Run the phases of ``kubeadm init`` that are not done yet, and wait for the API server."""
+    return _apply(context, "control_plane", local=False)
+
+
+def run_network(context: Context) -> bool:
+    """Apply Calico."""
+    return _apply(context, "calico", local=False)
+
+
+def run_addons(context: Context) -> bool:
+    """Apply kube-proxy and CoreDNS."""
+    return _apply(context, "addons", local=False)
+
+
+def run_verify_cluster(context: Context) -> bool:
+    """Wait until every node and pod is Ready."""
+    return _apply(context, "cluster.ready", local=False)
+
+
+def _answer_names(context: Context) -> bool:
+    """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``)."""
+    file = context.paths.at("/etc/hosts")
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    facts = context.facts
+    wanted = hosts.with_lines(
+        text, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
+    )
+    return files.write_file(file, wanted, mode=0o644)
+
+
+def _apply(context: Context, *sls: str, local: bool) -> bool:
+    applied = saltcall.apply(context, sls, local=local)
+    for name in applied.changed:
+        context.ui.detail(f"changed: {name}")
+    return bool(applied.changed)
+
+
+def _listens_to_master() -> bool:
+    """Tell whether a connection from this host to the port where a master publishes its jobs is established."""
+    connections = ["state", "established", f"( dport = :{PUBLISH_PORT} )"]
+    return bool(run(["ss", "--tcp", "--numeric", "--no-header", *connections], timeout_s=30).stdout.strip())
+
+
+def _ping(minion_id: str) -> str:
+    """Ask the minion through the master; return "" when it answers, else what was said instead."""
+    command = ["crictl", "ps", "--quiet", "--state", "running", "--name", "^salt-master$"]
+    containers = run(command, timeout_s=30, check=False).stdout.split()
+    if not containers:
+        return "no container salt-master is running"
+    salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, "test.ping"]
+    completed = run(["crictl", "exec", containers[0], *salt], timeout_s=60, check=False)
+    start = completed.stdout.find("{")
+    try:
+        answered = start >= 0 and json.loads(completed.stdout[start:]).get(minion_id) is True
+    except ValueError:
+        answered = False
+    return "" if answered else (completed.stderr or completed.stdout).strip()[-500:] or "no answer"

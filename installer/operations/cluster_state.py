@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask the cluster how it is: nodes, pods, and the containers on this host when the API does not answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from installer.base.errors import ClusterError, CommandError, HostError
+from installer.base.run import run
+
+KUBECTL_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as the API shows it."""
+
+    name: str
+    version: str
+    address: str
+    is_ready: bool
+    roles: str
+
+
+@dataclass(frozen=True)
+class PodState:
+    """A pod as the API shows it; ``state`` is a word for people: Running, Pending, CrashLoopBackOff."""
+
+    namespace: str
+    name: str
+    state: str
+    is_ready: bool
+    restarts: int
+    node: str
+
+
+def get_nodes(kubeconfig_file: Path) -> tuple[NodeState, ...]:
+    """Return the nodes, by name.
+
+    Raises:
+        ClusterError: the API does not answer.
+    """
+    return parse_nodes(_get(kubeconfig_file, "nodes"))
+
+
+def get_pods(kubeconfig_file: Path) -> tuple[PodState, ...]:
+    """Return the pods of all namespaces, by namespace and name.
+
+    Raises:
+        ClusterError: the API does not answer.
+    """
+    return parse_pods(_get(kubeconfig_file, "pods", "--all-namespaces"))
+
+
+def get_running_pods() -> frozenset[str]:
+    """Return the names of the pods that have a running container on this host; asks containerd, not the API.
+
+    Raises:
+        ClusterError: containerd does not answer.
+    """
+    try:
+        listed = json.loads(run(["crictl", "ps", "--output=json"], timeout_s=KUBECTL_TIMEOUT_S).stdout)
+        return frozenset(
+            str(container["labels"]["io.kubernetes.pod.name"])
+            for container in listed["containers"] or ()
+            if container.get("state") == "CONTAINER_RUNNING"
+        )
+    except (CommandError, HostError, ValueError, KeyError, TypeError) as exc:
+        raise ClusterError(
+            "containerd does not answer", details=str(exc), resolution="see 'journalctl -u containerd'"
+        ) from exc
+
+
+def parse_nodes(data: Mapping[str, Any]) -> tuple[NodeState, ...]:
+    """Parse a NodeList."""
+    nodes = []
+    for item in data.get("items", ()):
+        status = item.get("status", {})
+        prefix = "node-role.kubernetes.io/"
+        labels = item["metadata"].get("labels", {})
+        roles = sorted(label[len(prefix) :] for label in labels if label.startswith(prefix))
+        addresses = [
+            entry["address"] for entry in status.get("addresses", ()) if entry["type"] == "InternalIP"
+        ]
+        nodes.append(
+            NodeState(
+                name=item["metadata"]["name"],
+                version=status.get("nodeInfo", {}).get("kubeletVersion", ""),
+                address=",".join(addresses),
+                is_ready=_has_condition(status, "Ready"),
+                roles=",".join(roles) or "-",
+            )
+        )
+    return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def parse_pods(data: Mapping[str, Any]) -> tuple[PodState, ...]:
+    """Parse a PodList; a pod that has done its work counts as ready."""
+    pods = []
+    for item in data.get("items", ()):
+        status = item.get("status", {})
+        phase = status.get("phase", "Unknown")
+        containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+        waiting = [
+            reason
+            for container in containers
+            if (reason := container.get("state", {}).get("waiting", {}).get("reason"))
+            and reason != "PodInitializing"
+        ]
+        pods.append(
+            PodState(
+                namespace=item["metadata"]["namespace"],
+                name=item["metadata"]["name"],
+                state=waiting[0] if waiting else status.get("reason") or phase,
+                is_ready=phase == "Succeeded" or _has_condition(status, "Ready"),
+                restarts=sum(
+                    int(entry.get("restartCount", 0)) for entry in status.get("containerStatuses", ())
+                ),
+                node=item.get("spec", {}).get("nodeName", "-"),
+            )
+        )
+    return tuple(sorted(pods, key=lambda pod: (pod.namespace, pod.name)))
+
+
+def _has_condition(status: Mapping[str, Any], name: str) -> bool:
+    return any(entry["type"] == name and entry["status"] == "True" for entry in status.get("conditions", ()))
+
+
+def _get(kubeconfig_file: Path, *words: str) -> dict[str, Any]:
+    command = ["kubectl", "--kubeconfig", str(kubeconfig_file), "--request-timeout=10s", "get", *words]
+    try:
+        answer = run([*command, "--output=json"], timeout_s=KUBECTL_TIMEOUT_S)
+        data: dict[str, Any] = json.loads(answer.stdout)
+    except (CommandError, HostError, ValueError) as exc:
+        raise ClusterError(
+            "the Kubernetes API does not answer",
+            details=str(exc),
+            resolution="see 'crictl ps -a' and 'journalctl -u kubelet' on a control-plane node",
+        ) from exc
+    return data

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and trees are replaced whole, and only when they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from installer.base import files
+
+
+def test_a_file_is_written_once(tmp_path: Path) -> None:
+    file = tmp_path / "a/b"
+    assert files.write_file(file, "x", mode=0o600)
+    assert not files.write_file(file, "x", mode=0o600)
+    assert files.write_file(file, "x", mode=0o644)
+    assert files.write_file(file, b"y")
+    assert (file.read_bytes(), file.stat().st_mode & 0o7777) == (b"y", 0o644)
+    assert [entry.name for entry in file.parent.iterdir()] == ["b"]
+
+
+def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    assert files.write_file(tmp_path / "link", "y")
+    assert (tmp_path / "victim").read_text() == "x"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_tree_is_replaced_whole(tmp_path: Path) -> None:
+    (tmp_path / "s1").write_text("1")
+    (tmp_path / "s2").write_text("2")
+    target = tmp_path / "opt/0.1.0"
+    (tmp_path / "opt/.0.1.0.new/left").mkdir(parents=True)
+    assert files.replace_tree(target, {"a/x": tmp_path / "s1", "b": tmp_path / "s2"})
+    assert not files.replace_tree(target, {"a/x": tmp_path / "s1", "b": tmp_path / "s2"})
+    (target / "a/__pycache__").mkdir()
+    (target / "a/__pycache__/x.pyc").touch()
+    assert not files.replace_tree(target, {"a/x": tmp_path / "s1", "b": tmp_path / "s2"})
+    (target / "stranger").write_text("3")
+    assert files.replace_tree(target, {"a/x": tmp_path / "s2"}, executables=frozenset({"a/x"}))
+    assert [str(found.relative_to(target)) for found in target.rglob("*") if found.is_file()] == ["a/x"]
+    assert (target / "a/x").stat().st_mode & 0o777 == 0o755
+    assert [found.name for found in target.parent.iterdir()] == ["0.1.0"]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door to commands, with real small commands (bash, sleep, env)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from installer.base.errors import CommandError, HostError
+from installer.base.run import run
+
+pytestmark = pytest.mark.subprocess
+
+
+def test_what_a_command_leaves(tmp_path: Path) -> None:
+    found = run(["bash", "-c", "cat; echo err >&2; exit 3"], timeout_s=10, input_text="in", check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (3, "in", "err\n")
+
+
+def test_nothing_is_inherited_and_stdin_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("http_proxy", "http://proxy")
+    found = run(["bash", "-c", "env; cat"], timeout_s=10, env={"MORE": "1"})
+    assert "SECRET" not in found.stdout
+    assert "proxy" not in found.stdout
+    assert "MORE=1" in found.stdout
+
+
+def test_a_failure_has_the_command_ready_to_paste(tmp_path: Path) -> None:
+    script = "for i in $(seq 30); do echo line$i >&2; done; exit 4"
+    with pytest.raises(CommandError) as caught:
+        run(["bash", "-c", script], timeout_s=10, log_file=tmp_path / "commands.log")
+    error = caught.value
+    assert error.message == "'bash' failed: exit code 4"
+    assert f"command: bash -c '{script}'" in error.details
+    assert "| line30" in error.details
+    assert "| line10" not in error.details
+    assert f"log: {tmp_path / 'commands.log'}" in error.details
+    assert "exit code 4" in (tmp_path / "commands.log").read_text()
+
+
+def test_input_is_never_logged(tmp_path: Path) -> None:
+    run(["bash", "-c", "cat >/dev/null"], timeout_s=10, input_text="password", log_file=tmp_path / "log")
+    assert "password" not in (tmp_path / "log").read_text()
+
+
+def test_no_log_where_no_directory_is(tmp_path: Path) -> None:
+    run(["true"], timeout_s=10, log_file=tmp_path / "none/log")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(HostError, match="no command 'nonesuch'"):
+        run(["nonesuch"], timeout_s=10)
+
+
+def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(HostError, match="cannot be executed"):
+        run([tmp_path / "x"], timeout_s=10)
+
+
+def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(CommandError, match=r"did not finish within 0\.3 s") as caught:
+        run(["bash", "-c", f"echo begun; sleep 60 & echo $! >{tmp_path}/pid; wait"], timeout_s=0.3)
+    assert time.monotonic() - started < 5
+    assert "| begun" in caught.value.details
+    child = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while _is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _is_alive(child)
+
+
+def test_a_signal_has_its_name() -> None:
+    with pytest.raises(CommandError, match="ended by SIGKILL"):
+        run(["bash", "-c", f"kill -{int(signal.SIGKILL)} $$"], timeout_s=10)
+
+
+def test_bytes_that_are_no_text() -> None:
+    assert run(["printf", r"\xff"], timeout_s=10).stdout == "�"
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    os.kill(process_id, 0)
+    return state != "Z"
+
+
+def test_what_a_secret_command_says_is_neither_logged_nor_shown(tmp_path: Path) -> None:
+    with pytest.raises(CommandError) as caught:
+        run(
+            ["bash", "-c", "cat; exit 1"],
+            input_text="to\nken",
+            timeout_s=10,
+            is_secret=True,
+            log_file=tmp_path / "log",
+        )
+    assert "ken" not in str(caught.value)
+    assert "ken" not in (tmp_path / "log").read_text()
+
+
+def test_a_running_command_is_noted_while_it_runs(tmp_path: Path) -> None:
+    script = f"ls {tmp_path}; cat {tmp_path}/$$"
+    found = run(["bash", "-c", script], timeout_s=10, running_dir=tmp_path)
+    assert found.stdout.splitlines()[1:] == ["bash"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_stays_does_not_hold_the_command_up() -> None:
+    started = time.monotonic()
+    found = run(["bash", "-c", "sleep 3 & echo done"], timeout_s=30)
+    assert time.monotonic() - started < 2
+    assert found.stdout == "done\n"

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The voice: plain lines where there is no terminal, never silent for long, all of it in the log."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+
+from installer.base.ui import Ui, format_table
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plain(stream: io.StringIO, clock: Clock, log_file: Path | None = None) -> Ui:
+    return Ui(stream, log_file=log_file, is_terminal=False, interval_s=9, clock=clock)
+
+
+def test_plain_lines_and_the_log(tmp_path: Path) -> None:
+    stream, clock, log_file = io.StringIO(), Clock(), tmp_path / "log"
+    ui = plain(stream, clock, log_file)
+    ui.phase("one", "do one", number=1, total=20)
+    ui.progress("etcd to answer")
+    ui.progress("etcd to answer")
+    clock.now = 5
+    ui.tick()
+    clock.now = 9
+    ui.tick()
+    ui.tick()
+    ui.phase_end("changed, 9 s")
+    ui.tick()
+    ui.note("a\nb")
+    ui.table([("A", "B"), ("long", "x")])
+    ui.detail("only here")
+    ui.close()
+    shown = [
+        "[ 1/20] one: do one",
+        "           9 s  waiting for: etcd to answer",
+        "        changed, 9 s",
+        "a",
+        "b",
+        "A     B",
+        "long  x",
+    ]
+    assert stream.getvalue().splitlines() == shown
+    logged = [re.sub(r"^\S+Z ", "", line) for line in log_file.read_text().splitlines()]
+    assert logged == [shown[0], "        .. etcd to answer", *shown[1:], "only here"]
+    assert log_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_ticker_speaks_by_itself() -> None:
+    stream = io.StringIO()
+    ui = Ui(stream, is_terminal=False, interval_s=0.02)
+    ui.phase("one", "do one")
+    deadline = time.monotonic() + 5
+    while "waiting for" not in stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ui.phase_end("ok")
+    said = stream.getvalue()
+    assert "waiting for: do one" in said
+    time.sleep(0.06)
+    assert stream.getvalue() == said
+
+
+def test_a_terminal_has_one_line_that_is_renewed() -> None:
+    stream, clock = io.StringIO(), Clock()
+    ui = Ui(stream, is_terminal=True, interval_s=3600, clock=clock)
+    ui.phase("one", "do one")
+    ui.progress("a very long text " * 50)
+    clock.now = 3
+    ui.tick()
+    ui.phase_end("ok")
+    text = stream.getvalue()
+    assert text.count("\n") == 2
+    assert text.endswith("\r\x1b[K        ok\n")
+
+
+def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    ui = Ui(Gone(), log_file=tmp_path / "log", is_terminal=False)
+    ui.note("still here")
+    assert "still here" in (tmp_path / "log").read_text()
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    Ui(stream, log_file=tmp_path / "none/log", is_terminal=False).note("said")
+    assert stream.getvalue() == "said\n"
+
+
+def test_a_table_with_short_rows() -> None:
+    assert format_table([("a", "b"), ("c",)]) == ["a  b", "c"]
+    assert format_table([]) == []

@@ -1,0 +1,717 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every check: a host on which it is silent, and one on which it says exactly this."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import ipaddress
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from installer.base.run import Completed
+from installer.checks import CHECKS
+from installer.checks.host import Host, Port, read_ports, read_umask
+from installer.checks.preflight import Check, Severity, SkippedError
+from installer.checks.trials import Media, Trials
+from installer.config import bootstrap as config
+from installer.media import dnf
+from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_facts, make_product
+
+FLAGS = "fpu cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
+ROUTES = [
+    {"dst": "default", "gateway": "10.77.3.1", "dev": "eth2"},
+    {"dst": "10.77.1.0/24", "dev": "eth0"},
+]
+SOCKETS = "  sl  local_address rem_address   st tx rx tr tm->when retrnsmt   uid  timeout inode\n"
+FILES = {
+    "etc/os-release": 'ID="almalinux"\nVERSION_ID="9.8"\nPRETTY_NAME="AlmaLinux 9.8"\n',
+    "proc/cpuinfo": f"processor\t: 0\nflags\t\t: {FLAGS}\n",
+    "proc/meminfo": "MemTotal:        8000000 kB\n",
+    "proc/swaps": "Filename Type Size Used Priority\n",
+    "proc/self/mountinfo": "22 1 252:0 / / rw,relatime - xfs /dev/vda3 rw\n",
+    "proc/net/tcp": SOCKETS,
+    "proc/sys/kernel/osrelease": "5.14.0\n",
+    "sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n",
+    "sys/module/overlay/x": "",
+    "lib/modules/5.14.0/modules.builtin": "kernel/net/br_netfilter.ko\nkernel/net/nf-conntrack.ko.xz\n",
+    "run/systemd/system/x": "",
+    "etc/hosts": "127.0.0.1 localhost\n10.77.1.11 node1 # me\n",
+    "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
+    "etc/resolv.conf": "nameserver 10.0.0.53\n",
+    **{f"usr/bin/{tool}": "" for tool in ("dnf", "rpm", "systemctl", "ip", "mount", "modprobe")},
+}
+
+
+class Commands:
+    """The commands of a fit host; ``answers`` replaces some, by their first words."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Completed] = {
+            "ip -json": Completed(0, json.dumps(ROUTES), ""),
+            "rpm": Completed(10, "package docker-ce is not installed\n", ""),
+            "systemctl is-active firewalld.service": Completed(0, "active\n", ""),
+            "systemctl is-active chronyd.service": Completed(0, "active\ninactive\ninactive\n", ""),
+            "systemctl show-environment": Completed(0, "PATH=/usr/bin\n", ""),
+            "chronyc": Completed(0, "Leap status     : Normal\n", ""),
+            "timeout 3 getent ahostsv4 node1": Completed(0, "10.77.1.11 STREAM node1\n", ""),
+            "xfs_info": Completed(0, "naming =version 2 bsize=4096 ascii-ci=0, ftype=1\n", ""),
+            "nft": Completed(0, "table inet firewalld {\n\tchain filter_INPUT {\n\t}\n}\n", ""),
+            "systemctl": Completed(3, "inactive\n" * 20, ""),
+            "modprobe": Completed(0, "", ""),
+        }
+
+    def __call__(self, args: Sequence[str]) -> Completed:
+        text = " ".join(args)
+        return next(answer for words, answer in self.answers.items() if text.startswith(words))
+
+
+def statvfs(*, free_gib: float = 50.0, free_inodes: int = 1_000_000) -> Callable[[Path], os.statvfs_result]:
+    blocks = int(free_gib * 1024**3 / 4096)
+    return lambda _: os.statvfs_result(
+        (4096, 4096, blocks * 2, blocks, blocks, 2_000_000, free_inodes, free_inodes, 0, 255)
+    )
+
+
+class FitTrials(Trials):
+    """Trials that go well; a test puts another answer into the attribute."""
+
+    def __init__(self) -> None:
+        self.sync_times_s: Sequence[float] = [0.001] * 200
+        self.overlay_fault = ""
+        self.programs: Mapping[str, Completed] = {"kubelet: /usr/bin/kubelet": Completed(0, "v1\n", "")}
+        self.container = Completed(0, "v1\n", "")
+        self.packages = Completed(0, "Complete!\n", "")
+        self.packet_fault = ""
+        self.asked: list[object] = []
+
+    def time_syncs(self, directory: Path) -> Sequence[float]:
+        return self.sync_times_s
+
+    def mount_overlay(self, directory: Path) -> str:
+        return self.overlay_fault
+
+    def run_programs(self, media: Media) -> Mapping[str, Completed]:
+        return self.programs
+
+    def run_container(self, media: Media) -> Completed:
+        return self.container
+
+    def try_packages(self, media: Media, names: Sequence[str]) -> Completed:
+        self.asked = [media.media_dir, *names]
+        return self.packages
+
+    def send_packets(self, network: ipaddress.IPv4Network, *, has_firewalld: bool) -> str:
+        self.asked = [str(network), has_firewalld]
+        return self.packet_fault
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Return a host on which every check is silent."""
+    for name, text in FILES.items():
+        write(tmp_path, name, text)
+    return Host(
+        root=tmp_path,
+        run=Commands(),
+        config=make_config(),
+        facts=make_facts(),
+        product=make_product(),
+        ports=(
+            Port("kube-apiserver", 6443, "tcp", "control_plane", "kube-apiserver"),
+            Port("registry", 5000, "tcp", "loopback", "registry"),
+            Port("calico-vxlan", 4789, "udp", "any", "calico-node"),
+        ),
+        user_id=0,
+        machine="x86_64",
+        cpu_count=4,
+        name="node1",
+        now=1_800_000_000.0,
+        statvfs=statvfs(),
+        umask=0o022,
+        media_dir=tmp_path / "media",
+        trials=FitTrials(),
+    )
+
+
+def write(root: Path, name: str, text: str) -> None:
+    file = root / name.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def find(code: str) -> Check:
+    return next(check for check in CHECKS if check.id == code)
+
+
+def said(code: str, host: Host) -> list[str]:
+    """Return the evidence of a check; a warning is marked with '?'."""
+    check = find(code)
+    return [
+        ("? " if (finding.severity or check.severity) is Severity.WARNING else "") + finding.evidence
+        for finding in check.run(host)
+    ]
+
+
+def commands(host: Host) -> dict[str, Completed]:
+    assert isinstance(host.run, Commands)
+    return host.run.answers
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_silent_on_a_fit_host(check: Check, host: Host) -> None:
+    assert list(check.run(host)) == []
+
+
+def test_codes_are_unique_and_in_order() -> None:
+    codes = [check.id for check in CHECKS]
+    assert codes == sorted(set(codes))
+    assert all(check.fix and check.title for check in CHECKS)
+
+
+def test_every_check_has_a_scenario_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [check.id for check in CHECKS if f"def test_{check.id.lower()}_" not in text] == []
+
+
+def test_csn101_root(host: Host) -> None:
+    assert said("CSN101", dataclasses.replace(host, user_id=1000)) == ["user id 1000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ID=debian\nVERSION_ID=12\nPRETTY_NAME=Debian\n", ["Debian (ID=debian, VERSION_ID=12)"]),
+        ('ID="rhel"\nVERSION_ID="8.10"\n', ["rhel (ID=rhel, VERSION_ID=8.10)"]),
+        ("", ["unknown (ID=unknown, VERSION_ID=unknown)"]),
+        ("# x\nID=rocky\nVERSION_ID='9.4'\n", []),
+    ],
+)
+def test_csn102_os(host: Host, text: str, expected: list[str]) -> None:
+    write(host.root, "etc/os-release", text)
+    assert said("CSN102", host) == expected
+
+
+def test_csn103_architecture(host: Host) -> None:
+    assert said("CSN103", dataclasses.replace(host, machine="aarch64")) == ["the machine is aarch64"]
+
+
+def test_csn104_cpu_features(host: Host) -> None:
+    write(host.root, "proc/cpuinfo", "flags : fpu cx16 lahf_lm popcnt sse4_1\n")
+    assert said("CSN104", host) == ["missing: sse4_2, ssse3"]
+    write(host.root, "proc/cpuinfo", "")
+    assert said("CSN104", host) == ["? /proc/cpuinfo has no flags"]
+
+
+def test_csn105_cpus(host: Host) -> None:
+    assert said("CSN105", dataclasses.replace(host, cpu_count=1)) == ["1 CPU, at least 2 needed"]
+
+
+def test_csn106_memory(host: Host) -> None:
+    write(host.root, "proc/meminfo", "MemTotal: 1000000 kB\n")
+    assert said("CSN106", host) == ["976.6 MiB, at least 1.7 GiB needed"]
+    write(host.root, "proc/meminfo", "MemTotal: 2000000 kB\n")
+    assert said("CSN106", host) == ["? 1.9 GiB, 4.0 GiB recommended"]
+
+
+def test_csn107_systemd(host: Host) -> None:
+    (host.root / "run/systemd/system/x").unlink()
+    (host.root / "run/systemd/system").rmdir()
+    assert said("CSN107", host) == ["/run/systemd/system is not there"]
+
+
+def test_csn108_tools(host: Host) -> None:
+    (host.root / "usr/bin/dnf").unlink()
+    assert said("CSN108", host) == ["there is no 'dnf'"]
+
+
+def test_csn109_swap(host: Host) -> None:
+    write(host.root, "proc/swaps", "Filename\n/dev/dm-1 partition 1 0 -2\n/swap file 1 0 -3\n")
+    assert said("CSN109", host) == ["? in use: /dev/dm-1, /swap"]
+    kept = make_config("overrides: {kubelet: {failSwapOn: false}}\n")
+    assert said("CSN109", dataclasses.replace(host, config=kept)) == []
+
+
+def test_csn110_cgroup_v1(host: Host) -> None:
+    (host.root / "sys/fs/cgroup/cgroup.controllers").unlink()
+    assert said("CSN110", host) == ["/sys/fs/cgroup is version 1"]
+    accepted = make_config("overrides: {kubelet: {failCgroupV1: false}}\n")
+    assert said("CSN110", dataclasses.replace(host, config=accepted)) == [
+        "? /sys/fs/cgroup is version 1, accepted by overrides.kubelet.failCgroupV1"
+    ]
+
+
+def test_csn111_controllers(host: Host) -> None:
+    write(host.root, "sys/fs/cgroup/cgroup.controllers", "cpu io")
+    assert said("CSN111", host) == ["missing: cpuset, memory, pids"]
+    (host.root / "sys/fs/cgroup/cgroup.controllers").unlink()
+    write(host.root, "proc/cgroups", "#a b c d\ncpu 1 1 1\ncpuset 1 1 1\nmemory 1 1 0\npids 1 1 1\n")
+    assert said("CSN111", host) == ["missing: memory"]
+
+
+def test_csn112_modules(host: Host) -> None:
+    commands(host)["modprobe"] = Completed(1, "", "modprobe: FATAL: Module vxlan not found.\n")
+    assert [line.split(":")[0] for line in said("CSN112", host)] == ["nf_tables", "vxlan", "ip_set"]
+    assert said("CSN112", host)[1] == "vxlan: modprobe: FATAL: Module vxlan not found."
+    config = gzip.compress(b"CONFIG_NF_TABLES=y\nCONFIG_VXLAN=y\nCONFIG_IP_SET=m\n")
+    (host.root / "proc/config.gz").write_bytes(config)
+    assert [line.split(":")[0] for line in said("CSN112", host)] == ["ip_set"]
+
+
+def test_csn113_name(host: Host) -> None:
+    bare = dataclasses.replace(host, facts=None)
+    assert said("CSN113", dataclasses.replace(bare, name="my_host")) == ["'my_host' cannot be a node's name"]
+    assert said("CSN113", dataclasses.replace(bare, name="localhost.localdomain")) == [
+        "'localhost.localdomain' is every host's name"
+    ]
+
+
+def test_csn114_name_resolves(host: Host) -> None:
+    write(host.root, "etc/hosts", "127.0.1.1 node1\n")
+    assert said("CSN114", host) == ["? /etc/hosts says that 'node1' is 127.0.1.1"]
+    write(host.root, "etc/hosts", "")
+    assert said("CSN114", host) == ["? 'node1' is not in /etc/hosts"]
+    write(host.root, "etc/nsswitch.conf", "hosts: files myhostname dns\n")
+    assert said("CSN114", host) == []
+
+
+def test_csn115_machine_id(host: Host) -> None:
+    write(host.root, "etc/machine-id", "uninitialized\n")
+    assert said("CSN115", host) == ["/etc/machine-id holds 'uninitialized'"]
+
+
+def test_csn116_clock(host: Host) -> None:
+    early = dataclasses.replace(host, now=1_700_000_000.0 - 10 * 86_400)
+    assert said("CSN116", early) == ["the clock is 10 days before the date of the media"]
+
+
+def test_csn117_time(host: Host) -> None:
+    commands(host)["chronyc"] = Completed(0, "Leap status     : Not synchronised\n", "")
+    assert said("CSN117", host) == ["? chronyd runs and follows no clock"]
+    commands(host)["systemctl is-active chronyd.service"] = Completed(3, "inactive\n" * 3, "")
+    assert said("CSN117", host) == ["? none of chronyd, ntpd, systemd-timesyncd is active"]
+
+
+def test_csn118_sysctls(host: Host) -> None:
+    write(host.root, "etc/sysctl.d/10-early.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "usr/lib/sysctl.d/99-hidden.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/99-hidden.conf", "# net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/95-a.conf", "net.ipv4.ip_forward = 0\n")
+    write(host.root, "etc/sysctl.d/96-b.conf", "net.ipv4.ip_forward = 1\n")
+    assert said("CSN118", host) == []
+    write(host.root, "usr/lib/sysctl.d/97-c.conf", "kernel.x=1\n-net/ipv4/conf/all/forwarding=0\n")
+    assert said("CSN118", host) == [
+        (
+            "/usr/lib/sysctl.d/97-c.conf:2 sets net.ipv4.conf.all.forwarding to 0, "
+            "after 90-caisson.conf set it to 1"
+        )
+    ]
+
+
+def test_csn119_fips(host: Host) -> None:
+    write(host.root, "proc/sys/crypto/fips_enabled", "0\n")
+    assert said("CSN119", host) == []
+    write(host.root, "proc/sys/crypto/fips_enabled", "1\n")
+    assert said("CSN119", host) == ["? /proc/sys/crypto/fips_enabled is 1"]
+
+
+def test_csn120_umask(host: Host, tmp_path: Path) -> None:
+    assert said("CSN120", dataclasses.replace(host, umask=0o077)) == ["? the mask is 0077"]
+    assert said("CSN120", dataclasses.replace(host, umask=0)) == []
+    write(tmp_path, "status", "Name:\tx\nUmask:\t0027\n")
+    assert read_umask(tmp_path / "status") == 0o027
+
+
+def test_csn121_secure_path(host: Host) -> None:
+    write(host.root, "etc/sudoers", "Defaults    secure_path = /sbin:/bin:/usr/sbin:/usr/bin\n")
+    write(host.root, "etc/sudoers.d/old.rpmsave", "Defaults secure_path = /x\n")
+    assert said("CSN121", host) == []
+    write(host.root, "etc/sudoers.d/site", 'Defaults:ann secure_path="/usr/sbin:/opt/bin"\n')
+    assert said("CSN121", host) == ["? /etc/sudoers.d/site: secure_path is without /usr/bin"]
+
+
+def test_csn122_proxy(host: Host) -> None:
+    write(host.root, "etc/environment", "https_proxy=http://proxy:3128\nno_proxy=10.77.0.0/16,.internal\n")
+    assert said("CSN122", host) == []
+    write(host.root, "etc/environment", 'HTTPS_PROXY="http://proxy:3128"\nno_proxy=localhost\n')
+    assert said("CSN122", host) == [
+        "? /etc/environment sets https_proxy, and no_proxy does not name 10.77.1.11, api.lab.internal"
+    ]
+    write(host.root, "etc/environment", "")
+    commands(host)["systemctl show-environment"] = Completed(0, "http_proxy=http://proxy:3128\n", "")
+    assert said("CSN122", dataclasses.replace(host, facts=None)) == [
+        "systemd's environment sets http_proxy, and there is no no_proxy"
+    ]
+
+
+def listen(
+    root: Path, table: str, address: str, *, inode: int, process: str = "", cgroup: str = "0::/"
+) -> None:
+    state = "0A" if table.startswith("tcp") else "07"
+    line = f"   0: {address} 00000000:0000 {state} 0:0 0:0 0 0 0 {inode} 1 0\n"
+    write(root, f"proc/net/{table}", SOCKETS + line)
+    if process:
+        write(root, "proc/77/comm", process + "\n")
+        write(root, "proc/77/cgroup", cgroup + "\n")
+        (root / "proc/77/fd").mkdir(exist_ok=True)
+        (root / "proc/77/fd/5").symlink_to(f"socket:[{inode}]")
+
+
+def test_csn201_ports(host: Host) -> None:
+    listen(host.root, "tcp", "00000000:192B", inode=9, process="httpd")
+    expected = "tcp 0.0.0.0:6443 (for kube-apiserver) is held by process 77 (httpd)"
+    assert said("CSN201", host) == [expected]
+    ours = dataclasses.replace(host, is_ours=True)
+    assert said("CSN201", ours) == [expected]
+    write(host.root, "proc/77/cgroup", "4:cpu:/kubepods/burstable/pod1\n")
+    assert said("CSN201", ours) == []
+
+
+def test_csn201_only_where_it_is_in_the_way(host: Host) -> None:
+    listen(host.root, "tcp", "0B014D0A:1388", inode=9)
+    assert said("CSN201", host) == []
+    listen(host.root, "tcp", "0100007F:1388", inode=9)
+    assert said("CSN201", host) == [
+        "tcp 127.0.0.1:5000 (for registry) is held by the kernel or an unknown process"
+    ]
+    listen(host.root, "tcp", "0100007F:192B", inode=9)
+    assert said("CSN201", host) == []
+    listen(host.root, "tcp", "0B014D0A:192B", inode=9)
+    assert said("CSN201", host)[0].startswith("tcp 10.77.1.11:6443")
+    listen(host.root, "tcp", "0B014D0A:192B".replace("192B", "0016"), inode=9)
+    assert said("CSN201", host) == []
+
+
+def test_csn201_udp_over_ipv6(host: Host) -> None:
+    listen(host.root, "udp6", f"{'0' * 32}:12B5", inode=0)
+    assert said("CSN201", host) == [
+        "udp :::4789 (for calico-vxlan) is held by the kernel or an unknown process"
+    ]
+    assert said("CSN201", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn202_default_route(host: Host) -> None:
+    commands(host)["ip -json"] = Completed(0, "[]", "")
+    assert said("CSN202", host) == ["'ip route' shows no default route"]
+
+
+def test_csn203_networks(host: Host) -> None:
+    routes = [
+        {"dst": "10.233.64.0/26", "dev": "tun0"},
+        {"dst": "10.233.5.7", "dev": "cali12ab"},
+        {"type": "blackhole", "dst": "10.233.5.0/26"},
+    ]
+    commands(host)["ip -json"] = Completed(0, json.dumps(routes), "")
+    first = "networks.pods.cidr 10.233.0.0/16 overlaps the route to 10.233.64.0/26 (tun0)"
+    assert said("CSN203", dataclasses.replace(host, is_ours=True)) == [first]
+    assert len(said("CSN203", host)) == 3
+
+
+def test_csn204_nameservers(host: Host) -> None:
+    write(host.root, "etc/resolv.conf", "nameserver 127.0.0.53\n")
+    assert said("CSN204", host) == ["? nameserver 127.0.0.53"]
+
+
+def test_csn205_a_name_that_hangs(host: Host) -> None:
+    commands(host)["timeout 3 getent ahostsv4 node1"] = Completed(124, "", "")
+    assert said("CSN205", host) == ["? 'node1' is not resolved within 3 s"]
+    commands(host)["timeout 3 getent ahostsv4 node1"] = Completed(2, "", "")
+    assert said("CSN205", host) == []
+
+
+def test_csn206_networkmanager(host: Host) -> None:
+    directory = "etc/NetworkManager/conf.d"
+    write(host.root, f"{directory}/10-site.conf", "[keyfile]\nunmanaged-devices=eth9\n")
+    write(host.root, f"{directory}/98-more.conf", "[keyfile]\nunmanaged-devices+=eth9\n")
+    write(host.root, f"{directory}/99-good.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
+    assert said("CSN206", host) == []
+    write(host.root, f"{directory}/99-site.conf", "[keyfile]\nunmanaged-devices=eth9\n")
+    assert said("CSN206", host) == [
+        "/etc/NetworkManager/conf.d/99-site.conf sets unmanaged-devices without cali*"
+    ]
+
+
+def test_csn207_virtual_address(host: Host) -> None:
+    text = CONFIG_TEXT.replace("10.77.1.0/24]", "10.77.1.0/24], vip: 10.77.1.100")
+    wanted = dataclasses.replace(host, config=config.parse(text))
+    assert said("CSN207", wanted) == []
+    links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.1.11"}, {"local": "10.77.1.100"}]}]
+    commands(host)["ip -json"] = Completed(0, json.dumps(links), "")
+    assert said("CSN207", wanted) == ["10.77.1.100 is an address of eth0"]
+    assert said("CSN207", dataclasses.replace(wanted, is_ours=True)) == []
+
+
+def test_csn301_disk(host: Host) -> None:
+    small = dataclasses.replace(host, statvfs=statvfs(free_gib=3))
+    assert said("CSN301", small) == [
+        "3.0 GiB free for /var/lib/containerd, /var/lib/kubelet, /var/lib/etcd; 6.0 GiB needed"
+    ]
+    assert said("CSN301", dataclasses.replace(small, is_ours=True)) == []
+    image = dataclasses.replace(make_product().images["pause"], size_bytes=20 * 1024**3)
+    large = dataclasses.replace(host, product=dataclasses.replace(make_product(), images={"x": image}))
+    assert said("CSN301", large)[0].endswith("62.0 GiB needed")
+
+
+def test_csn302_inodes(host: Host) -> None:
+    few = dataclasses.replace(host, statvfs=statvfs(free_inodes=10))
+    assert said("CSN302", few)[0].startswith("10 free for /var/lib/containerd")
+
+
+def test_csn303_mounts(host: Host) -> None:
+    write(
+        host.root,
+        "proc/self/mountinfo",
+        "22 1 252:0 / / rw - xfs /dev/vda3 rw\n23 22 252:1 / /var rw,noexec,nosuid - xfs /dev/vda4 rw\n"
+        "24 22 252:2 / /usr ro - xfs /dev/vda5 ro\n",
+    )
+    assert said("CSN303", host) == [
+        "/var/lib/containerd: /var is mounted noexec",
+        "/var/lib/kubelet: /var is mounted noexec",
+        "/var/lib/etcd: /var is mounted noexec",
+        "/usr/bin: /usr is mounted ro",
+    ]
+
+
+def test_csn304_file_systems(host: Host) -> None:
+    write(
+        host.root,
+        "proc/self/mountinfo",
+        "22 1 252:0 / / rw - xfs /dev/vda3 rw\n23 22 0:40 / /var/lib/etcd rw - tmpfs tmpfs rw\n",
+    )
+    assert said("CSN304", host) == ["/var/lib/etcd: /var/lib/etcd is tmpfs"]
+    commands(host)["xfs_info"] = Completed(0, "naming =version 2 bsize=4096 ascii-ci=0, ftype=0\n", "")
+    assert said("CSN304", host)[:2] == [
+        "/var/lib/containerd: / is XFS with ftype=0",
+        "/var/lib/kubelet: / is XFS with ftype=0",
+    ]
+
+
+def test_csn305_syncs(host: Host) -> None:
+    trials(host).sync_times_s = [0.001] * 190 + [0.025] * 10
+    assert said("CSN305", host) == ["? of 200 syncs one in a hundred takes 25 ms or more, 10 ms is the limit"]
+    trials(host).sync_times_s = ()
+    with pytest.raises(SkippedError, match="no nameless files"):
+        said("CSN305", host)
+
+
+def test_csn401_packages(host: Host) -> None:
+    commands(host)["rpm"] = Completed(9, "found docker-ce\npackage docker is not installed\nfound runc\n", "")
+    assert said("CSN401", host) == [
+        "docker-ce brings a container runtime of its own",
+        "runc conflicts with containerd.io, which brings its own",
+    ]
+
+
+def test_csn402_services(host: Host) -> None:
+    answers = ["active", *["inactive"] * 13, "active", "inactive"]
+    commands(host)["systemctl"] = Completed(0, "\n".join(answers) + "\n", "")
+    assert said("CSN402", host) == ["docker.service is active", "kubelet.service is active"]
+    assert said("CSN402", dataclasses.replace(host, is_ours=True)) == ["docker.service is active"]
+
+
+def test_csn403_other_cluster(host: Host) -> None:
+    write(host.root, "etc/kubernetes/admin.conf", "")
+    write(host.root, "etc/kubernetes/kubelet.conf", "")
+    write(host.root, "etc/cni/net.d/10-x.conflist", "")
+    assert said("CSN403", host) == ["/etc/kubernetes/admin.conf and 1 more", "/etc/cni/net.d/10-x.conflist"]
+    assert said("CSN403", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn404_other_salt(host: Host) -> None:
+    write(host.root, "etc/salt/minion.d/site.conf", "# x\nmaster: salt.example.com\n")
+    assert said("CSN404", host) == ["? /etc/salt/minion.d/site.conf names another master: salt.example.com"]
+
+
+def test_csn405_firewalld(host: Host) -> None:
+    commands(host)["systemctl is-active firewalld.service"] = Completed(3, "inactive\n", "")
+    commands(host)["rpm"] = Completed(0, "firewalld-1.3.4-15.el9.noarch\n", "")
+    assert said("CSN405", host) == ["? firewalld.service is inactive"]
+    assert [finding.fix for finding in find("CSN405").run(host)] == [""]  # that of the check
+
+
+def test_csn405_on_a_host_without_it_says_how_to_install_it_from_the_media(
+    host: Host, repository_dir: Path
+) -> None:
+    """By words that need no network: the host's own repositories may not answer. The guide has the same."""
+    commands(host)["systemctl is-active firewalld.service"] = Completed(4, "inactive\n", "")
+    commands(host)["rpm"] = Completed(1, "package firewalld is not installed\n", "")
+    assert said("CSN405", host) == ["? firewalld is not installed"]
+    (finding,) = find("CSN405").run(host)
+    install = "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld"
+    start = "systemctl enable --now firewalld"
+    assert f"{install} && {start}, then run the bootstrap again" in finding.fix
+    guide = (repository_dir / "docs/how-to/install-on-a-host.md").read_text(encoding="utf-8")
+    assert f"# {install}\n# {start}\n# /mnt/caisson/bootstrap.sh --config bootstrap.yaml\n" in guide
+
+
+CHAINS = """\
+table ip filter {
+\tchain KUBE-FORWARD {
+\t}
+\tchain cali-FORWARD {
+\t}
+}
+table ip kube-proxy {
+}
+"""
+
+
+def test_csn406_packet_filters(host: Host) -> None:
+    commands(host)["nft"] = Completed(0, CHAINS, "")
+    commands(host)["ip -json"] = Completed(0, json.dumps([{"ifname": "eth0"}, {"ifname": "cni0"}]), "")
+    assert said("CSN406", host) == [
+        "chains of packet filters: KUBE-FORWARD, cali-FORWARD, kube-proxy",
+        "interfaces: cni0",
+    ]
+    assert said("CSN406", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn407_selinux(host: Host) -> None:
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    write(host.root, "sys/fs/selinux/enforce", "1")
+    assert said("CSN407", host) == []
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=mls\n")
+    assert said("CSN407", host) == ["SELinux is enforcing with the policy 'mls'"]
+    write(host.root, "etc/selinux/config", "SELINUX=disabled\n")
+    assert said("CSN407", host) == ["? SELinux is enforcing, from the next boot on it will be disabled"]
+
+
+def test_csn408_fapolicyd(host: Host) -> None:
+    answers = commands(host)
+    host = dataclasses.replace(host, run=Commands())
+    commands(host).clear()
+    commands(host).update({"systemctl is-active fapolicyd": Completed(0, "active\n", ""), **answers})
+    assert said("CSN408", host) == ["fapolicyd.service is active"]
+
+
+def test_csn409_locks(host: Host) -> None:
+    write(host.root, "etc/dnf/dnf.conf", "[main]\nbest=True\nexclude=vim* kube*,\n  kubelet\ngpgcheck=1\n")
+    write(host.root, "etc/dnf/plugins/versionlock.list", "# x\nkubelet-0:1.30.*\nkubelet-extra-0:1.*\n")
+    assert said("CSN409", host) == [
+        "? /etc/dnf/dnf.conf excludes 'kube*': not applied to kubelet",
+        "? /etc/dnf/dnf.conf excludes 'kubelet': not applied to kubelet",
+        "? /etc/dnf/plugins/versionlock.list locks 'kubelet-0:1.30.*': not applied to kubelet",
+    ]
+
+
+def test_csn410_versions(host: Host) -> None:
+    commands(host)["rpm"] = Completed(0, "found kubelet 1.30.1-1\nfound salt 3006.9-0\n", "")
+    assert said("CSN410", host) == ["kubelet 1.30.1-1 is installed, the media has 1.36.4-150500.1.1"]
+    commands(host)["rpm"] = Completed(0, "found kubelet 1.36.4-150500.1.1\n", "")
+    assert said("CSN410", host) == []
+
+
+def trials(host: Host) -> FitTrials:
+    assert isinstance(host.trials, FitTrials)
+    return host.trials
+
+
+@pytest.mark.parametrize("code", ["CSN501", "CSN502", "CSN503", "CSN504", "CSN505"])
+def test_trials_need_root(host: Host, code: str) -> None:
+    with pytest.raises(SkippedError, match="only root can try it"):
+        said(code, dataclasses.replace(host, user_id=1000))
+
+
+@pytest.mark.parametrize("code", ["CSN501", "CSN503", "CSN505"])
+def test_trials_of_packages_need_the_media(host: Host, code: str) -> None:
+    with pytest.raises(SkippedError, match="the media with the packages is not mounted"):
+        said(code, dataclasses.replace(host, media_dir=None))
+
+
+def test_csn501_programs(host: Host) -> None:
+    missing = "runc: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by runc)\n"
+    trials(host).programs = {
+        "containerd.io: /usr/bin/runc": Completed(1, "", missing),
+        "kubelet: /usr/bin/kubelet": Completed(-4, "", ""),
+    }
+    assert said("CSN501", host) == [
+        f"containerd.io: /usr/bin/runc: exit code 1: {missing.strip()}",
+        "kubelet: /usr/bin/kubelet: ended by SIGILL",
+    ]
+
+
+def test_csn502_overlay(host: Host) -> None:
+    trials(host).overlay_fault = "[Errno 22] mount: Invalid argument"
+    assert said("CSN502", host) == [f"on {host.root}: [Errno 22] mount: Invalid argument"]
+
+
+def test_csn503_container(host: Host) -> None:
+    trials(host).container = Completed(1, "", "x\nrunc run failed: unable to start init\n")
+    assert said("CSN503", host) == ["runc: exit code 1: runc run failed: unable to start init"]
+
+
+DROPPING = """\
+table inet firewalld {
+\tchain filter_FORWARD {
+\t\ttype filter hook forward priority filter + 10; policy drop;
+\t}
+}
+table inet site {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+"""
+
+
+def test_csn504_packets(host: Host) -> None:
+    assert said("CSN504", host) == []
+    assert trials(host).asked == ["10.233.0.0/16", True]
+    trials(host).packet_fault = "a datagram from 10.233.255.250 to 10.233.255.254 did not arrive"
+    assert said("CSN504", host) == [trials(host).packet_fault]
+    commands(host)["nft"] = Completed(0, DROPPING, "")
+    assert said("CSN504", host) == [
+        f"{trials(host).packet_fault}; chains that drop by default: inet site forward"
+    ]
+    assert said("CSN504", dataclasses.replace(host, is_ours=True)) == []
+
+
+CHANGES = """\
+Installing:
+ kubelet      x86_64   1.36.4-150500.1.1   caisson   23 M
+Upgrading:
+ nftables     x86_64   1:1.0.9-1.el9       caisson   370 k
+     replacing  nftables-old.x86_64 1.0.1-1.el9
+Removing dependent packages:
+ podman       x86_64   4:4.9-1.el9         @appstream  60 M
+
+Transaction Summary
+"""
+
+
+def test_csn505_packages(host: Host) -> None:
+    assert said("CSN505", host) == []
+    assert trials(host).asked == [host.media_dir, *dnf.HOST_PACKAGES]
+    trials(host).packages = Completed(0, CHANGES, "")
+    assert said("CSN505", host) == [
+        "dnf would change a package of this host: upgrading nftables",
+        "dnf would change a package of this host: removing podman",
+    ]
+    allowed = make_config("overrides: {allowPackageChanges: [nftables, podman]}\n")
+    assert said("CSN505", dataclasses.replace(host, config=allowed)) == []
+    trials(host).packages = Completed(
+        1, "", "Error: \n - nothing provides libx.so.1 needed by socat-1.7-1.x86_64 from caisson\n"
+    )
+    assert said("CSN505", host) == [
+        "package socat-1.7-1.x86_64 needs libx.so.1, which neither the media nor this host has"
+    ]
+
+
+def test_the_states_of_salt_install_what_dnf_was_tested_with(repository_dir: Path) -> None:
+    found: list[str] = []
+    for file in sorted((repository_dir / "salt").rglob("*.sls")):
+        text = "\n".join(line for line in file.read_text().splitlines() if "{%" not in line)
+        if "caisson_package.installed" in text:
+            for state in yaml.safe_load(text).values():
+                found += state.get("caisson_package.installed", [{}])[0].get("packages", [])
+    assert sorted(found) == sorted(set(dnf.HOST_PACKAGES) - {"salt-minion"})
+
+
+def test_the_port_table_of_the_product_can_be_read(repository_dir: Path) -> None:
+    names = {port.name for port in read_ports(repository_dir / "salt/parameters/ports.yaml")}
+    assert {"kube-apiserver", "etcd-client", "kubelet", "calico-vxlan"} <= names

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: exit codes, JSON, and no traceback unless asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from installer.base.errors import ClusterError
+from installer.base.paths import Paths
+from installer.checks import CHECKS, readiness
+from installer.checks.preflight import Finding, Report, Result, Status
+from installer.cli import explanations
+from installer.cli import main as cli
+from installer.config import bootstrap as config
+from installer.config import facts, starter
+from installer.config.facts import Address
+from installer.engine.context import Context
+from installer.operations import bootstrap as phases
+from installer.operations.bootstrap import Phase
+from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
+
+CHECK_SCHEMA = jsonschema.Draft7Validator(
+    json.loads(Path(readiness.__file__).with_name("check.schema.json").read_text(encoding="utf-8"))
+)
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a media tree; the host has three networks, the user is root, signals are left alone."""
+    monkeypatch.setattr(facts, "read_addresses", lambda: ADDRESSES)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(cli, "_handle_signals", lambda: None)
+    (tmp_path / "b.yaml").write_text(CONFIG_TEXT + "node: {name: node1}\n")
+    return make_tree(tmp_path / "iso", {"product.json": product_bytes().decode()})
+
+
+def call(tree: Path, *words: str) -> int:
+    return cli.main(["--program", "bootstrap.sh", *words], tree_dir=tree, paths=Paths(tree.parent / "root"))
+
+
+def use_phases(monkeypatch: pytest.MonkeyPatch, *chosen: Phase) -> None:
+    monkeypatch.setattr(phases, "PHASES", chosen)
+
+
+def bootstrap_words(tree: Path) -> list[str]:
+    return ["--config", str(tree.parent / "b.yaml"), "--accept-lab-bundle"]
+
+
+def test_a_bootstrap(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    seen: list[Context] = []
+
+    def remember(context: Context) -> bool:
+        seen.append(context)
+        return False
+
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", remember, "none"))
+    assert call(tree, *bootstrap_words(tree)) == 0
+    root = tree.parent / "root"
+    assert seen[0].media_dir == root / "srv/caisson/0.1.0"
+    assert seen[0].source_dir == tree
+    assert (root / "etc/caisson/bootstrap.yaml").read_text() == (tree.parent / "b.yaml").read_text()
+    assert (root / "etc/caisson/bootstrap.yaml").stat().st_mode & 0o777 == 0o600
+    assert (root / "var/log/caisson").stat().st_mode & 0o777 == 0o700
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == (
+        "Caisson 0.1.0 (LAB BUNDLE, profile lab: not for production): bootstrap of node1 (10.77.1.11)"
+    )
+    assert shown[-1] == "1 phases in 0.0 s, 0 changes"
+    assert shown[-1] in (root / "var/log/caisson/bootstrap.log").read_text()
+
+
+def test_json_of_a_bootstrap(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", lambda _: True, "none"))
+    assert call(tree, *bootstrap_words(tree), "--json") == 0
+    captured = capsys.readouterr()
+    data = json.loads(captured.out)
+    assert data["phases"][0]["has_changed"] is True
+    assert "[ 1/1] CSP901 one" in captured.err
+
+
+def test_a_lab_bundle_must_be_accepted(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "--config", str(tree.parent / "b.yaml")) == 7
+    assert "give --accept-lab-bundle" in capsys.readouterr().err
+    assert not (tree.parent / "root").exists()
+
+
+def test_faults_of_the_configuration_leave_nothing_behind(tree: Path, capsys: Captured) -> None:
+    (tree.parent / "b.yaml").write_text("x: 1\n")
+    assert call(tree, *bootstrap_words(tree), "--json") == 3
+    data = json.loads(capsys.readouterr().out)
+    CHECK_SCHEMA.validate(data)
+    assert data["error"]["code"] == "CSE003"
+    assert data["error"]["class"] == "ConfigError"
+    assert len(data["error"]["details"]) == 5
+    assert not (tree.parent / "root").exists()
+
+
+def test_an_unknown_code_to_ignore(tree: Path, capsys: Captured) -> None:
+    extra = "overrides: {ignorePreflights: [{id: CSN999, reason: none}, {id: Mem, reason: none}]}\n"
+    (tree.parent / "b.yaml").write_text(CONFIG_TEXT + extra)
+    assert call(tree, *bootstrap_words(tree)) == 3
+    assert "there is no check CSN999" in capsys.readouterr().err
+
+
+def test_not_root(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert call(tree, *bootstrap_words(tree)) == 12
+    assert "must be run as root" in capsys.readouterr().err
+
+
+def fail_cluster(_: Context) -> bool:
+    raise ClusterError("etcd is red")
+
+
+def fail_internally(_: Context) -> bool:
+    raise ZeroDivisionError("division by zero")
+
+
+def interrupt(_: Context) -> bool:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "text"),
+    [
+        (fail_cluster, 11, "error: CSE011 CSP901 one: etcd is red"),
+        (fail_internally, 1, "ZeroDivisionError: division by zero (test_cli.py:"),
+        (interrupt, 130, "error: CSE130 CSP901 one: stopped"),
+    ],
+)
+def test_a_failing_phase(
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    run: Callable[[Context], bool],
+    code: int,
+    text: str,
+) -> None:
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", run, "none"))
+    assert call(tree, *bootstrap_words(tree)) == code
+    captured = capsys.readouterr()
+    assert text in captured.err
+    assert "Traceback" not in captured.err
+    log = (tree.parent / "root/var/log/caisson/bootstrap.log").read_text()
+    assert ("Traceback" in log) == (code == 1)
+    assert ("error: " in log) == (code != 1)
+
+
+def test_debug_shows_the_traceback(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", fail_internally, "none"))
+    assert call(tree, *bootstrap_words(tree), "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "code"), [(Status.PASSED, 0), (Status.WARNING, 0), (Status.FAILED, 4)])
+def test_check(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, status: Status, code: int
+) -> None:
+    findings = () if status is Status.PASSED else (Finding("it is red"),)
+    monkeypatch.setattr(readiness, "assess", lambda *_, **__: Report((Result(CHECKS[0], status, findings),)))
+    assert call(tree, "check") == code
+    assert capsys.readouterr().out.splitlines()[-1] == f"1 checks: 1 {status.value}"
+    assert call(tree, "check", "--json") == code
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["checks"][0]["status"] == status.value
+    CHECK_SCHEMA.validate(shown)
+    assert not (tree.parent / "root").exists()
+
+
+def test_config_init_makes_a_good_configuration(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "config", "init") == 0
+    (tree.parent / "b.yaml").write_text(capsys.readouterr().out.replace("# node:", "node:"))
+    assert call(tree, "config", "check", "--config", str(tree.parent / "b.yaml")) == 0
+    assert "control plane address     10.77.1.11" in capsys.readouterr().out
+    assert call(tree, "config", "check", "--json", "--config", str(tree.parent / "b.yaml")) == 0
+    assert json.loads(capsys.readouterr().out)["facts"]["control_plane_cidr"] == "10.77.1.0/24"
+
+
+def test_explain(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "explain", "csn110") == 0
+    assert "control groups are version 2" in capsys.readouterr().out
+    assert call(tree, "explain", "mount-media") == 0
+    assert "undo: systemctl disable" in capsys.readouterr().out
+    assert call(tree, "explain", "exit-codes") == 0
+    assert "LockedError" in capsys.readouterr().out
+    assert call(tree, "explain", "x") == 2
+    capsys.readouterr()
+    assert call(tree, "explain", "CSP104") == 0
+    assert "CSP104 phase preflight: check the host" in capsys.readouterr().out
+    assert call(tree, "explain", "CSE004") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "CSE004 PreflightError: the host is not fit, or a running check failed",
+        "",
+        "The command ends with exit code 4.",
+    ]
+
+
+def test_explain_a_key(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "config", "explain", "networks.pods.cidr") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "networks.pods.cidr: Between /8 and /24; each node takes a /24 of it.",
+        "type: text",
+        "required",
+        "default: 10.233.0.0/16",
+    ]
+    assert call(tree, "config", "explain", "overrides.ignorePreflights[0]") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("  overrides.ignorePreflights[].reason: Why")
+    assert call(tree, "config", "explain") == 0
+    assert len(capsys.readouterr().out.splitlines()) > 30
+    assert call(tree, "config", "explain", "networks.pod.cidr") == 2
+    assert "near: networks.pods.cidr" in capsys.readouterr().err
+
+
+def test_config_init_writes_a_file_and_overwrites_none(tree: Path, capsys: Captured) -> None:
+    file = tree.parent / "new/c.yaml"
+    assert call(tree, "config", "init", "--output", str(file)) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"bootstrap.sh config check --config {file}" in capsys.readouterr().out
+    assert call(tree, "config", "init", "--output", str(file)) == 0
+    file.write_text("mine")
+    assert call(tree, "config", "init", "--output", str(file)) == 2
+    assert file.read_text() == "mine"
+
+
+def test_config_init_avoids_the_networks_of_the_host() -> None:
+    text = starter.render([Address("eth0", "10.100.0.5", 16)], "node1")
+    assert "services: {cidr: 172.29.0.0/16}  # the default 10.96.0.0/12 overlaps" in text
+    assert "# pods: {cidr: 10.233.0.0/16}  # the default" in text
+    assert config.parse(text, host_addresses=["10.100.0.5"]).networks.services_cidr.prefixlen == 16
+
+
+def test_every_key_of_the_schema_is_in_a_first_configuration() -> None:
+    text = starter.render(ADDRESSES, "node1")
+    keys = {field.path.rpartition(".")[2].replace("[]", "") for field in explanations.fields()}
+    assert sorted(key for key in keys if f"{key}:" not in text) == []
+
+
+def test_wrong_words(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "--nonesuch") == 2
+    assert "unrecognized arguments: --nonesuch" in capsys.readouterr().err
+
+
+def test_the_copy_needs_the_media_for_a_bootstrap(tree: Path, capsys: Captured) -> None:
+    (tree / "SHA256SUMS").unlink()
+    assert call(tree, *bootstrap_words(tree)) == 6
+    assert "is not mounted at" in capsys.readouterr().err
+
+
+def test_caisson_without_words_shows_its_help(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 0
+    assert "usage: caisson" in capsys.readouterr().out

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: what a power cut leaves can be read, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from installer.base.errors import HostError
+from installer.engine import journal
+from installer.engine.journal import Journal
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "state/journal.jsonl"
+    written = Journal(file, run_id="r1")
+    written.start("one")
+    written.done("one", changed=True, seconds=1.23456)
+    written.start("two")
+    written.failed("two", seconds=2.0)
+    assert [json.loads(line) for line in file.read_text().splitlines()][1].items() >= {
+        "run": "r1",
+        "phase": "one",
+        "event": "done",
+        "changed": True,
+        "seconds": 1.235,
+    }.items()
+    found = Journal(file)
+    assert [(entry.phase, entry.event) for entry in found.entries] == [
+        ("one", "start"),
+        ("one", "done"),
+        ("two", "start"),
+        ("two", "failed"),
+    ]
+    assert found.has_done("one")
+    assert not found.has_done("two")
+    assert found.has_started("two")
+    assert found.interrupted() is None
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_torn_last_line_is_passed_over_and_closed_off(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    first = Journal(file, run_id="r1")
+    first.start("one")
+    size = file.stat().st_size
+    first.done("one", changed=True, seconds=1)
+    with file.open("r+b") as torn:
+        torn.truncate(size + 20)
+    second = Journal(file, run_id="r2")
+    assert second.interrupted() == "one"
+    second.start("one")
+    assert [(entry.run_id, entry.event) for entry in journal.read(file)] == [("r1", "start"), ("r2", "start")]
+
+
+def test_lines_of_another_shape_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    file.write_bytes(b'[]\n"x"\n{}\n\xff\xfe\n\0\0\0\0')
+    assert journal.read(file) == ()
+
+
+def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
+    assert journal.read(tmp_path / "none") == ()
+
+
+def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the directory should be")
+    with pytest.raises(HostError, match=r"cannot be (written|read)"):
+        Journal(tmp_path / "state/journal.jsonl").start("one")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The signatures of the media's packages, as rpmkeys tells them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from installer.base.errors import PackageError
+from installer.base.run import Completed
+from installer.media import rpmkeys
+
+GOOD = "/m/good-1-1.x86_64.rpm: digests signatures OK\n"
+FOREIGN = "/m/kubelet-1.36.4-1.x86_64.rpm: digests SIGNATURES NOT OK\n"
+UNSIGNED = "/m/tar-1.35-1.x86_64.rpm: digests OK\n"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, returncode: int) -> list[list[str]]:
+    """Let rpmkeys answer ``text``; return the list in which its calls are recorded."""
+    calls: list[list[str]] = []
+
+    def record(words: list[str], **_options: object) -> Completed:
+        calls.append([str(word) for word in words])
+        return Completed(returncode, text, "")
+
+    monkeypatch.setattr(rpmkeys, "run", record)
+    return calls
+
+
+def test_good_packages_pass_and_the_keys_are_those_of_the_media(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = answer(monkeypatch, GOOD, 0)
+    rpmkeys.check_signatures([Path("/m/keys/a.asc")], [Path("/m/good-1-1.x86_64.rpm")])
+    assert calls[0][3:] == ["--import", "/m/keys/a.asc"]
+    assert calls[1][3:] == ["--define", "_pkgverify_level all", "--checksig", "/m/good-1-1.x86_64.rpm"]
+    assert not Path(calls[1][2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "package"), [(GOOD + FOREIGN, "kubelet-1.36.4-1.x86_64"), (UNSIGNED, "tar-1.35-1.x86_64")]
+)
+def test_a_bad_package_is_named(monkeypatch: pytest.MonkeyPatch, text: str, package: str) -> None:
+    answer(monkeypatch, text, 1)
+    with pytest.raises(PackageError) as caught:
+        rpmkeys.check_signatures([], [])
+    assert str(caught.value).startswith(
+        f"package {package} does not have a good signature by a key of the media"
+    )
+    assert "do not install from it" in caught.value.resolution
+
+
+def test_rpmkeys_that_fails_without_a_word_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "", 2)
+    with pytest.raises(PackageError):
+        rpmkeys.check_signatures([], [])
