@@ -30,6 +30,7 @@ from pathlib import Path
 
 from build.base import ui
 from build.base.errors import BuildError, MissingError
+from build.base.files import write_atomically
 from build.base.run import run
 from build.bundle import iso, rpmrepo
 from build.bundle import product as product_files
@@ -37,8 +38,8 @@ from build.bundle.implant import implant_md5
 from build.evidence.verify import verify_iso
 from build.inventory.model import Digest
 from build.project import Project
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 
 _ROUNDS = 5
 _TIMEOUT_S = 1800
@@ -88,8 +89,8 @@ class Bench:
         sums = product_files.sums_file(workspace)
         parts = (*project.parts(), product_files.part_file(workspace))
         self._entries = (
-            *contents.merge_parts(parts),
-            contents.describe_file(iso.SUMS_PATH, sums, owners=("checksums",)),
+            *filelist.merge_parts(parts),
+            filelist.describe_file(iso.SUMS_PATH, sums, owners=("checksums",)),
         )
 
     def rows(self) -> Iterator[Row]:
@@ -356,7 +357,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.page:
         date = datetime.now(UTC).strftime("%Y-%m-%d")
         text = render_page(rows, date=date, machine=machine, upstream=options.upstream)
-        contents.write_text(project.root_dir / _PAGE, text)
+        write_atomically(project.root_dir / _PAGE, text.encode())
     return 0
 
 

@@ -27,9 +27,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from build.base import ui
-from build.base.errors import BuildError, CommandError
+from build.base.errors import BuildError
+from build.base.files import replacing, write_atomically
 from build.base.plan import Step, Workspace
-from build.base.run import run
 from build.bundle import oci
 from build.bundle.nginxmaps import ManifestType
 from build.inventory.model import (
@@ -43,9 +43,10 @@ from build.inventory.model import (
     LockedPackage,
     User,
 )
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
+from build.upstream.rpmpayload import unpack_payload
 
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -131,7 +132,7 @@ def run_compose(recipe: Recipe, store: Store, directory: Path, part: Path) -> No
     manifest = render_manifest(recipe, base_manifest, config, layer)
     files = {"config.json": config, "manifest.json": manifest}
     for name, data in files.items():
-        contents.write_bytes(directory / name, data)
+        write_atomically(directory / name, data)
     top = Descriptor(
         digest=Digest.of_bytes(manifest), size_bytes=len(manifest), media_type=ManifestType.OCI_MANIFEST.value
     )
@@ -161,7 +162,7 @@ def run_compose(recipe: Recipe, store: Store, directory: Path, part: Path) -> No
     unique = {entry.path: entry for entry in entries}
     kinds = [(top.digest, ManifestType.OCI_MANIFEST)]
     facts = oci.image_facts(recipe.image.id, recipe.image.reference, top, kinds)
-    contents.write_part(part, unique.values(), facts)
+    filelist.write_part(part, unique.values(), facts)
 
 
 # ---------------------------------------------------------------- the base
@@ -275,8 +276,7 @@ class _Layer:
 
 def _write_layer(recipe: Recipe, store: Store, system: BaseSystem, file: Path) -> _Layer:
     """Write the layer, packages in the order of their names, files in the order of each payload."""
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("wb") as raw:
+    with replacing(file) as temporary, temporary.open("wb") as raw:
         packed = _Tee(raw)
         with gzip.GzipFile(
             filename="", mode="wb", fileobj=cast("IO[bytes]", packed), compresslevel=_GZIP_LEVEL, mtime=0
@@ -290,7 +290,6 @@ def _write_layer(recipe: Recipe, store: Store, system: BaseSystem, file: Path) -
                     blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
                     writer.add_package(package, store.require(blob, f"package {package.nevra}"))
                 writer.add_accounts()
-    temporary.replace(file)
     return _Layer(blob=Blob(digest=packed.digest, size_bytes=packed.size_bytes), diff_id=plain.digest)
 
 
@@ -393,24 +392,6 @@ def _identity(member: tarfile.TarInfo, data: bytes) -> str:
         return "directory"
     content = hashlib.sha256(data).hexdigest() if member.isreg() else member.linkname
     return f"{member.type!r} {member.mode:o} {member.uname} {member.gname} {content}"
-
-
-def unpack_payload(rpm_file: Path, scratch_dir: Path) -> Path:
-    """Turn an RPM's payload into an uncompressed tar file in ``scratch_dir``, whatever its compression.
-
-    Raises: CommandError.
-    """
-    link = scratch_dir / "payload.rpm"
-    link.symlink_to(rpm_file.resolve())
-    run(["rpm2archive", "-n", link], timeout_s=600)
-    archive = scratch_dir / "payload.rpm.tar"
-    if not archive.is_file():
-        raise CommandError(
-            "command 'rpm2archive' wrote no archive",
-            details=f"for {rpm_file}",
-            resolution="use rpm 4.16 or later",
-        )
-    return archive
 
 
 def _ids(table: str) -> dict[str, int]:

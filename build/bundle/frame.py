@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from build.base.errors import BuildError, VerifyError
+from build.base.files import write_atomically
 from build.bundle.isodirectory import Extent, outside, read_bytes, read_directory
 from build.inventory.model import Digest
-from build.store import contents
-from build.store.contents import Entry
+from build.store.filelist import Entry
 
 FRAME_FORMAT = 1
 #: A run of wrong bytes ends where this many good ones follow.
@@ -114,7 +114,7 @@ def write_frame(file: Path, frame: Frame) -> Digest:
         "outside": base64.b64encode(zlib.compress(frame.outside, 9)).decode("ascii"),
     }
     text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")) + "\n"
-    contents.write_text(file, text)
+    write_atomically(file, text.encode())
     return Digest.of_bytes(text.encode())
 
 

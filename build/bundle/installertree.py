@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from build.base.errors import BuildError, IntegrityError
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.inventory.model import Blob, Lock, LockedPython
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
 
 INSTALLER_DIR = "installer"
@@ -40,7 +41,7 @@ def part_file(workspace: Workspace) -> Path:
 
 def plan_installer(source_dir: Path, lock: Lock, store: Store, workspace: Workspace) -> Step:
     """Plan the installer's tree; the names of its files are read now, their content later."""
-    files = contents.list_files(source_dir)
+    files = filelist.list_files(source_dir)
     part = part_file(workspace)
     directory, bootstrap = workspace.tree_dir / INSTALLER_DIR, workspace.tree_dir / BOOTSTRAP
     return Step(
@@ -96,11 +97,11 @@ def run_installer(
                 )
             tree[vendored] = content
             owners[vendored] = f"Python package {package.name} {package.version}"
-    contents.replace_tree(directory, tree)
+    filelist.replace_tree(directory, tree)
     script = (source_dir / BOOTSTRAP).read_bytes()
-    contents.write_bytes(bootstrap, script)
-    described = contents.describe_file(BOOTSTRAP, bootstrap)
-    contents.write_part(
+    write_atomically(bootstrap, script)
+    described = filelist.describe_file(BOOTSTRAP, bootstrap)
+    filelist.write_part(
         part,
         [
             Entry(
@@ -114,7 +115,7 @@ def run_installer(
             *(
                 entry
                 for path, content in tree.items()
-                for entry in contents.entries_of_tree(directory, INSTALLER_DIR, {path: content}, owners[path])
+                for entry in filelist.entries_of_tree(directory, INSTALLER_DIR, {path: content}, owners[path])
             ),
         ],
     )

@@ -22,14 +22,15 @@ from pathlib import Path
 
 from build.base import ui
 from build.base.errors import BuildError, ClosedWorldError, MissingError, joined_faults
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.base.run import run
 from build.bundle import sign
 from build.bundle.frame import frame_file, make_frame, write_frame
 from build.bundle.implant import implant_md5
 from build.inventory.model import Digest
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 
 SUMS_PATH = "SHA256SUMS"
 #: What SHA256SUMS cannot name: itself, and what is made of it.
@@ -111,8 +112,8 @@ def run_iso(
     SignatureError, KeyFileError.
     """
     entries = (
-        *contents.merge_parts(parts),
-        contents.describe_file(SUMS_PATH, sums_file, owners=("checksums",)),
+        *filelist.merge_parts(parts),
+        filelist.describe_file(SUMS_PATH, sums_file, owners=("checksums",)),
     )
     check_sources(entries)
     check_listed(entries, sums_file)
@@ -131,7 +132,7 @@ def run_iso(
         temporary.unlink(missing_ok=True)
     frame_digest = write_frame(frame_file(iso_file), frame)
     text = render_checksum(iso_file.name, digest, frame_file(iso_file).name, frame_digest)
-    contents.write_text(checksum_file(iso_file), text)
+    write_atomically(checksum_file(iso_file), text.encode())
     signature = sign.signature_file(checksum_file(iso_file))
     signature.unlink(missing_ok=True)
     if signing_key:
@@ -147,7 +148,7 @@ def write_image(
     Raises: BuildError; CommandError.
     """
     path_list = work_dir / "iso.paths"
-    contents.write_text(path_list, render_path_list(entries))
+    write_atomically(path_list, render_path_list(entries).encode())
     scripts = sorted(entry.path for entry in entries if entry.is_executable)
     run(
         xorriso_args(file, path_list, scripts, volume=volume, source_date_epoch=source_date_epoch),

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from build.base.errors import BuildError, IntegrityError, joined_faults
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.bundle.nginxmaps import ManifestType, Served, render_locations, render_maps
 from build.inventory.model import Blob, Descriptor, Digest, ImageRole, Inventory, Lock, LockedImage, Reference
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
 
 LAYOUT_STEP = "layout"
@@ -110,7 +111,7 @@ def run_image(image: LockedImage, store: Store, part: Path) -> None:
         )
     ]
     unique = {entry.path: entry for entry in entries}
-    contents.write_part(part, unique.values(), image_facts(image.id, image.reference, image.top, kinds))
+    filelist.write_part(part, unique.values(), image_facts(image.id, image.reference, image.top, kinds))
 
 
 def image_facts(
@@ -239,7 +240,7 @@ def plan_layout(lock: Lock, inventory: Inventory, workspace: Workspace, version:
 
 def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, version: str) -> None:
     """Write the layout's own files. ``files`` maps paths on the ISO to files to write."""
-    facts = sorted((contents.read_facts(file) for file in parts), key=lambda fact: str(fact["reference"]))
+    facts = sorted((filelist.read_facts(file) for file in parts), key=lambda fact: str(fact["reference"]))
     served = [_served(fact) for fact in facts]
     texts = {
         "oci/index.json": render_index(facts),
@@ -248,9 +249,9 @@ def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, ver
         "nginx/oci-locations.conf": render_locations(f"/srv/caisson/{version}/oci"),
     }
     for path, text in texts.items():
-        contents.write_text(files[path], text)
-    entries = [contents.describe_file(path, files[path], owners=("image layout",)) for path in texts]
-    contents.write_part(part, entries)
+        write_atomically(files[path], text.encode())
+    entries = [filelist.describe_file(path, files[path], owners=("image layout",)) for path in texts]
+    filelist.write_part(part, entries)
 
 
 def render_index(facts: Sequence[Mapping[str, Any]]) -> str:
@@ -285,7 +286,7 @@ class ImageFacts:
 
 def read_image_facts(part: Path) -> ImageFacts:
     """Read the facts of one image's part."""
-    fact = contents.read_facts(part)
+    fact = filelist.read_facts(part)
     return ImageFacts(
         id=fact["id"],
         reference=fact["reference"],

@@ -13,7 +13,7 @@ from typing import Any
 
 from build.base.ui import bytes_text
 from build.inventory.model import Inventory, Lock
-from build.store.contents import Entry
+from build.store.filelist import Entry
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }

@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.base.run import run
 from build.bundle import oci, page, rpmrepo
 from build.inventory.model import Blob, Digest, Inventory, Lock, LockedManifest, LockedPackage
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
 
 PRODUCT_FILE, PAGE_FILE, SUMS_FILE = "product.json", "index.html", "SHA256SUMS"
@@ -89,22 +90,22 @@ def run_product(product: Product, parts: Sequence[Path], store: Store, workspace
     Raises: BuildError when two parts want one path; MissingError; CommandError when a tool is not installed.
     """
     tree = workspace.tree_dir
-    others = (*contents.merge_parts(parts), *_manifest_entries(product.lock, store))
+    others = (*filelist.merge_parts(parts), *_manifest_entries(product.lock, store))
     document = render_product(product, image_table(product, workspace), tool_versions())
-    contents.write_json(tree / PRODUCT_FILE, document)
-    own = [contents.describe_file(PRODUCT_FILE, tree / PRODUCT_FILE, owners=("product",))]
+    filelist.write_json(tree / PRODUCT_FILE, document)
+    own = [filelist.describe_file(PRODUCT_FILE, tree / PRODUCT_FILE, owners=("product",))]
     licences: dict[str, str] = {}
     for other in parts:
-        licences.update(contents.read_facts(other).get("licences", {}))
+        licences.update(filelist.read_facts(other).get("licences", {}))
     text = page.render_page(
         product.lock, product.inventory, document, [*others, *own], licences, image=product.bundle_name
     )
-    contents.write_text(tree / PAGE_FILE, text)
-    own.append(contents.describe_file(PAGE_FILE, tree / PAGE_FILE, owners=("product",)))
+    write_atomically(tree / PAGE_FILE, text.encode())
+    own.append(filelist.describe_file(PAGE_FILE, tree / PAGE_FILE, owners=("product",)))
     part = part_file(workspace)
-    contents.write_part(part, [*_manifest_entries(product.lock, store), *own])
-    everything = contents.merge_parts([*parts, part])
-    contents.write_text(tree / SUMS_FILE, render_sums(everything))
+    filelist.write_part(part, [*_manifest_entries(product.lock, store), *own])
+    everything = filelist.merge_parts([*parts, part])
+    write_atomically(tree / SUMS_FILE, render_sums(everything).encode())
 
 
 def render_sums(entries: Sequence[Entry]) -> str:
@@ -150,7 +151,7 @@ def image_table(product: Product, workspace: Workspace) -> dict[str, dict[str, A
             "reference": facts.reference,
             "digest": facts.digest,
             "platform_digest": platform.get(image_id, facts.digest),
-            "size_bytes": sum(entry.size_bytes for entry in contents.read_part(part)),
+            "size_bytes": sum(entry.size_bytes for entry in filelist.read_part(part)),
             "preload": wishes[image_id]["preload"],
         }
     return table

@@ -20,10 +20,11 @@ from typing import Any, Protocol
 
 from build.base import ui
 from build.base.errors import BuildError, IntegrityError, joined_faults
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.inventory.model import Blob, Lock, LockedKey, LockedPackage
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
 
 REPOSITORY_DIR = "repo/el9"
@@ -96,13 +97,13 @@ def run_rpms(
     _write_metadata(packages, sources, source_date_epoch, fresh)
     shutil.rmtree(directory, ignore_errors=True)
     fresh.rename(directory)
-    contents.write_part(
+    filelist.write_part(
         part,
         [
             *_package_entries(packages, sources),
             *_key_entries(keys, store),
             *(
-                contents.describe_file(
+                filelist.describe_file(
                     f"{REPOSITORY_DIR}/repodata/{file.name}", file, owners=("repository metadata",)
                 )
                 for file in sorted(directory.iterdir())
@@ -194,7 +195,7 @@ def _write_metadata(
         entry.rename_file()
         metadata.set_record(entry)
     metadata.sort_records()
-    contents.write_text(directory / "repomd.xml", metadata.xml_dump())
+    write_atomically(directory / "repomd.xml", metadata.xml_dump().encode())
 
 
 class _Header(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.base.plan import Step, Workspace
-from build.store import contents
+from build.store import filelist
 
 SALT_DIR = "salt"
 
@@ -23,7 +23,7 @@ def part_file(workspace: Workspace) -> Path:
 
 def plan_salt(source_dir: Path, workspace: Workspace) -> Step:
     """Plan the copy of the tree; the names of its files are read now, their content later."""
-    files = contents.list_files(source_dir)
+    files = filelist.list_files(source_dir)
     part, directory = part_file(workspace), workspace.tree_dir / SALT_DIR
     return Step(
         name="",
@@ -38,5 +38,5 @@ def plan_salt(source_dir: Path, workspace: Workspace) -> Step:
 def run_salt(source_dir: Path, files: Sequence[str], directory: Path, part: Path) -> None:
     """Copy the tree as a whole and write its table."""
     tree = {file: (source_dir / file).read_bytes() for file in files}
-    contents.replace_tree(directory, tree)
-    contents.write_part(part, contents.entries_of_tree(directory, SALT_DIR, tree, "Salt states"))
+    filelist.replace_tree(directory, tree)
+    filelist.write_part(part, filelist.entries_of_tree(directory, SALT_DIR, tree, "Salt states"))

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.base.errors import KeyFileError, SignatureError
+from build.base.files import replacing, write_atomically
 from build.base.plan import Step, Workspace
 from build.base.run import Completed, run
-from build.store import contents
+from build.store import filelist
 
 SIGNATURE_PATH, KEY_PATH = "SHA256SUMS.asc", "SHA256SUMS.gpg"
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
@@ -75,11 +76,11 @@ def run_signature(sums_file: Path, key: str, tree_dir: Path, part: Path) -> None
     """
     sign_file(sums_file, tree_dir / SIGNATURE_PATH, key)
     exported = _gpg(["--export", "--export-options", "export-minimal", f"0x{key}"])
-    contents.write_bytes(tree_dir / KEY_PATH, exported.stdout_bytes)
-    contents.write_part(
+    write_atomically(tree_dir / KEY_PATH, exported.stdout_bytes)
+    filelist.write_part(
         part,
         [
-            contents.describe_file(path, tree_dir / path, owners=("signature",))
+            filelist.describe_file(path, tree_dir / path, owners=("signature",))
             for path in (SIGNATURE_PATH, KEY_PATH)
         ],
     )
@@ -96,9 +97,7 @@ def sign_file(file: Path, target: Path, key: str) -> None:
             details=f"its directory: {os.environ.get('GNUPGHOME') or '~/.gnupg'}",
             resolution="give the fingerprint of one of 'gpg --list-secret-keys', or set GNUPGHOME",
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(target) as temporary:
         made = _gpg(
             ["--armor", "--detach-sign", "--digest-algo", "SHA256", "--no-ask-sig-expire",
              "--default-sig-expire", "0", "--local-user", f"0x{key}",
@@ -118,9 +117,6 @@ def sign_file(file: Path, target: Path, key: str) -> None:
                 details=status.strip(),
                 resolution="look at 'default-key' and 'local-user' in your gpg.conf",
             )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def valid_fingerprints(status: str) -> frozenset[str]:

@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from build.bundle.compose import unpack_payload
 from build.evidence.gobuildinfo import ELF_MAGIC, GoBinary, GoModule, read_go_binary
 from build.inventory.model import Digest
-from build.store import contents
+from build.store import filelist
+from build.upstream.rpmpayload import unpack_payload
 
 SCAN_FORMAT = 1
 _WHITEOUT = ".wh."
@@ -69,7 +69,7 @@ class Scanner:
 
     def _remember(self, digest: Digest, scan: Scan) -> Scan:
         with contextlib.suppress(OSError):  # a read-only cache costs time, nothing else
-            contents.write_json(self._file(digest), dataclasses.asdict(scan))
+            filelist.write_json(self._file(digest), dataclasses.asdict(scan))
         return scan
 
     def _file(self, digest: Digest) -> Path:

@@ -36,10 +36,10 @@ from build.base.errors import ClosedWorldError, IntegrityError, joined_faults
 from build.base.plan import Step, Workspace
 from build.base.run import run
 from build.bundle import oci, rpmrepo, salttree
-from build.bundle.compose import unpack_payload
 from build.inventory.model import Blob, Inventory, Lock, LockedBaseline, LockedManifest, LockedPackage
-from build.store import contents
+from build.store import filelist
 from build.store.objects import Store
+from build.upstream.rpmpayload import unpack_payload
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -151,7 +151,7 @@ def run_closed_world(world: World, report: Path) -> None:
             details=joined_faults(faults),
             resolution="add them to images.yaml or packages.yaml and run 'doit lock', or take out what wants them",
         )
-    contents.write_json(report, proof)
+    filelist.write_json(report, proof)
 
 
 def _wanted(world: World) -> Iterator[Wanted]:
@@ -159,7 +159,7 @@ def _wanted(world: World) -> Iterator[Wanted]:
     yield from kubeadm_images(world)
     for manifest in world.lock.manifests:
         yield from manifest_images(_read_manifest(manifest, world.store), manifest.path)
-    for entry in contents.read_part(world.salt):
+    for entry in filelist.read_part(world.salt):
         if entry.path.endswith(_TEXT_SUFFIXES):
             text = entry.source.read_text(encoding="utf-8")
             yield from literal_images(text, entry.path)
@@ -397,7 +397,7 @@ def _is_table(node: nodes.Node) -> bool:
 
 def missing_content(part: Path, digest: str) -> Iterator[str]:
     """Yield what of an image's linux/amd64 child is not among the files of the bundle."""
-    entries = {str(entry.digest): entry for entry in contents.read_part(part)}
+    entries = {str(entry.digest): entry for entry in filelist.read_part(part)}
     waiting = [digest]
     while waiting:
         current = waiting.pop()
@@ -431,7 +431,7 @@ def open_packages(world: World) -> list[str]:
     """
     from build.lock.solver import open_requirements  # noqa: PLC0415 - planning does without it
 
-    files = [entry for entry in contents.read_part(world.rpms) if "/repodata/" in entry.path]
+    files = [entry for entry in filelist.read_part(world.rpms) if "/repodata/" in entry.path]
     primary, filelists = (
         next(entry.source for entry in files if entry.path.endswith(f"-{kind}.xml.gz"))
         for kind in ("primary", "filelists")

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import quote
 
 from build.base import ui
+from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.bundle import oci, rpmrepo
 from build.bundle.product import Product, manifest_path
@@ -32,8 +33,8 @@ from build.evidence.binaries import SCAN_FORMAT, Scan, Scanner, merge_layers
 from build.evidence.gobuildinfo import GoBinary, GoModule
 from build.inventory.licences import spdx_expression
 from build.inventory.model import Blob, Digest, LockedPackage, Reference
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from build.store.objects import Store
 
 SBOM_FORMAT = 1
@@ -125,11 +126,11 @@ def run_sbom(product: Product, images: Sequence[Path], store: Store, workspace: 
     documents = {SPDX_PATH: render_spdx(bill), CYCLONEDX_PATH: render_cyclonedx(bill)}
     for path, document in documents.items():
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        contents.write_text(workspace.tree_dir / path, text)
-    contents.write_part(
+        write_atomically(workspace.tree_dir / path, text.encode())
+    filelist.write_part(
         part_file(workspace),
         [
-            contents.describe_file(path, workspace.tree_dir / path, owners=("bill of materials",))
+            filelist.describe_file(path, workspace.tree_dir / path, owners=("bill of materials",))
             for path in documents
         ],
         {"licences": dict(_licences(bill))},
@@ -242,7 +243,7 @@ class _Gathered:
     def image(self, part: Path, composed: Mapping[str, tuple[str, ...]]) -> str:
         """Add an image, its layers, the packages that it is composed of, the programs in it."""
         facts = oci.read_image_facts(part)
-        entries = {str(entry.digest): entry for entry in contents.read_part(part)}
+        entries = {str(entry.digest): entry for entry in filelist.read_part(part)}
         manifest = _platform_manifest(entries, facts.digest)
         layers = [entries[layer["digest"]] for layer in manifest["layers"]]
         config: dict[str, Any] = json.loads(entries[manifest["config"]["digest"]].source.read_bytes())

@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from build.base.errors import BuildError, NotFoundError
+from build.base.files import write_atomically
 from build.inventory.model import Blob, Descriptor, Digest, LockedImage, WantedImage
 from build.upstream.registry import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, RegistryClient
 
@@ -53,10 +53,7 @@ class ObjectCache:
             if Digest.of_bytes(data) == digest:
                 return data
         data = fetch()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{digest.hex}.{os.getpid()}.new")
-        temporary.write_bytes(data)
-        temporary.replace(file)
+        write_atomically(file, data)
         return data
 
 

@@ -22,6 +22,7 @@ from typing import TypeVar
 from build.base import ui
 from build.base.document import shown_path
 from build.base.errors import IntegrityError, MovedError, SignatureError
+from build.base.files import write_if_changed
 from build.inventory.inventory import inventory_digest
 from build.inventory.model import (
     Baseline,
@@ -387,18 +388,6 @@ def in_threads(work: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
         return list(pool.map(work, items))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def write_if_changed(file: Path, text: str) -> bool:
-    """Write a file as a whole unless it has this text already; say whether it was written."""
-    data = text.encode()
-    if file.is_file() and file.read_bytes() == data:
-        return False
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_bytes(data)
-    temporary.replace(file)
-    return True
 
 
 def _by(items: Iterable[_In], key: Callable[[_In], str]) -> tuple[_In, ...]:

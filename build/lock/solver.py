@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import solv
 
 from build.base.errors import SolverError
+from build.base.files import replacing
 from build.inventory.model import Baseline, Digest, LockedPackage, WantedPackage
 
 ARCHITECTURES = frozenset({"x86_64", "noarch"})
@@ -382,11 +382,10 @@ def _load(pool: solv.Pool, files: RepositoryFiles) -> None:
     _add_xml(pool, repo, files.primary, "", 0)
     if files.filelists is not None:
         _add_xml(pool, repo, files.filelists, "FL", solv.Repo.REPO_EXTEND_SOLVABLES)
-    temporary = files.solv_file.with_name(f"{files.solv_file.name}.{os.getpid()}.new")
-    stream = solv.xfopen(str(temporary), "w")
-    repo.write(stream)
-    stream.close()
-    temporary.replace(files.solv_file)
+    with replacing(files.solv_file) as temporary:
+        stream = solv.xfopen(str(temporary), "w")
+        repo.write(stream)
+        stream.close()
 
 
 def _add_xml(pool: solv.Pool, repo: solv.Repo, file: Path, language: str, flags: int) -> None:

@@ -11,8 +11,8 @@ import json
 import os
 from pathlib import Path
 
+from build.base.files import write_atomically
 from build.inventory.model import Digest
-from build.store import contents
 from build.store.objects import Store
 
 
@@ -46,7 +46,7 @@ class DigestCache:
         """Write what was learnt, without files that are gone."""
         if self._is_changed and self._table is not None:
             table = {name: row for name, row in self._table.items() if Path(name).exists()}
-            contents.write_text(self._cache_file, json.dumps(table, sort_keys=True))
+            write_atomically(self._cache_file, json.dumps(table, sort_keys=True).encode())
             self._is_changed = False
 
     def _directory(self, path: Path) -> str:

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 from build.base.errors import BuildError, CommandError, IntegrityError, NetworkError, NotFoundError
+from build.base.files import write_atomically
 from build.base.run import run
 from build.inventory.model import Digest, LockedPython, PythonArtifact, WantedPython
 
@@ -40,8 +41,6 @@ def lock_python(wanted: WantedPython, cache_dir: Path) -> LockedPython:
             digest=Digest.of_file(file),
             size_bytes=file.stat().st_size,
         )
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    temporary = kept_file.with_suffix(".new")
     fields = {
         "name": locked.name,
         "version": locked.version,
@@ -49,8 +48,7 @@ def lock_python(wanted: WantedPython, cache_dir: Path) -> LockedPython:
         "sha256": locked.digest.hex,
         "size_bytes": locked.size_bytes,
     }
-    temporary.write_text(json.dumps(fields), encoding="utf-8")
-    temporary.replace(kept_file)
+    write_atomically(kept_file, json.dumps(fields).encode())
     return locked
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import createrepo_c
 
 from build.base.errors import IntegrityError, InventoryError, NetworkError, NotFoundError, SignatureError
+from build.base.files import write_atomically
 from build.inventory.model import Digest, MetadataTrust, Repository
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.openpgp import TrustedKeys, verify_detached
@@ -243,6 +244,4 @@ def parse_comps(text: bytes, group_id: str, what: str) -> tuple[str, ...]:
 
 
 def _write(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.new")
-    temporary.write_bytes(data)
-    temporary.replace(file)
+    write_atomically(file, data)

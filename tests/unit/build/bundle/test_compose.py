@@ -15,7 +15,7 @@ import pytest
 from build.base.errors import BuildError
 from build.bundle.compose import BaseSystem, Recipe, merge_group, merge_passwd, run_compose, scan_base
 from build.inventory.model import Digest, LockedPackage, User
-from build.store import contents
+from build.store import filelist
 from build.store.objects import Store
 from tests.unit.build.factory import EPOCH, SALT_MASTER, Member, Pot, make_world, tar_layer, zipped
 
@@ -80,7 +80,7 @@ def test_manifest_and_configuration_belong_to_the_layers(
     }
     assert config["rootfs"]["diff_ids"][1] == str(Digest.of_bytes(gzip.decompress(layer)))
     assert config["config"] == {"Env": ["PATH=/usr/bin"], "Entrypoint": ["/usr/bin/salt-master"]}
-    paths = {entry.path.rsplit("/", 1)[1] for entry in contents.read_part(tmp_path / "part")}
+    paths = {entry.path.rsplit("/", 1)[1] for entry in filelist.read_part(tmp_path / "part")}
     assert paths == {
         Digest.of_file(image / "manifest.json").hex,
         Digest.of_file(image / "config.json").hex,

@@ -11,7 +11,7 @@ import pytest
 from build.base.errors import BuildError, CommandError, MissingError
 from build.bundle import iso
 from build.inventory.model import Digest
-from build.store.contents import Entry
+from build.store.filelist import Entry
 
 
 def entry(path: str, source: Path, size_bytes: int = 1, owner: str = "image a") -> Entry:

@@ -15,7 +15,7 @@ from build.base.plan import Workspace
 from build.bundle import oci
 from build.bundle.nginxmaps import ManifestType
 from build.inventory.model import Digest, LockedImage
-from build.store import contents
+from build.store import filelist
 from build.store.objects import Store
 from tests.unit.build.factory import Pot, inventory_of, make_world, tar_layer
 
@@ -34,7 +34,7 @@ def test_every_blob_of_an_image_is_listed_in_place(
 ) -> None:
     image = pot.image("app", "quay.io/site/app:1", layers=LAYERS, kind=kind, is_indexed=is_indexed)
     oci.run_image(image, pot.store, tmp_path / "part")
-    entries = contents.read_part(tmp_path / "part")
+    entries = filelist.read_part(tmp_path / "part")
     expected = {image.digest, image.platform.digest, image.config.digest, *(b.digest for b in image.layers)}
     assert {entry.digest for entry in entries} == expected
     for entry in entries:
@@ -49,7 +49,7 @@ def test_every_blob_of_an_image_is_listed_in_place(
 def test_equal_layers_are_listed_once(pot: Pot, tmp_path: Path) -> None:
     image = pot.image("app", "quay.io/site/app:1", layers=[LAYERS[0], LAYERS[0]])
     oci.run_image(image, pot.store, tmp_path / "part")
-    assert len(contents.read_part(tmp_path / "part")) == 3
+    assert len(filelist.read_part(tmp_path / "part")) == 3
 
 
 def _without_first_layer(image: LockedImage) -> LockedImage:

@@ -14,8 +14,8 @@ import pytest
 from build.base.errors import BuildError
 from build.bundle import page, product
 from build.inventory.model import Digest
-from build.store import contents
-from build.store.contents import Entry
+from build.store import filelist
+from build.store.filelist import Entry
 from tests.unit.build.factory import World, make_project, make_world
 
 TOOLS = {"createrepo_c": "1.2.5", "rpm": "4.18.0", "xorriso": "1.5.4", "zlib": "1.3"}
@@ -131,7 +131,7 @@ def test_a_path_that_two_parts_want_stops_the_build(world: World, tmp_path: Path
     """By xorriso and rpm, for their versions."""
     project = make_project(world, tmp_path)
     part = tmp_path / "part.json"
-    contents.write_part(
+    filelist.write_part(
         part,
         [
             Entry(

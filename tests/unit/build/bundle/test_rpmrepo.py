@@ -14,7 +14,7 @@ import pytest
 from build.base.errors import BuildError, IntegrityError
 from build.bundle import rpmrepo
 from build.inventory.model import Digest, LockedKey, LockedPackage
-from build.store import contents
+from build.store import filelist
 from build.store.objects import Store
 from tests.unit.build.factory import BUILD_TIME, EPOCH, Member, Pot
 
@@ -68,7 +68,7 @@ def test_metadata_is_the_same_whatever_the_clock_and_the_order(pot: Pot, tmp_pat
 def test_packages_stay_in_the_store(pot: Pot, tmp_path: Path) -> None:
     packages = packages_of(pot)
     directory = make(pot, packages, tmp_path)
-    entries = {entry.path: entry for entry in contents.read_part(tmp_path / "part.json")}
+    entries = {entry.path: entry for entry in filelist.read_part(tmp_path / "part.json")}
     entry = entries["repo/el9/Packages/socat-1.7-1.el9.noarch.rpm"]
     assert entry.source == pot.store.path(packages[1].digest)
     assert entry.owners == ("package socat-1.7-1.el9.noarch",)
@@ -116,4 +116,4 @@ def test_keys_are_named_after_their_repository(pot: Pot, tmp_path: Path) -> None
     ]
     pot.put(b"key A")
     make(pot, (), tmp_path, keys[:1])
-    assert "keys/baseos.asc" in {entry.path for entry in contents.read_part(tmp_path / "part.json")}
+    assert "keys/baseos.asc" in {entry.path for entry in filelist.read_part(tmp_path / "part.json")}

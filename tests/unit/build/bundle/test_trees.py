@@ -12,7 +12,7 @@ from build.base.errors import BuildError, IntegrityError
 from build.base.plan import Workspace
 from build.bundle import installertree, salttree
 from build.inventory.model import LockedPython
-from build.store import contents
+from build.store import filelist
 from build.store.objects import Store
 from tests.unit.build.factory import Pot, make_world, write_sources
 
@@ -31,7 +31,7 @@ def test_the_installer_stands_beside_what_it_vendors(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out", "test")
     step = installertree.plan_installer(checkout / "installer", world.lock, world.store, workspace)
     step.run()
-    entries = {entry.path: entry for entry in contents.read_part(installertree.part_file(workspace))}
+    entries = {entry.path: entry for entry in filelist.read_part(installertree.part_file(workspace))}
     assert sorted(entries) == [
         "bootstrap.sh",
         "installer/cli/main.py",
@@ -115,6 +115,6 @@ def test_the_salt_tree_is_taken_as_it_is(tmp_path: Path) -> None:
     step.run()
     (checkout / "salt/calico/init.sls").unlink()
     salttree.plan_salt(checkout / "salt", workspace).run()
-    assert contents.list_files(workspace.tree_dir / "salt") == ("top.sls",)
-    (entry,) = contents.read_part(salttree.part_file(workspace))
+    assert filelist.list_files(workspace.tree_dir / "salt") == ("top.sls",)
+    (entry,) = filelist.read_part(salttree.part_file(workspace))
     assert (entry.path, entry.source.read_text()) == ("salt/top.sls", "base: {}\n")

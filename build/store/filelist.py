@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from build.base.errors import BuildError, joined_faults
+from build.base.files import write_atomically
 from build.inventory.model import Digest
 
 _IGNORED_DIRS = frozenset({"__pycache__"})
@@ -55,25 +56,10 @@ def describe_file(path: str, source: Path, *, owners: Sequence[str] = ()) -> Ent
     )
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file as a whole: a temporary sibling first, then the name."""
-    write_bytes(file, text.encode())
-
-
-def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file as a whole: a temporary sibling first, then the name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_json(file: Path, value: object) -> None:
     """Write canonical JSON: sorted keys, two spaces, one newline at the end."""
-    write_text(file, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomically(file, text.encode())
 
 
 def list_files(directory: Path) -> tuple[str, ...]:
