@@ -160,3 +160,19 @@ def test_nothing_is_left_to_be_done_in_place(repository_dir: Path) -> None:
         if notes.search(line)
     ]
     assert not found
+
+
+@pytest.mark.parametrize("program", ["build", "installer"])
+def test_every_folder_says_what_it_is_for_and_has_its_place(repository_dir: Path, program: str) -> None:
+    """One sentence on the door, and a line in the contract of layers."""
+    settings = tomllib.loads((repository_dir / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (layers,) = (item["layers"] for item in contracts if item.get("containers") == [program])
+    places = {name for layer in layers for name in layer.split(" : ")}
+    doors = sorted((repository_dir / program).glob("*/__init__.py"))
+    assert doors
+    for door in doors:
+        sentence = (ast.get_docstring(ast.parse(door.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        assert 20 < len(sentence) <= 130, f"{door.parent}: {sentence!r}"
+        assert sentence.endswith("."), f"{door.parent}: {sentence!r}"
+        assert door.parent.name in places
