@@ -24,7 +24,10 @@ def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode:
         return False
     file.parent.mkdir(parents=True, exist_ok=True, mode=dir_mode)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    # Whatever stands there under this name is not ours to write through: it is removed, never followed.
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as output:
             output.write(data)
@@ -55,6 +58,24 @@ def fsync_dir(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rotate(log_file: Path, *, limit_bytes: int, keep: int) -> bool:
+    """Begin a log anew when it has reached ``limit_bytes``; return whether it was.
+
+    The old one becomes ``NAME.1``, that one ``NAME.2``, and so on; ``keep`` old ones stay. The newest line of the
+    old log is in ``NAME.1``, never lost: only names change.
+    """
+    try:
+        if log_file.lstat().st_size < limit_bytes:
+            return False
+    except FileNotFoundError:
+        return False
+    names = [log_file, *(log_file.with_name(f"{log_file.name}.{number}") for number in range(1, keep + 1))]
+    for older, newer in zip(reversed(names), reversed(names[:-1])):
+        if newer.exists():
+            newer.replace(older)
+    return True
 
 
 def sha256_of(file: Path) -> str:

@@ -24,14 +24,15 @@ from installer.base.errors import (
     StoppedError,
     UsageError,
 )
-from installer.base.files import write_file
+from installer.base.files import rotate, write_file
 from installer.base.paths import Paths
+from installer.base.run import COMMANDS_LOG_FILE
 from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
 from installer.config import bootstrap as config
 from installer.config import facts, starter
-from installer.engine import leftovers
+from installer.engine import leftovers, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.journal import Journal
@@ -41,6 +42,8 @@ from installer.operations import report
 
 COMMANDS = ("bootstrap", "check", "status", "config", "explain")
 LOG_NAME = "bootstrap.log"
+ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
+LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 Arguments = argparse.Namespace
@@ -211,6 +214,8 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     _handle_signals()
     with lockfile.hold(paths.lock_file):
         paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ROTATED_LOG_NAMES:
+            rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
         ui = Ui(sys.stderr if arguments.json else sys.stdout, log_file=paths.log_dir / LOG_NAME)
         context = Context(
             config=loaded,

@@ -3,11 +3,9 @@
 include:
   - pki
 
-Create nginx directories:
+Create nginx directory:
   file.directory:
-    - names:
-      - /etc/caisson/nginx
-      - /var/log/caisson/nginx
+    - name: /etc/caisson/nginx
     - mode: '0755'
     - makedirs: true
 
@@ -20,7 +18,7 @@ Copy {{ name }}:
     - source: {{ caisson['media_dir'] }}/nginx/{{ name }}
     - mode: '0644'
     - require:
-      - file: Create nginx directories
+      - file: Create nginx directory
 {%- endfor %}
 
 Write nginx configuration:
@@ -33,4 +31,4 @@ Write nginx configuration:
         media_dir: {{ caisson['media_dir'] }}
     - mode: '0644'
     - require:
-      - file: Create nginx directories
+      - file: Create nginx directory

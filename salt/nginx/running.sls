@@ -12,6 +12,7 @@ Run nginx:
       - /etc/caisson/nginx/oci-maps.conf
       - /etc/caisson/nginx/oci-locations.conf
       - /etc/caisson/pki/media.crt
+      - /etc/caisson/pki/media.key
     - require:
       - sls: nginx.configured
 

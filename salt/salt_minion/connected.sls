@@ -8,6 +8,8 @@ Write minion configuration:
         master: {{ node['control_plane_address'] }}
         id: {{ node['name'] }}
         enable_fqdns_grains: false
+        encryption_algorithm: OAEP-SHA224
+        signing_algorithm: PKCS1v15-SHA224
         module_dirs: [{{ media_dir }}/salt/_modules]
         states_dirs: [{{ media_dir }}/salt/_states]
         retry_dns: 0

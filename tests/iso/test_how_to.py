@@ -254,7 +254,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "kubectl get nodes --output wide": f"{_BOOTSTRAP}::test_the_node_is_ready_with_the_version_of_the_media",
         "kubectl get pods --all-namespaces": (f"{_BOOTSTRAP}::test_every_system_pod_runs_and_is_ready"),
         "caisson status": f"{_BOOTSTRAP}::test_without_the_media_the_cluster_is_up_and_status_says_what_is_missing",
-        "grep manifests /var/log/caisson/nginx/access.log": (
+        "kubectl logs --namespace kube-system nginx-node1": (
             f"{_BOOTSTRAP}::test_every_running_image_came_from_nginx_or_is_one_of_the_imported"
         ),
         "kubectl run lost --image registry.example.com/none:1": (

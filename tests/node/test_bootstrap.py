@@ -94,13 +94,17 @@ def test_the_output_shows_phases_nodes_addresses_and_kubeconfig(cluster: Cluster
         assert words in cluster.output, words
 
 
+def nginx_log(cluster: Cluster) -> str:
+    return cluster.kubectl_text("logs", "--namespace", "kube-system", "nginx-node1")
+
+
 def test_every_running_image_came_from_nginx_or_is_one_of_the_imported(cluster: Cluster) -> None:
     images = product_of(cluster)["images"]
     running = cluster.kubectl("get", "pods", "--all-namespaces")["items"]
     used = {entry["image"] for pod in running for entry in pod["spec"]["containers"]}
     used |= {entry["image"] for pod in running for entry in pod["spec"].get("initContainers", [])}
     imported = {images[name]["reference"] for name in IMPORTED}
-    log = cluster.shell("cat /var/log/caisson/nginx/access.log")
+    log = nginx_log(cluster)
     for reference in sorted(used - imported):
         registry, _, rest = reference.partition("/")
         name, _, tag = rest.rpartition(":")
@@ -139,7 +143,7 @@ def test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody(cluster: C
     assert reason in ("ErrImagePull", "ImagePullBackOff")
     assert re.search(
         r'/v2/none/manifests/1\?ns=registry\.example\.com [^"]*" 404 \d+ ns=registry\.example\.com',
-        cluster.shell("cat /var/log/caisson/nginx/access.log"),
+        nginx_log(cluster),
     )
     assert list(cluster.lab.switch.counts().dns_names) == names_before
 

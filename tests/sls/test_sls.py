@@ -113,6 +113,78 @@ def test_braces_of_a_user_reach_the_file(compiler: Compiler, pillar: dict[str, A
         assert written[f"/etc/kubernetes/patches/{name}"] == text
 
 
+PODS = sorted(file.parent.parent.name for file in TREE_DIR.glob("*/files/pod.yaml.j2"))
+
+
+def _pod(compiler: Compiler, pillar: dict[str, Any], component: str) -> dict[str, Any]:
+    """Return the static pod of a component, as its state would write it."""
+    pod: dict[str, Any] = yaml.safe_load(compiler.render(f"salt://{component}/files/pod.yaml.j2", {}, pillar))
+    return pod
+
+
+@pytest.mark.parametrize("component", PODS)
+def test_a_pod_of_ours_may_do_no_more_than_it_must(
+    compiler: Compiler, pillar: dict[str, Any], component: str
+) -> None:
+    """What broke into it can neither write its image nor gain a right, and cannot take the node's memory."""
+    spec = _pod(compiler, pillar, component)["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    for container in spec["containers"]:
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"] is True
+        assert rights["allowPrivilegeEscalation"] is False
+        assert rights["capabilities"]["drop"] == ["ALL"]
+        assert set(rights["capabilities"].get("add", [])) <= {"CHOWN", "SETGID", "SETUID"}
+        assert rights["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert rights["seLinuxOptions"] == {"type": "spc_t"}
+        assert container["resources"]["limits"]["memory"]
+        assert (
+            container["livenessProbe"]["failureThreshold"] * container["livenessProbe"]["periodSeconds"] >= 60
+        )
+
+
+@pytest.mark.parametrize("component", PODS)
+def test_no_pod_of_ours_sees_an_authority_s_key(
+    compiler: Compiler, pillar: dict[str, Any], component: str
+) -> None:
+    """Nor the directory that it is in: of Caisson's keys nginx has its own, and no other pod has any."""
+    paths = {
+        volume["hostPath"]["path"]
+        for volume in _pod(compiler, pillar, component)["spec"]["volumes"]
+        if "hostPath" in volume
+    }
+    in_reach = {
+        path for path in paths if "/etc/caisson/pki".startswith(path) or path.startswith("/etc/caisson/pki")
+    }
+    assert in_reach == (
+        {"/etc/caisson/pki/media.crt", "/etc/caisson/pki/media.key"} if component == "nginx" else set()
+    )
+
+
+def test_no_log_grows_without_end(compiler: Compiler, pillar: dict[str, Any]) -> None:
+    """Nginx logs to its container, which the kubelet rotates, and a probe is not logged at all."""
+    text = compiler.render(
+        "salt://nginx/files/nginx.conf.j2", {"address": "192.0.2.11", "media_dir": "/srv"}, pillar
+    )
+    assert re.findall(r"(?:access|error)_log (\S+)", text) == ["/dev/stderr", "/dev/stdout"]
+    assert '"~^kube-probe/" 0;' in text
+    assert "if=$is_logged" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("salt_master/files/master.j2", ("publish_signing_algorithm", "cluster_encryption_algorithm")),
+        ("salt_minion/connected.sls", ("encryption_algorithm", "signing_algorithm")),
+    ],
+)
+def test_salt_signs_and_encrypts_without_sha1(source: str, options: tuple[str, ...]) -> None:
+    """Each option that Salt 3008 sets to a SHA-1 scheme by default. Source: salt/config/__init__.py, 3008.3."""
+    text = (TREE_DIR / source).read_text(encoding="utf-8")
+    for option in options:
+        assert re.search(rf"^ *{option}: \S+-SHA224$", text, re.MULTILINE), option
+
+
 def test_rendering_asks_no_live_question() -> None:
     """What an sls renders to depends on grains, pillar and the tree alone, never on when it is rendered."""
     calls = re.compile(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from installer.base import files
@@ -41,3 +42,28 @@ def test_a_tree_is_replaced_whole(tmp_path: Path) -> None:
     assert [str(found.relative_to(target)) for found in target.rglob("*") if found.is_file()] == ["a/x"]
     assert (target / "a/x").stat().st_mode & 0o777 == 0o755
     assert [found.name for found in target.parent.iterdir()] == ["0.1.0"]
+
+
+def test_a_log_over_its_limit_begins_again_and_keeps_the_last_ones(tmp_path: Path) -> None:
+    log_file = tmp_path / "bootstrap.log"
+    assert not files.rotate(log_file, limit_bytes=4, keep=2)
+    for text in ("first", "second", "third", "last"):
+        log_file.write_text(text)
+        assert files.rotate(log_file, limit_bytes=4, keep=2) is True
+    log_file.write_text("now")
+    assert not files.rotate(log_file, limit_bytes=4, keep=2)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "bootstrap.log": "now",
+        "bootstrap.log.1": "last",
+        "bootstrap.log.2": "third",
+    }
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    """Somebody who may write to the directory could otherwise choose which file root overwrites."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / f".file.{os.getpid()}.new").symlink_to(victim)
+    assert files.write_file(tmp_path / "file", "text")
+    assert victim.read_text() == "untouched"
+    assert (tmp_path / "file").read_text() == "text"
