@@ -179,3 +179,15 @@ def test_every_key_that_is_read_stands_in_the_reference(page: str, source: str) 
     keys = {key for pair in calls for key in pair if key}
     assert len(keys) > 5
     assert sorted(key for key in keys if not re.search(rf"`([\w.\[\]]+\.)?{key}`", text)) == []
+
+
+def test_the_threat_model_names_tests_that_are_there() -> None:
+    text = (REPOSITORY_DIR / "docs/explanation/threat-model.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) >= 10
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if f"def {test}(" not in (REPOSITORY_DIR / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []
