@@ -38,6 +38,7 @@ from build.inventory.sources import Sources
 from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
+from build.upstream.locations import file_url
 from build.upstream.openpgp import RpmKeyring, SignedTable, TrustedKeys, read_keys, verify_header
 from build.upstream.pythonfiles import download_python
 from build.upstream.registry import EndpointClient, RegistryClient
@@ -149,7 +150,8 @@ def _package_item(package: LockedPackage, profile: Profile) -> Item:
         what=f"package {package.nevra}",
         blob=Blob(digest=package.digest, size_bytes=package.size_bytes),
         urls=tuple(
-            base_url + package.location for base_url in _repository(profile, package.repository).base_urls
+            file_url(base_url, package.location)
+            for base_url in _repository(profile, package.repository).base_urls
         ),
         repository=package.repository,
         nevra=package.nevra,

@@ -155,7 +155,7 @@ def _parse_package(record: Record) -> LockedPackage:
         baselines=record.texts("baselines"),
         licence=record.text("licence", ""),
     )
-    if package.location.startswith("/") or ".." in package.location.split("/") or ":" in package.location:
+    if package.location.startswith("/") or ".." in package.location.split("/") or "://" in package.location:
         record.fault("'location' must be relative to its repository", key="location")
     record.close()
     return package

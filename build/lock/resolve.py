@@ -46,6 +46,7 @@ from build.lock.images import ObjectCache, PinnedImage, pin_image
 from build.lock.lockfile import dump_lock, read_lock
 from build.lock.solver import RepositoryFiles, Universe, composed_closure
 from build.upstream.http import HttpClient, first_mirror
+from build.upstream.locations import file_url
 from build.upstream.openpgp import SignedTable, TrustedKeys, expiry_warnings, read_keys, verify_header
 from build.upstream.pythonfiles import lock_python
 from build.upstream.registry import RegistryClient
@@ -232,7 +233,7 @@ def _check_headers(
         if checked.has(package.digest, keys):
             return None
         what = f"package {package.nevra}"
-        urls = [url + package.location for url in profile.repositories[package.repository].base_urls]
+        urls = [file_url(url, package.location) for url in profile.repositories[package.repository].base_urls]
         try:
             header = first_mirror(
                 urls,

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -23,7 +24,14 @@ import requests.utils
 from requests.auth import AuthBase
 from typing_extensions import override
 
-from build.base.errors import CredentialsError, IntegrityError, NetworkError, NotFoundError
+from build.base.errors import (
+    BuildError,
+    CredentialsError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    SignatureError,
+)
 from build.inventory.model import Digest
 from build.store.objects import Partial, Store
 
@@ -56,24 +64,32 @@ def first_mirror(mirrors: Sequence[Mirror], ask: Callable[[Mirror], T]) -> T:
     """Return the answer of the first mirror that gives one: they are asked in turn.
 
     Mirrors are what ``ask`` takes: addresses, or clients of one registry. One that cannot be reached, lacks
-    the thing, or has other bytes than it should is passed over.
+    the thing, has other bytes than it should, or a signature that does not fit them (half-way through an
+    update, a mirror has all of these) is passed over.
 
-    Raises: the last mirror's error; with several, all their words.
+    Raises: the gravest error of all mirrors; with several, all their words.
     """
-    failed: list[NetworkError | IntegrityError] = []
+    failed: list[NetworkError | IntegrityError | SignatureError] = []
     for mirror in mirrors:
         try:
             return ask(mirror)
-        except (NetworkError, IntegrityError) as exc:
+        except (NetworkError, IntegrityError, SignatureError) as exc:
             failed.append(exc)
-    last = failed[-1]
+    gravest = max(reversed(failed), key=lambda exc: (isinstance(exc, SignatureError), _is_damage(exc)))
     if len(failed) > 1:
-        raise type(last)(
-            f"none of {len(failed)} mirrors helps: {last.message}",
-            details="\n".join(f"{exc.message}: {exc.details}" for exc in failed),
-            resolution=last.resolution,
-        ) from last
-    raise last
+        raise type(gravest)(
+            f"none of {len(failed)} mirrors helps: {gravest.message}",
+            details="\n".join(
+                f"{f'{mirror}: ' if isinstance(mirror, str) else ''}{exc.message}: {exc.details}"
+                for mirror, exc in zip(mirrors, failed, strict=True)
+            ),
+            resolution=gravest.resolution,
+        ) from gravest
+    raise gravest
+
+
+def _is_damage(exc: BuildError) -> bool:
+    return isinstance(exc, IntegrityError)
 
 
 class _Authorization(AuthBase):
@@ -111,11 +127,12 @@ class HttpClient:
         authorization: str | None = None,
         passed: frozenset[int] = frozenset(),
         what: str = "",
+        largest_bytes: int = _LARGEST_BODY_BYTES,
     ) -> Response:
         """Ask once for small content, with retries.
 
         ``passed`` are statuses, besides those of success, that the caller handles itself. ``what`` names the
-        thing in errors.
+        thing in errors. A body of more than ``largest_bytes`` is refused.
 
         Raises: NotFoundError, CredentialsError, NetworkError.
         """
@@ -127,8 +144,8 @@ class HttpClient:
                 body = bytearray()
                 for chunk in _chunks(response):
                     body += chunk
-                    if len(body) > _LARGEST_BODY_BYTES:
-                        raise NetworkError(f"the answer of {_host(url)} is too long", details=f"url: {url}")
+                    if len(body) > largest_bytes:
+                        raise _too_long(url, what, largest_bytes)
                 found = {name.lower(): value for name, value in response.headers.items()}
                 return Response(status=response.status_code, headers=found, body=bytes(body))
 
@@ -154,6 +171,26 @@ class HttpClient:
                 return bytes(body[:size_bytes])
 
         return self._retry(url, what, once)
+
+    def save(self, url: str, file: Path, *, largest_bytes: int, what: str) -> None:
+        """Write the whole of something whose SHA-256 is not known into a file; from its start with each try.
+
+        Raises: NotFoundError, CredentialsError, NetworkError.
+        """
+
+        def once() -> None:
+            with (
+                self._open(
+                    "GET", url, headers={}, authorization=None, passed=frozenset(), what=what
+                ) as response,
+                file.open("wb") as stream,
+            ):
+                for chunk in _chunks(response):
+                    stream.write(chunk)
+                    if stream.tell() > largest_bytes:
+                        raise _too_long(url, what, largest_bytes)
+
+        self._retry(url, what, once)
 
     def download(
         self,
@@ -342,6 +379,14 @@ class HttpClient:
             session.headers["User-Agent"] = self._user_agent
             self._local.session = session
         return session
+
+
+def _too_long(url: str, what: str, largest_bytes: int) -> NetworkError:
+    return NetworkError(
+        f"{what or 'the answer'} is longer than it may be",
+        details=f"{_host(url)} sends more than {largest_bytes} bytes; url: {url}",
+        resolution="see what the address gives; a damaged mirror, or a portal in the way of the network?",
+    )
 
 
 def unreachable(url: str, reason: str, what: str, tries: int) -> NetworkError:

@@ -11,31 +11,43 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
+import tempfile
 import xml.etree.ElementTree as ET  # see parse_comps
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import createrepo_c
 
 from build.base.errors import IntegrityError, InventoryError, NetworkError, NotFoundError, SignatureError
-from build.base.files import write_atomically
+from build.base.files import replacing, write_atomically
 from build.inventory.model import Digest, MetadataTrust, Repository
 from build.upstream.http import HttpClient, first_mirror
+from build.upstream.locations import file_url, relative_location
 from build.upstream.openpgp import TrustedKeys, verify_detached
 
 _STRONG = frozenset({"sha256", "sha384", "sha512"})
+_ALGORITHMS = _STRONG | {"md5", "sha1", "sha224"}
 _COMPS_TYPES = ("group", "group_gz", "group_xz", "group_zst")
+_LARGEST_SMALL_BYTES = 1 << 26  # repomd.xml, signatures, manifests
+_LARGEST_BYTES = 1 << 30  # a list of packages or files, packed
+# How a file begins that is packed. Source: RFC 1952, .xz file format 1.1, RFC 8878, bzip2's source.
+_MAGIC = {
+    b"\x1f\x8b": createrepo_c.GZ_COMPRESSION,
+    b"\xfd7zXZ\x00": createrepo_c.XZ_COMPRESSION,
+    b"\x28\xb5\x2f\xfd": createrepo_c.ZSTD_COMPRESSION,
+    b"BZh": createrepo_c.BZ2_COMPRESSION,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetadataFile:
-    """One file that repomd.xml names."""
+    """One file that repomd.xml names. ``size_bytes`` is 0 where it does not say."""
 
     kind: str
     location: str
     algorithm: str
     checksum: str
+    size_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +62,11 @@ class Metadata:
         """Return a digest that names what the solver reads of it."""
         read = [self.files[kind].checksum for kind in ("primary", "filelists") if kind in self.files]
         return Digest.of_bytes(" ".join(read).encode())
+
+    @property
+    def modules(self) -> MetadataFile | None:
+        """Return the file with the module streams, where the repository has one."""
+        return self.files.get("modules")
 
     @property
     def comps(self) -> MetadataFile | None:
@@ -67,78 +84,83 @@ class MetadataCache:
         self._directory = directory
         self._http = http
 
-    def load(self, repository: Repository, trusted: TrustedKeys) -> Metadata:
-        """Fetch repomd.xml, establish trust in it, and parse it.
+    def load(self, repository: Repository, trusted: TrustedKeys, *, has_groups: bool = False) -> Metadata:
+        """Fetch repomd.xml, establish trust in it, parse it, and have the files there that will be read.
 
-        Raises: SignatureError, NetworkError.
+        They are of one mirror: where its repomd.xml, the signature or one of the files does not fit the others,
+        the next mirror is asked for all. ``has_groups`` says that the groups will be read too.
+
+        Raises: SignatureError, NetworkError, IntegrityError.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        return first_mirror(repository.base_urls, lambda url: self._load(repository, url, trusted))
+
+        def ask(base_url: str) -> Metadata:
+            metadata = self._load(repository, base_url, trusted)
+            for file in self._read(metadata, has_groups=has_groups):
+                _check_trust(repository, file)
+                self._plain(repository, file, [base_url])
+            return metadata
+
+        return first_mirror(repository.base_urls, ask)
 
     def _load(self, repository: Repository, base_url: str, trusted: TrustedKeys) -> Metadata:
         what = f"the metadata of repository '{repository.id}'"
         repomd_file = self.fetch_again(base_url + "repodata/repomd.xml", what)
         if repository.metadata is MetadataTrust.SIGNED:
             self._verify(base_url, trusted, repomd_file, what)
-        files = _parse_repomd(repomd_file, what)
+        files = _parse_repomd(repomd_file, repository, what)
         if "primary" not in files:
             raise NetworkError(
-                f"{what} names no list of packages", details=f"url: {base_url}repodata/repomd.xml"
+                f"{what} names no list of packages",
+                details=f"url: {base_url}repodata/repomd.xml",
+                resolution="is this the address of a yum repository? Correct base_url in the profile",
             )
-        if repository.metadata is MetadataTrust.SIGNED:
-            for file in files.values():
-                if file.algorithm not in _STRONG:
-                    raise SignatureError(
-                        f"{what} uses the weak checksum {file.algorithm}", details=f"for {file.location}"
-                    )
         return Metadata(repository=repository, files=files)
+
+    def _read(self, metadata: Metadata, *, has_groups: bool) -> Iterator[MetadataFile]:
+        """Yield the files that a lock reads; not what libsolv's own form has."""
+        is_parsed = self.solv_file(metadata).is_file()
+        for kind in () if is_parsed else ("primary", "filelists"):
+            if kind in metadata.files:
+                yield metadata.files[kind]
+        if metadata.modules is not None:
+            yield metadata.modules
+        if has_groups and metadata.comps is not None:
+            yield metadata.comps
 
     def plain_file(self, repository: Repository, file: MetadataFile) -> Path:
         """Return a metadata file, fetched if need be, checked, and decompressed.
 
         libsolv's own reading of compressed files is not used: it crashes on .xz (solv 0.7.39 of PyPI).
 
-        Raises: IntegrityError, NetworkError.
+        Raises: IntegrityError, NetworkError, SignatureError.
         """
+        _check_trust(repository, file)
+        return self._plain(repository, file, repository.base_urls)
+
+    def _plain(self, repository: Repository, file: MetadataFile, base_urls: Sequence[str]) -> Path:
         plain = self._directory / f"{file.algorithm}-{file.checksum}.xml"
-        if plain.is_file():
+        if plain.is_file() and plain.stat().st_size:
             return plain
         what = f"{file.kind} of repository '{repository.id}'"
-        urls = [base_url + file.location for base_url in repository.base_urls]
-        body = first_mirror(urls, lambda url: self._checked(url, file, what))
-        packed = self._directory / f"{file.algorithm}-{file.checksum}.{os.getpid()}.packed"
-        unpacked = packed.with_suffix(".plain")
-        packed.write_bytes(body)
-        # A group file may come as it is; createrepo_c detects compressed ones only.
-        compression = (
-            createrepo_c.NO_COMPRESSION
-            if file.location.endswith(".xml")
-            else createrepo_c.AUTO_DETECT_COMPRESSION
-        )
-        try:
-            createrepo_c.decompress_file(str(packed), str(unpacked), compression)
-        except (createrepo_c.CreaterepoCError, OSError) as exc:
-            unpacked.unlink(missing_ok=True)
-            raise IntegrityError(
-                f"{what} cannot be unpacked",
-                details=f"{file.location}: {exc}",
-                resolution="use another mirror",
-            ) from exc
-        finally:
-            packed.unlink(missing_ok=True)
-        unpacked.replace(plain)
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".packed-") as directory:
+            packed = Path(directory, "packed")
+            urls = [file_url(base_url, file.location) for base_url in base_urls]
+            first_mirror(urls, lambda url: self._save(url, file, packed, what))
+            with replacing(plain) as unpacked:
+                _unpack(packed, unpacked, f"{what} cannot be unpacked", file.location)
         return plain
 
-    def _checked(self, url: str, file: MetadataFile, what: str) -> bytes:
-        body = self._http.request("GET", url, what=what).body
-        actual = hashlib.new(file.algorithm, body, usedforsecurity=False).hexdigest()
+    def _save(self, url: str, file: MetadataFile, packed: Path, what: str) -> None:
+        self._http.save(url, packed, largest_bytes=file.size_bytes or _LARGEST_BYTES, what=what)
+        with packed.open("rb") as stream:
+            actual = hashlib.file_digest(stream, lambda: _hash(file.algorithm)).hexdigest()
         if actual != file.checksum:
             raise IntegrityError(
                 f"{what} is not the file that repomd.xml names",
                 details=f"expected {file.algorithm} {file.checksum}, got {actual}; url: {url}",
                 resolution="a mirror may be half-way through an update: try later, or use another mirror",
             )
-        return body
 
     def solv_file(self, metadata: Metadata) -> Path:
         """Return where libsolv's own form of the metadata is kept."""
@@ -161,7 +183,7 @@ class MetadataCache:
         if verified_file.is_file() and verified_file.read_text(encoding="ascii") == state:
             return
         verify_detached(trusted, data_file=repomd_file, signature_file=signature_file, what=what)
-        _write(verified_file, state.encode("ascii"))
+        write_atomically(verified_file, state.encode("ascii"))
 
     def fetch_again(self, url: str, what: str) -> Path:
         """Fetch a small file unless the one in the cache is still upstream's."""
@@ -170,16 +192,23 @@ class MetadataCache:
         headers: dict[str, str] = {}
         if file.is_file() and state_file.is_file():
             headers = _parse_state(state_file.read_text(encoding="utf-8"), file)
-        response = self._http.request("GET", url, headers=headers, passed=frozenset({304}), what=what)
+        response = self._http.request(
+            "GET",
+            url,
+            headers=headers,
+            passed=frozenset({304}),
+            what=what,
+            largest_bytes=_LARGEST_SMALL_BYTES,
+        )
         if response.status == 304:
             return file
-        _write(file, response.body)
+        write_atomically(file, response.body)
         state = {
             "If-None-Match": response.headers.get("etag"),
             "If-Modified-Since": response.headers.get("last-modified"),
             "sha256": Digest.of_bytes(response.body).hex,
         }
-        _write(state_file, json.dumps(state).encode())
+        write_atomically(state_file, json.dumps(state).encode())
         return file
 
 
@@ -194,7 +223,8 @@ def _parse_state(text: str, file: Path) -> dict[str, str]:
     return {name: value for name, value in state.items() if isinstance(value, str)}
 
 
-def _parse_repomd(file: Path, what: str) -> dict[str, MetadataFile]:
+def _parse_repomd(file: Path, repository: Repository, what: str) -> dict[str, MetadataFile]:
+    """Return what repomd.xml names, by kind. Raises: IntegrityError."""
     try:
         repomd = createrepo_c.Repomd(str(file))
     except (createrepo_c.CreaterepoCError, OSError) as exc:
@@ -203,15 +233,59 @@ def _parse_repomd(file: Path, what: str) -> dict[str, MetadataFile]:
         ) from exc
     found = {}
     for record in repomd.records:
-        algorithm = "sha1" if record.checksum_type == "sha" else record.checksum_type
-        location = record.location_href
-        if location.startswith("/") or ".." in location.split("/") or "://" in location:
-            raise IntegrityError(f"{what} names a file outside the repository", details=location)
-        if algorithm in hashlib.algorithms_available:
-            found[record.type] = MetadataFile(
-                kind=record.type, location=location, algorithm=algorithm, checksum=record.checksum
-            )
+        base = record.location_base or ""
+        found[record.type] = MetadataFile(
+            kind=record.type,
+            location=relative_location(repository.base_urls, record.location_href or "", base, what),
+            algorithm=_algorithm(record.checksum_type or ""),
+            checksum=(record.checksum or "").lower(),
+            size_bytes=max(record.size, 0),
+        )
     return found
+
+
+def _check_trust(repository: Repository, file: MetadataFile) -> None:
+    """Check that the checksum of a file can carry the trust in repomd.xml to it.
+
+    Over TLS alone the connection is what is trusted, and each package's own signature: a weak sum does then.
+
+    Raises: SignatureError, IntegrityError.
+    """
+    if file.algorithm not in _ALGORITHMS:
+        raise IntegrityError(
+            f"{file.kind} of repository '{repository.id}' has a checksum that is not known",
+            details=f"'{file.algorithm}' for {file.location}",
+            resolution="use a mirror whose metadata has SHA-256 (createrepo_c makes it so)",
+        )
+    if repository.metadata is MetadataTrust.SIGNED and file.algorithm not in _STRONG:
+        raise SignatureError(
+            f"{file.kind} of repository '{repository.id}' is vouched for by the weak checksum {file.algorithm}",
+            details=f"repomd.xml is signed, and names {file.location} so",
+            resolution="say 'metadata: tls' in the profile (https only): the packages' signatures count then",
+        )
+
+
+def _algorithm(name: str) -> str:
+    """Return the name that hashlib has for a checksum; yum's first ``sha`` is SHA-1."""
+    lower = name.lower()
+    return "sha1" if lower == "sha" else lower
+
+
+def _hash(algorithm: str) -> hashlib._Hash:
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def _unpack(packed: Path, plain: Path, message: str, location: str) -> None:
+    """Decompress a file, whatever its name says. Raises: IntegrityError."""
+    with packed.open("rb") as stream:
+        start = stream.read(max(map(len, _MAGIC)))
+    kinds = [kind for magic, kind in _MAGIC.items() if start.startswith(magic)]
+    try:
+        createrepo_c.decompress_file(
+            str(packed), str(plain), kinds[0] if kinds else createrepo_c.NO_COMPRESSION
+        )
+    except (createrepo_c.CreaterepoCError, OSError) as exc:
+        raise IntegrityError(message, details=f"{location}: {exc}", resolution="use another mirror") from exc
 
 
 def parse_comps(text: bytes, group_id: str, what: str) -> tuple[str, ...]:
@@ -241,7 +315,3 @@ def parse_comps(text: bytes, group_id: str, what: str) -> tuple[str, ...]:
         if request.get("type", "mandatory") == "mandatory"
     }
     return tuple(sorted(names - {""}))
-
-
-def _write(file: Path, data: bytes) -> None:
-    write_atomically(file, data)
