@@ -2,7 +2,8 @@
 """Examine a certificate authority that a site brings: certificate and key, as PEM files on the host.
 
 Python's own ``ssl`` does it, so that nothing has to be installed first: it loads the pair (which proves that the
-key belongs to the certificate), and lists a certificate among the authorities only if it may sign others.
+key belongs to the certificate), and lists a certificate among the authorities only if it may sign others. What strict
+verifiers ask besides is read from the certificate itself: Python's from 3.13 on, and whatever a site brings to look.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from installer.config import x509
 
 PRIVATE_MODES = 0o077
 MINIMUM_DAYS = 30
@@ -62,10 +65,14 @@ def _certificate_faults(file: Path, now: float) -> Iterator[tuple[str, str]]:
     if store.cert_store_stats()["x509"] != 1:
         yield "certificateFile", f"{file} holds {store.cert_store_stats()['x509']} certificates, not one"
         return
+    facts = x509.parse(_der(file))
     found = store.get_ca_certs()
     if not found:
-        yield "certificateFile", f"{file} is no authority: its basicConstraints do not say CA:TRUE"
+        yield "certificateFile", f"{file} is no authority: {_why_no_authority(facts)}"
         return
+    lacks = ", ".join(_lacks(facts))
+    if lacks:
+        yield "certificateFile", f"{file} {lacks}: strict verifiers (RFC 5280) refuse what it signs"
     begins = ssl.cert_time_to_seconds(str(found[0]["notBefore"]))
     ends = ssl.cert_time_to_seconds(str(found[0]["notAfter"]))
     if begins > now:
@@ -74,6 +81,31 @@ def _certificate_faults(file: Path, now: float) -> Iterator[tuple[str, str]]:
         yield "certificateFile", f"{file} has expired: {found[0]['notAfter']}"
     elif ends < now + MINIMUM_DAYS * 86_400:
         yield "certificateFile", f"{file} expires within {MINIMUM_DAYS} days: {found[0]['notAfter']}"
+
+
+def _der(file: Path) -> bytes:
+    """Return the one certificate of a file that OpenSSL has read; text may stand around it."""
+    text = file.read_bytes().decode("ascii", errors="replace")
+    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
+    return ssl.PEM_cert_to_DER_cert(begin + text.partition(begin)[2].partition(end)[0] + end)
+
+
+def _why_no_authority(certificate: x509.Certificate) -> str:
+    if certificate.has_key_usage and not certificate.may_sign:
+        return "its keyUsage lacks keyCertSign"
+    return "its basicConstraints do not say CA:TRUE"
+
+
+def _lacks(certificate: x509.Certificate) -> Iterator[str]:
+    """Name what OpenSSL's strict check asks of an authority. Source: OpenSSL 3, x509_vfy.c, check_extensions."""
+    if not certificate.has_subject:
+        yield "has an empty subject"
+    if not certificate.are_constraints_critical:
+        yield "has basicConstraints that are not critical"
+    if not certificate.has_key_usage:
+        yield "has no keyUsage (needs keyCertSign)"
+    if not certificate.has_subject_key_identifier:
+        yield "has no subjectKeyIdentifier"
 
 
 def _pair_faults(authority: Authority) -> Iterator[tuple[str, str]]:

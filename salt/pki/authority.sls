@@ -13,7 +13,7 @@ Create PKI directory:
 Copy the site's {{ name }}:
   file.managed:
     - name: /etc/caisson/pki/{{ name }}
-    - source: {{ source }}
+    - source: {{ source | json }}
     - mode: '{{ mode }}'
     - show_changes: false
     - unless: test -s /etc/caisson/pki/{{ name }}
@@ -35,9 +35,11 @@ Create CA certificate:
   x509.certificate_managed:
     - name: /etc/caisson/pki/ca.crt
     - signing_private_key: /etc/caisson/pki/ca.key
-    - CN: Caisson CA of {{ pillar['caisson']['cluster']['name'] }}
+    - CN: Caisson CA
+    - O: {{ pillar['caisson']['cluster']['name'] | json }}
     - basicConstraints: critical, CA:TRUE
     - keyUsage: critical, keyCertSign, cRLSign
+    - subjectKeyIdentifier: hash
     - days_valid: 3650
     - days_remaining: 0
     - mode: '0644'

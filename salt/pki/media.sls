@@ -18,11 +18,13 @@ Create media server certificate:
     - signing_private_key: /etc/caisson/pki/ca.key
     - signing_cert: /etc/caisson/pki/ca.crt
     - private_key: /etc/caisson/pki/media.key
-    - CN: {{ node['name'] }}
-    - subjectAltName: IP:{{ node['control_plane_address'] }}, DNS:{{ node['name'] }}
+    - CN: Caisson media server
+    - subjectAltName: {{ ('IP:' ~ node['control_plane_address'] ~ ', DNS:' ~ node['name']) | json }}
     - basicConstraints: critical, CA:FALSE
     - keyUsage: critical, digitalSignature
     - extendedKeyUsage: serverAuth
+    - subjectKeyIdentifier: hash
+    - authorityKeyIdentifier: keyid:always
     - days_valid: 825
     - days_remaining: 90
     - mode: '0644'

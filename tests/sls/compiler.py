@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile states with the real Salt compiler, as a minion does before it runs them, and name what is wrong.
 
-Nothing runs: Salt renders, reconciles extends and requisites, and orders; the checks that it would only make
-while running (does the function exist, does it take this argument, does a requisite match) are made here.
+``compile`` runs nothing: Salt renders, reconciles extends and requisites, and orders; the checks that it would only
+make while running (does the function exist, does it take this argument, does a requisite match) are made here.
 """
 
 from __future__ import annotations
@@ -107,6 +107,15 @@ class Compiler:
             faults += [fault for chunk in chunks for fault in _argument_faults(chunk, state.states)]
             faults += _requisite_faults(chunks)
             return Compiled(tuple(chunks), tuple(str(fault) for fault in faults))
+
+    def apply(self, sls: str, pillar: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run one sls with all that it includes, on this machine; return what each state said, in their order."""
+        with self._high_state(pillar) as high_state:
+            high, faults = high_state.render_highstate({"base": [sls]})
+            assert not faults, faults
+            answer = high_state.state.call_high(high)
+            assert isinstance(answer, dict), answer
+            return sorted(answer.values(), key=lambda said: said["__run_num__"])
 
     def render(self, source: str, context: Mapping[str, Any], pillar: Mapping[str, Any]) -> str:
         """Render one Jinja file of the tree (``salt://...``) as ``file.managed`` does."""

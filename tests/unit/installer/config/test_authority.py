@@ -4,14 +4,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import KeyUsage
 
+from installer.config import x509
 from installer.config.authority import Authority, examine
 from tests.authorities import make_authority, private_bytes
 
+SIGNS_LISTS = KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
 
@@ -76,3 +91,48 @@ def test_a_file_with_a_chain_or_nonsense(tmp_path: Path) -> None:
     assert said(certificate, key) == [("certificateFile", f"{certificate} holds 2 certificates, not one")]
     certificate.write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
     assert said(certificate, key)[0] == ("certificateFile", f"{certificate} holds no certificate")
+
+
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        ({"has_key_identifier": False}, "has no subjectKeyIdentifier"),
+        ({"key_usage": None}, "has no keyUsage (needs keyCertSign)"),
+        (
+            {"key_usage": None, "has_key_identifier": False},
+            "has no keyUsage (needs keyCertSign), has no subjectKeyIdentifier",
+        ),
+        ({"is_critical": False}, "has basicConstraints that are not critical"),
+        ({"subject": ""}, "has an empty subject"),
+    ],
+)
+def test_what_strict_verifiers_ask(tmp_path: Path, kept: dict[str, Any], text: str) -> None:
+    certificate, key = make_authority(tmp_path, **kept)
+    whole = f"{certificate} {text}: strict verifiers (RFC 5280) refuse what it signs"
+    assert said(certificate, key) == [("certificateFile", whole)]
+
+
+def test_a_key_usage_that_is_not_for_certificates(tmp_path: Path) -> None:
+    certificate, key = make_authority(tmp_path, key_usage=SIGNS_LISTS)
+    text = f"{certificate} is no authority: its keyUsage lacks keyCertSign"
+    assert said(certificate, key) == [("certificateFile", text)]
+
+
+def test_the_reader_of_extensions_refuses_what_is_cut_off(tmp_path: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert(make_authority(tmp_path)[0].read_text())
+    assert x509.parse(der) == x509.Certificate(
+        has_subject=True,
+        has_subject_key_identifier=True,
+        has_key_usage=True,
+        may_sign=True,
+        are_constraints_critical=True,
+    )
+    for length in range(len(der)):
+        with pytest.raises(ValueError, match="no certificate in DER"):
+            x509.parse(der[:length])
+
+
+def test_an_authority_that_another_has_issued(tmp_path: Path) -> None:
+    assert (
+        said(*make_authority(tmp_path / "b", issuer=make_authority(tmp_path / "a", subject="a root"))) == []
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the few facts of a certificate that Python's ``ssl`` keeps to itself: its extensions, its version, its subject.
+
+A reader of DER, no more than X.509 needs, so that ``config check`` works on a host that has nothing installed.
+Source: RFC 5280, 4.1 and 4.2; ITU-T X.690, 8.1 (tags and lengths).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SEQUENCE, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER, BOOLEAN = 0x30, 0x03, 0x04, 0x06, 0x01
+VERSION, EXTENSIONS = 0xA0, 0xA3
+# id-ce-..., as DER writes 2.5.29.N.
+SUBJECT_KEY_IDENTIFIER, KEY_USAGE, BASIC_CONSTRAINTS = b"\x55\x1d\x0e", b"\x55\x1d\x0f", b"\x55\x1d\x13"
+# keyCertSign is bit 5 of keyUsage; bit 0 is the first octet's highest.
+KEY_CERT_SIGN = 0x80 >> 5
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a strict verifier asks of an authority's certificate besides its signature and its dates."""
+
+    has_subject: bool
+    has_subject_key_identifier: bool
+    has_key_usage: bool
+    may_sign: bool
+    are_constraints_critical: bool
+
+
+def parse(der: bytes) -> Certificate:
+    """Return the facts of one certificate in DER.
+
+    Raises:
+        ValueError: it is not DER, or no certificate.
+    """
+    try:
+        ((_, certificate),) = _elements(der)
+        (_, body), *_ = _elements(certificate)
+        return _facts(body)
+    except (ValueError, IndexError) as exc:
+        raise ValueError(f"no certificate in DER: {exc}") from exc
+
+
+def _facts(body: bytes) -> Certificate:
+    fields = [(tag, value) for tag, value in _elements(body) if tag != VERSION]
+    # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, then what is optional.
+    if len(fields) < 6:
+        raise ValueError("a certificate has more fields")
+    extensions = dict(_extensions(dict(fields[6:]).get(EXTENSIONS, b"")))
+    usage = _bits(extensions[KEY_USAGE][1]) if KEY_USAGE in extensions else b""
+    return Certificate(
+        has_subject=bool(fields[4][1]),
+        has_subject_key_identifier=SUBJECT_KEY_IDENTIFIER in extensions,
+        has_key_usage=KEY_USAGE in extensions,
+        may_sign=bool(usage and usage[0] & KEY_CERT_SIGN),
+        are_constraints_critical=extensions.get(BASIC_CONSTRAINTS, (False, b""))[0],
+    )
+
+
+def _extensions(field: bytes) -> Iterator[tuple[bytes, tuple[bool, bytes]]]:
+    """Yield (identifier, (is it critical, value)) of each extension."""
+    for _, listed in _elements(field):
+        for _, extension in _elements(listed):
+            (_, identifier), *rest = _elements(extension)
+            if not rest:
+                raise ValueError("an extension has a value")
+            is_critical = any(tag == BOOLEAN and value != b"\x00" for tag, value in rest)
+            yield identifier, (is_critical, rest[-1][1])
+
+
+def _bits(value: bytes) -> bytes:
+    """Return the octets of a BIT STRING, less its count of unused bits."""
+    ((_, content),) = _elements(value)
+    return content[1:]
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (tag, content) of each element that lies side by side in ``data``."""
+    position = 0
+    while position < len(data):
+        header = data[position : position + 2]
+        if len(header) < 2:
+            raise ValueError("cut off")
+        length, start = header[1], position + 2
+        if length & 0x80:
+            count = length & 0x7F
+            length, start = int.from_bytes(data[start : start + count], "big"), start + count
+        if start + length > len(data):
+            raise ValueError("cut off")
+        yield header[0], data[start : start + length]
+        position = start + length
