@@ -1,27 +1,39 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Make requirements.txt and requirements-build.txt, with a hash for each file, from their .in files.
-# Pins stay as they are unless the .in file asks for something else; with --upgrade all move.
+# Make requirements.txt from the dependencies of pyproject.toml, and requirements-NAME.txt from each of its groups,
+# with a hash for each file. Pins stay as they are unless pyproject.toml asks for something else; with --upgrade all
+# move. What two locks share has one version: all are taken from one solution.
 set -euo pipefail
+
+GROUPS_LOCKED=(sdist lab test)
+
+compile() { # output argument...
+  "$scratch/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-annotate --output-file "$@"
+}
+
+write_lock() { # file what
+  { echo '# SPDX-License-Identifier: Apache-2.0'
+    echo "# Made from $2 of pyproject.toml by tools/lock-python.sh."
+    sed -E "s/ and sys_platform == 'linux'//; s/ ; sys_platform == 'linux'//" "$scratch/$1"; } >"$1.new"
+  mv "$1.new" "$1"
+}
 
 main() {
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
-  local name extra
+  local name
   scratch=$(mktemp -d)  # not local: the trap needs it
   trap 'rm -rf -- "${scratch:?}"' EXIT
   python3 -m venv "$scratch/venv"
   "$scratch/venv/bin/pip" install --quiet uv
-  for name in requirements requirements-build; do
-    extra=()
-    [[ $name == requirements ]] || extra=(--constraint requirements.txt)
-    [[ ! -f $name.txt ]] || cp "$name.txt" "$scratch/$name.txt"
-    "$scratch/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-      --no-annotate "${extra[@]}" "$@" --output-file "$scratch/$name.txt" "$name.in"
-    { echo '# SPDX-License-Identifier: Apache-2.0'
-      echo "# Made from $name.in by tools/lock-python.sh."
-      sed -E "s/ and sys_platform == 'linux'//; s/ ; sys_platform == 'linux'//" "$scratch/$name.txt"; } >"$name.txt.new"
-    mv "$name.txt.new" "$name.txt"
+  cat requirements*.txt 2>/dev/null | grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' | sort -u >"$scratch/all.txt" || true
+  compile "$scratch/all.txt" "$@" "${GROUPS_LOCKED[@]/#/--group=}" pyproject.toml
+  compile "$scratch/requirements.txt" --constraint "$scratch/all.txt" pyproject.toml
+  write_lock requirements.txt dependencies
+  for name in "${GROUPS_LOCKED[@]}"; do
+    compile "$scratch/requirements-$name.txt" --constraint "$scratch/all.txt" --group "$name"
+    write_lock "requirements-$name.txt" "group '$name'"
   done
 }
 

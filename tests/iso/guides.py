@@ -247,10 +247,11 @@ def link_environment(checkout: Path) -> None:
         place = copy / path.relative_to(original)
         if path.name != "lock.sha256" and not place.exists():
             place.symlink_to(path)
-    digest = hashlib.sha256(f"{checkout}\n".encode())
-    for name in ("requirements-build.txt", "requirements.txt"):
-        digest.update((checkout / name).read_bytes())
-    (copy / "lock.sha256").write_text(f"{digest.hexdigest()}  -\n", encoding="ascii")
+    marks = [
+        f"{hashlib.sha256(lock.read_bytes()).hexdigest()}  {lock}\n"
+        for lock in sorted(checkout.glob("requirements*.txt"))
+    ]
+    (copy / "lock.sha256").write_text("".join(marks), encoding="utf-8")
 
 
 def serve_vendor(vendor: VendorSite, root: Path) -> None:

@@ -223,6 +223,7 @@ _CLI = "tests/unit/installer/cli/test_cli.py"
 _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
+_GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
 _MOUNTED = f"{_NODE}::test_an_iso_is_mounted_as_an_operator_does"
 _WITHOUT_FIREWALLD = (
@@ -237,12 +238,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "./doit.sh test": f"{_HERE}::test_every_command_of_the_docs_is_run",  # it is what runs this
     },
     "CONTRIBUTING.md": {
-        "./doit.sh list": f"{_HERE}::test_a_guide_is_followed",
-        ".venv/bin/pytest tests/static tests/unit tests/sls": _COLLECTED,
+        "./doit.sh lint": _GROWS,
+        ".venv/bin/pytest tests/unit tests/real": _COLLECTED,
+        "./doit.sh help test": _GROWS,
+        ".venv/bin/pytest tests/sls": _COLLECTED,
         "./doit.sh test": f"{_HERE}::test_every_command_of_the_docs_is_run",
         # These ask a package index, which a test may not count on: what they made is checked.
         "tools/lock-python.sh": "tests/unit/packaging/test_requirements.py::test_the_lock_answers_what_is_asked_for",
-        "tools/lock-python.sh --upgrade": "tests/unit/packaging/test_requirements.py::test_both_locks_agree",
+        "tools/lock-python.sh --upgrade": "tests/unit/packaging/test_requirements.py::test_all_locks_agree",
     },
     "docs/tutorials/first-cluster.md": {
         "./doit.sh demo --keep": _LEFTOVERS,
@@ -378,7 +381,7 @@ def test_every_part_of_the_tests_is_found() -> None:
         for command, test in tests.items()
         if test == _COLLECTED and command.startswith(".venv/bin/pytest ")
     ]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         done = subprocess.run(
             ["bash", "-c", f"{command} --collect-only --quiet"],

@@ -14,6 +14,9 @@ import pytest
 pytestmark = pytest.mark.subprocess
 
 REQUIRED_PROGRAMS = ("bash", "cat", "dirname", "grep", "head", "sha256sum", "env")
+# Doit speaks of itself by the name that people typed.
+DOIT = '-c import sys; sys.argv[0] = "./doit.sh"; from doit.__main__ import main; main()'
+LOCKS = ("requirements.txt", "requirements-test.txt", "requirements-sdist.txt", "requirements-lab.txt")
 FAKED_PROGRAMS = ("apt-get", "dnf", "sudo", "install", "rm", "update-rc.d", "go")
 
 
@@ -44,24 +47,28 @@ class Checkout:
         return file.read_text().splitlines() if file.exists() else []
 
 
+def mark(lock_file: Path) -> str:
+    """Return the line that says that .venv has what this lock names, as sha256sum writes it."""
+    return f"{hashlib.sha256(lock_file.read_bytes()).hexdigest()}  {lock_file}\n"
+
+
 @pytest.fixture
 def checkout(repository_dir: Path, tmp_path: Path) -> Checkout:
     """Make a checkout that misses no system package."""
     root, fakes_dir = tmp_path / "checkout", tmp_path / "fakes"
     (root / ".venv" / "bin").mkdir(parents=True)
     fakes_dir.mkdir()
-    text = (repository_dir / "doit.sh").read_text()
-    # The machine's own directories stay out of reach: they are appended to PATH, and hold the real apt-get.
-    assert "PATH=$PATH:" in text
-    text = "\n".join(line for line in text.splitlines() if "PATH=$PATH:" not in line) + "\n"
-    assert "policy=/usr/sbin/policy-rc.d" in text
-    (root / "doit.sh").write_text(text.replace("policy=/usr/sbin/", f"policy={root}/"))
-    (root / "doit.sh").chmod(0o755)
-    lock = f"{root}\n".encode()
-    for name in ("requirements-build.txt", "requirements.txt"):
+    (root / "tools").mkdir()
+    for name in ("doit.sh", "tools/install-packages.sh"):
+        text = (repository_dir / name).read_text()
+        # The machine's own directories stay out of reach: they are appended to PATH, and hold the real apt-get.
+        text = "\n".join(line for line in text.splitlines() if "PATH=$PATH:" not in line) + "\n"
+        (root / name).write_text(text.replace("policy=/usr/sbin/", f"policy={root}/"))
+        (root / name).chmod(0o755)
+    assert f"policy={root}/" in (root / "tools" / "install-packages.sh").read_text()
+    for name in LOCKS:
         (root / name).write_text(f"{name}\n")
-        lock += (root / name).read_bytes()
-    (root / ".venv" / "lock.sha256").write_text(f"{hashlib.sha256(lock).hexdigest()}  -\n")
+    (root / ".venv" / "lock.sha256").write_text("".join(mark(root / name) for name in LOCKS))
     (root / "system-packages.txt").write_text("# nothing\n")
     for name in REQUIRED_PROGRAMS:
         (fakes_dir / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name} here"))
@@ -75,7 +82,7 @@ def checkout(repository_dir: Path, tmp_path: Path) -> Checkout:
 
 def test_runs_doit_in_its_own_directory(checkout: Checkout) -> None:
     done = checkout.run("iso", "upstream=site")
-    assert (done.returncode, done.stdout) == (0, "ran: -m doit iso upstream=site\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"ran: {DOIT} iso upstream=site\n"), done.stderr
 
 
 def test_installs_what_is_missing_and_says_so_first(checkout: Checkout) -> None:
@@ -143,21 +150,91 @@ def test_the_product_needs_no_go(checkout: Checkout) -> None:
     assert not [call for call in checkout.calls() if call.startswith("go")]
 
 
-def test_the_environment_is_made_anew_when_the_lock_changes(checkout: Checkout) -> None:
-    """And only then; packages come by hash, and the ones that others are built with come first."""
+def installed(checkout: Checkout) -> list[str]:
+    """Return the locks that pip was asked to install, in order, and forget them."""
+    calls = [call for call in checkout.calls() if call.startswith("pip ")]
+    flags = "pip install --quiet --no-build-isolation --require-hashes --requirement "
+    assert all(call.startswith(flags) for call in calls), calls
+    (checkout.root / "calls").unlink(missing_ok=True)
+    return [call.removeprefix(flags) for call in calls]
+
+
+def test_an_environment_that_is_up_to_date_is_left_alone(checkout: Checkout) -> None:
+    checkout.fake("go", "echo go1.26.8")
+    for task in ("list", "lint", "test", "list"):
+        assert checkout.run(task).returncode == 0
+    assert installed(checkout) == []
+
+
+def test_a_changed_lock_has_the_environment_made_from_the_start(checkout: Checkout) -> None:
+    """Also when it is that of a group: what it no longer names must go. By hash, and then not once more."""
     fake_environment(checkout)
+    for name in ("requirements.txt", "requirements-lab.txt"):
+        (checkout.root / name).write_text("another\n")
+        done = checkout.run("list")
+        assert done.returncode == 0, done.stderr
+        assert installed(checkout) == ["requirements.txt"]
+        assert checkout.run("list").returncode == 0
+        assert installed(checkout) == []
+        (checkout.root / ".venv" / "lock.sha256").write_text(
+            "".join(mark(checkout.root / lock) for lock in LOCKS)
+        )
+
+
+def test_the_environment_grows_with_what_is_asked(checkout: Checkout) -> None:
+    """A production build has the builder's packages alone; lab and tests come on top, each once."""
+    fake_environment(checkout)
+    checkout.fake("go", "echo go1.26.8")
+    (checkout.root / ".venv" / "lock.sha256").unlink()
+    assert checkout.run("iso", "upstream=site").returncode == 0
+    assert installed(checkout) == ["requirements.txt"]
+    assert checkout.run("lint").returncode == 0
+    assert installed(checkout) == ["requirements-test.txt"]
+    assert checkout.run("iso", "upstream=lab").returncode == 0
+    assert installed(checkout) == ["requirements-sdist.txt", "requirements-lab.txt"]
+    assert checkout.run("help", "test").returncode == 0
+    assert installed(checkout) == []
+
+
+def test_a_group_that_cannot_be_installed_leaves_the_rest(checkout: Checkout) -> None:
+    fake_environment(checkout, "[[ $* != *-lab.txt ]]")
+    checkout.fake("go", "echo go1.26.8")
+    (checkout.root / ".venv" / "lock.sha256").unlink()
+    done = checkout.run("demo")
+    assert done.returncode == 3
+    assert done.stderr.startswith("doit.sh: requirements-lab.txt could not be installed\n")
+    installed(checkout)
     assert checkout.run("list").returncode == 0
-    assert not checkout.calls()
-    (checkout.root / "requirements.txt").write_text("another\n")
-    done = checkout.run("list")
-    assert done.returncode == 0, done.stderr
-    assert [call for call in checkout.calls() if call.startswith("pip ")] == [
-        "pip install --quiet --require-hashes --requirement requirements-build.txt",
-        "pip install --quiet --require-hashes --requirement requirements.txt --no-build-isolation",
+    assert installed(checkout) == []
+
+
+def test_only_the_lab_asks_for_a_python_with_headers(checkout: Checkout) -> None:
+    """Two of its packages are compiled; no Python at all is an error in three parts."""
+    fake_environment(checkout)
+    checkout.fake("go", "echo go1.26.8")
+    for candidate in ("python3", "python3.11", "python3.12", "python3.13"):
+        checkout.fake(candidate, '[[ "$*" != *" headers" && $1 != -m ]]')
+    text = (checkout.root / "doit.sh").read_text().replace(" /usr/bin/python3 ", " ")
+    (checkout.root / "doit.sh").write_text(text)
+    python = checkout.root / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/bash\n[[ "$*" != *" headers" ]] && echo ran\n')
+    assert checkout.run("iso").returncode == 0
+    done = checkout.run("demo")
+    assert done.returncode == 3
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines()] == [
+        "doit.sh",
+        "details",
+        "resolution",
     ]
-    (checkout.root / "calls").unlink()
+
+
+def test_an_environment_that_was_moved_is_made_anew(checkout: Checkout) -> None:
+    """The scripts in it hold the path where it was made."""
+    fake_environment(checkout)
+    marks = checkout.root / ".venv" / "lock.sha256"
+    marks.write_text(marks.read_text().replace(str(checkout.root), "/elsewhere"))
     assert checkout.run("list").returncode == 0
-    assert not checkout.calls()
+    assert installed(checkout) == ["requirements.txt"]
 
 
 def test_an_environment_that_cannot_be_made_leaves_the_old_one(checkout: Checkout) -> None:
@@ -168,7 +245,7 @@ def test_an_environment_that_cannot_be_made_leaves_the_old_one(checkout: Checkou
     for _ in range(2):  # a second failure does not take it either
         done = checkout.run("list")
         assert done.returncode == 3
-        assert done.stderr.startswith("doit.sh: .venv could not be made\n")
+        assert done.stderr.startswith("doit.sh: requirements.txt could not be installed\n")
         assert lock_file.read_text() == before
         assert not (checkout.root / ".venv.old").exists()
 
@@ -180,6 +257,6 @@ def fake_environment(checkout: Checkout, pip: str = "") -> None:
     checkout.fake("pip", pip)
     (checkout.fakes_dir / "pip").rename(made / "bin" / "pip")
     shutil.copy(root / ".venv" / "bin" / "python", made / "bin")
-    checkout.fake("python3", f"[[ $2 != venv ]] || cp -r {made} {root}/.venv")
+    checkout.fake("python3", f"[[ $2 != venv ]] || {{ rm -rf {root}/.venv && cp -r {made} {root}/.venv; }}")
     for name in ("cp", "mv", "rm"):
         (checkout.fakes_dir / name).symlink_to(f"/bin/{name}")
