@@ -37,6 +37,7 @@ from build.base.plan import Step, Workspace
 from build.base.run import run
 from build.bundle import oci, rpmrepo, salttree
 from build.inventory.model import Blob, Inventory, Lock, LockedBaseline, LockedManifest, LockedPackage
+from build.inventory.reference import completed
 from build.store import filelist
 from build.store.objects import Store
 from build.upstream.rpmpayload import unpack_payload
@@ -289,14 +290,7 @@ def full_reference(reference: str) -> str:
     >>> full_reference("nginx"), full_reference("quay.io/calico/node:v3"), full_reference("a/b@sha256:00")
     ('docker.io/library/nginx:latest', 'quay.io/calico/node:v3', 'docker.io/a/b@sha256:00')
     """
-    first, slash, _ = reference.partition("/")
-    if not slash:
-        reference = f"docker.io/library/{reference}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        reference = f"docker.io/{reference}"
-    if "@" not in reference and ":" not in reference.rsplit("/", 1)[1]:
-        reference += ":latest"
-    return reference
+    return completed(reference)
 
 
 def find_image(reference: str, tags: Mapping[str, str], digests: set[str]) -> str | None:

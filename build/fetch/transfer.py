@@ -35,6 +35,7 @@ from build.inventory.model import (
     Repository,
 )
 from build.inventory.sources import Sources
+from build.lock.images import ObjectCache
 from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
@@ -44,6 +45,7 @@ from build.upstream.pythonfiles import download_python
 from build.upstream.registry import EndpointClient, RegistryClient
 from build.upstream.route import has_route
 from build.upstream.rpmheader import read_header
+from build.upstream.session import NO_LOGIN, Login
 
 DEFAULT_WORKERS = 6
 
@@ -209,12 +211,14 @@ def run_fetch(
     store_dir: Path,
     *,
     sources: Sources | None = None,
+    objects_dir: Path | None = None,
     workers: int = DEFAULT_WORKERS,
 ) -> None:
     """Bring everything that the lock names into the store, verified.
 
-    ``lock_file`` is the profile's own where it is None. With all there already, nothing is written and the
-    network is not touched.
+    ``lock_file`` is the profile's own where it is None. ``objects_dir`` has manifests and configurations that
+    the lock read: registries count how often they are asked. With all there already, nothing is written and
+    the network is not touched.
 
     Raises: LockError, ProfileError, KeyFileError, NetworkError and its kinds, IntegrityError, SignatureError,
     StoreError, CommandError.
@@ -223,7 +227,7 @@ def run_fetch(
     if work.plan.missing or work.plan.unchecked:
         check_route(work)
         with work.store.exclusive():
-            Fetcher(work.profile, work.store, work.signed, work.trusted).run(work.plan, workers)
+            Fetcher(work, objects_dir).run(workers)
 
 
 def check_route(work: Work) -> None:
@@ -239,7 +243,7 @@ def check_route(work: Work) -> None:
                 details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {' or '.join(origins)}\n"
                 f"{len(work.plan.missing)} objects are missing, {ui.bytes_text(work.plan.size_bytes)}; "
                 f"store {work.store.root}",
-                resolution="run 'doit fetch' where the upstream can be reached, and take the store along",
+                resolution="run './doit.sh fetch' where the upstream can be reached, and take the store along",
             )
 
 
@@ -299,36 +303,37 @@ def check_fresh(lock: Lock, profile: Profile, inventory: Inventory) -> None:
         raise LockError(
             f"the lock was made for upstream '{lock.profile_name}', not for '{profile.name}'",
             details=f"lock {profile.lock_file}",
-            resolution=f"run 'doit lock upstream={profile.name}'",
+            resolution=f"run './doit.sh lock upstream={profile.name}'",
         )
     if lock.inventory_digest != inventory_digest(inventory, profile):
         raise LockError(
             "the lock is older than the inventory",
             details=f"images.yaml, packages.yaml, versions.yaml or the profile '{profile.name}' changed",
-            resolution="run 'doit lock' and look at the difference before you commit it",
+            resolution="run './doit.sh lock' and look at the difference before you commit it",
         )
 
 
 class Fetcher:
     """Fetches a plan in a bounded number of threads; the first error stops all, and partial files stay."""
 
-    def __init__(
-        self, profile: Profile, store: Store, signed: SignedTable, trusted: Mapping[str, TrustedKeys]
-    ) -> None:
-        self._profile = profile
-        self._store = store
-        self._signed = signed
-        self._trusted = trusted
+    def __init__(self, work: Work, objects_dir: Path | None = None) -> None:
+        self._plan = work.plan
+        self._profile = profile = work.profile
+        self._store = work.store
+        self._signed = work.signed
+        self._trusted = work.trusted
+        self._read = ObjectCache(objects_dir) if objects_dir else None
         self._stop = threading.Event()
-        self._http = HttpClient(pause=self._pause)
+        self._http = HttpClient(pause=self._pause, connect_timeout_s=profile.connect_timeout_s)
         self._clients = {
             host: RegistryClient(registry, self._http) for host, registry in profile.registries.items()
         }
         self._keyrings: dict[str, RpmKeyring] = {}
         self._progress = ui.Progress("fetch", 0, 0)
 
-    def run(self, plan: FetchPlan, workers: int) -> None:
+    def run(self, workers: int = DEFAULT_WORKERS) -> None:
         """Fetch what is missing, check what is unchecked. Raises: the first error."""
+        plan = self._plan
         total = len(plan.missing)
         self._progress = ui.Progress("fetch", plan.size_bytes, total)
         with tempfile.TemporaryDirectory(prefix="caisson-rpmkeys-") as directory:
@@ -361,6 +366,8 @@ class Fetcher:
         match item.kind:
             case Kind.KEY:
                 self._fetch_key(item)
+            case Kind.MANIFEST | Kind.BLOB if self._take_read(item):
+                pass
             case Kind.MANIFEST:
                 self._fetch_manifest(item)
             case Kind.PYTHON:
@@ -368,7 +375,7 @@ class Fetcher:
             case Kind.BLOB:
                 self._fetch_blob(item)
             case Kind.YAML | Kind.PACKAGE:
-                first_mirror(item.urls, lambda url: self._download(item, url, lambda: None))
+                first_mirror(item.urls, lambda url: self._download(item, url))
         self._progress.finish_item()
 
     def _fetch_key(self, item: Item) -> None:
@@ -382,8 +389,17 @@ class Fetcher:
         raise KeyFileError(
             f"the {item.what} is not the file that was locked",
             details=f"locked: {item.blob.digest}",
-            resolution="restore the file, or run 'doit lock' if the new key is meant",
+            resolution="restore the file, or run './doit.sh lock' if the new key is meant",
         )
+
+    def _take_read(self, item: Item) -> bool:
+        """Take into the store what the lock read already; say whether it was there."""
+        data = self._read.kept(item.blob.digest) if self._read else None
+        if data is None or len(data) != item.blob.size_bytes:
+            return False
+        self._store.add_bytes(data, item.blob.digest)
+        self._progress.skip(len(data))
+        return True
 
     def _fetch_manifest(self, item: Item) -> None:
         reference = _reference(item)
@@ -404,20 +420,18 @@ class Fetcher:
 
         def download(mirror: EndpointClient) -> None:
             repository = mirror.endpoint.repository(reference)
-            self._download(
-                item, mirror.blob_url(repository, item.blob.digest), lambda: mirror.authorization(repository)
-            )
+            self._download(item, mirror.blob_url(repository, item.blob.digest), mirror.login(repository))
 
         first_mirror(self._clients[reference.registry].mirrors, download)
 
-    def _download(self, item: Item, url: str, authorize: Callable[[], str | None]) -> None:
+    def _download(self, item: Item, url: str, login: Login = NO_LOGIN) -> None:
         self._http.download(
             url,
             digest=item.blob.digest,
             size_bytes=item.blob.size_bytes,
             store=self._store,
             what=item.what,
-            authorize=authorize,
+            login=login,
             on_bytes=self._count,
             on_present=self._progress.skip,
             check=lambda partial: self._check_partial(item, partial),

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing_extensions import override
 
 from build.base.rpmversion import evr_key
+from build.inventory.reference import Reference as Reference  # noqa: PLC0414 - the model passes it on
 
 LOCK_FORMAT = 1
 INVENTORY_FORMAT = 1
+DEFAULT_CONNECT_TIMEOUT_S = 10.0
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
@@ -66,39 +68,6 @@ class Digest:
         """Return the digest of a file's content, read in pieces."""
         with path.open("rb") as stream:
             return cls(hashlib.file_digest(stream, "sha256").hexdigest())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reference:
-    """An image name with its tag: ``registry.k8s.io/pause:3.10.2``."""
-
-    registry: str
-    repository: str
-    tag: str
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}:{self.tag}"
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """Parse a full name with tag; there are no defaults.
-
-        Raises: ValueError, saying which part is missing or wrong.
-        """
-        name, _, tag = text.rpartition(":")
-        if not name or "/" in tag:
-            raise ValueError(f"image reference {text!r} has no tag")
-        if "@" in text:
-            raise ValueError(f"image reference {text!r} has a digest: write a tag, the lock holds the digest")
-        registry, _, repository = name.partition("/")
-        if not repository or ("." not in registry and ":" not in registry and registry != "localhost"):
-            raise ValueError(f"image reference {text!r} does not start with the host of its registry")
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", tag):
-            raise ValueError(f"image reference {text!r} has a bad tag")
-        if not re.fullmatch(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", repository):
-            raise ValueError(f"image reference {text!r} has a bad name")
-        return cls(registry=registry, repository=repository, tag=tag)
 
 
 # ---------------------------------------------------------------- inventory
@@ -321,7 +290,10 @@ class Registry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Where bytes come from. All paths are absolute."""
+    """Where bytes come from. All paths are absolute.
+
+    ``python_indexes`` are addresses of simple indexes; empty for those of the user's own pip configuration.
+    """
 
     name: str
     is_lab: bool
@@ -331,6 +303,8 @@ class Profile:
     repositories: Mapping[str, Repository]
     registries: Mapping[str, Registry]
     manifests: Mapping[str, str]
+    python_indexes: tuple[str, ...] = ()
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
 
     def manifest_url(self, url: str) -> str:
         """Return where a manifest is fetched: the longest prefix that the profile rewrites, replaced."""

@@ -10,8 +10,18 @@ from urllib.parse import urlsplit
 
 from build.base.document import Faults, Record, fingerprint, fitting, read_document
 from build.base.errors import ProfileError
-from build.inventory.model import Endpoint, MetadataTrust, PinnedKey, Profile, Registry, Repository
+from build.inventory.model import (
+    DEFAULT_CONNECT_TIMEOUT_S,
+    Endpoint,
+    MetadataTrust,
+    PinnedKey,
+    Profile,
+    Registry,
+    Repository,
+)
+from build.inventory.reference import registry_host
 
+_LONGEST_CONNECT_TIMEOUT_S = 600
 LAB_PROFILE = Path("_out/lab/upstream.yaml")
 
 
@@ -61,9 +71,22 @@ def _parse_profile(record: Record, file: Path) -> Profile:
         repositories=_parse_repositories(record, file.parent, required=True),
         registries=_parse_registries(record, required=True),
         manifests=record.text_map("manifests", required=False),
+        python_indexes=record.text_or_texts("python_index", _base_url) if record.has("python_index") else (),
+        connect_timeout_s=_connect_timeout_s(record),
     )
     record.close()
     return profile
+
+
+def _connect_timeout_s(record: Record) -> float:
+    if not record.has("connect_timeout_s"):
+        return DEFAULT_CONNECT_TIMEOUT_S
+    seconds = record.number("connect_timeout_s", 1)
+    if not 1 <= seconds <= _LONGEST_CONNECT_TIMEOUT_S:
+        record.fault(
+            f"'connect_timeout_s' must be from 1 to {_LONGEST_CONNECT_TIMEOUT_S}", key="connect_timeout_s"
+        )
+    return seconds
 
 
 _profile_name = fitting(
@@ -107,7 +130,10 @@ def _parse_registries(profile: Record, *, required: bool = False) -> dict[str, R
     for host in table.take_keys() if table else ():
         if table is not None:
             urls = table.text_or_texts(host, _registry_url)
-            found[host] = Registry(host=host, endpoints=tuple(_endpoint(url) for url in urls))
+            try:
+                found[registry_host(host)] = Registry(host=host, endpoints=tuple(map(_endpoint, urls)))
+            except ValueError as exc:
+                table.fault(str(exc), key=host)
     return found
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pin images: from a tag to the digests of index, linux/amd64 manifest, configuration and layers.
 
-    tag --HEAD--> digest --skopeo--> index? -> linux/amd64 manifest -> configuration, layers
+    tag --HEAD--> digest --GET--> index? -> linux/amd64 manifest -> configuration, layers
 
 Manifests and configurations of earlier runs are kept by digest, so that an image whose tag has not moved
 costs one HEAD request.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from build.base.errors import BuildError, NotFoundError
@@ -21,6 +21,14 @@ from build.inventory.model import Blob, Descriptor, Digest, LockedImage, WantedI
 from build.upstream.registry import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, RegistryClient
 
 PLATFORM = ("linux", "amd64")
+#: Types of the configuration of an image; old Docker registries know no better than bytes.
+CONFIG_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+        "application/octet-stream",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,14 +55,23 @@ class ObjectCache:
 
     def get(self, digest: Digest, fetch: Callable[[], bytes]) -> bytes:
         """Return an object from the cache, or fetched and then kept."""
-        file = self._directory / digest.hex
-        if file.is_file():
-            data = file.read_bytes()
-            if Digest.of_bytes(data) == digest:
-                return data
-        data = fetch()
-        write_atomically(file, data)
+        data = self.kept(digest)
+        if data is None:
+            data = fetch()
+            self.keep(data)
         return data
+
+    def kept(self, digest: Digest) -> bytes | None:
+        """Return an object when the cache has it, whole."""
+        try:
+            data = (self._directory / digest.hex).read_bytes()
+        except OSError:
+            return None
+        return data if Digest.of_bytes(data) == digest else None
+
+    def keep(self, data: bytes) -> None:
+        """Put an object into the cache."""
+        write_atomically(self._directory / Digest.of_bytes(data).hex, data)
 
 
 def pin_image(wanted: WantedImage, client: RegistryClient, cache: ObjectCache) -> PinnedImage:
@@ -63,13 +80,11 @@ def pin_image(wanted: WantedImage, client: RegistryClient, cache: ObjectCache) -
     Raises: NotFoundError, CredentialsError, NetworkError, IntegrityError, BuildError.
     """
     reference = wanted.reference
-    digest = client.resolve(reference)
-    if digest is None:
-        top_data = client.manifest(reference, None)
-        digest = Digest.of_bytes(top_data)
-    else:
-        named = digest
-        top_data = cache.get(named, lambda: client.manifest(reference, named))
+    resolved = client.resolve(reference)
+    digest = resolved.digest
+    if resolved.data is not None:
+        cache.keep(resolved.data)
+    top_data = cache.get(digest, lambda: client.manifest(reference, digest))
     what = f"image {reference}"
     top = _parse_json(top_data, what)
     media_type = media_type_of(top, what)
@@ -121,17 +136,22 @@ def media_type_of(manifest: Mapping[str, object], what: str) -> str:
 def choose_child(index: Mapping[str, object], what: str) -> Descriptor:
     """Return the descriptor of the linux/amd64 manifest of an index; the plain one before its variants.
 
+    Entries that are artifacts (signatures, charts) are no images, whatever platform they name.
+
     Raises: NotFoundError when the index has none.
     """
     entries = index.get("manifests")
     children = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    fitting = [entry for entry in children if _platform(entry)[:2] == PLATFORM]
+    images = [entry for entry in children if not entry.get("artifactType")]
+    fitting = [entry for entry in images if _platform(entry)[:2] == PLATFORM]
     if not fitting:
-        known = sorted({"/".join(part for part in _platform(entry) if part) for entry in children})
+        known = sorted({"/".join(part for part in _platform(entry) if part) or "?" for entry in images})
+        artifacts = sorted({str(entry["artifactType"]) for entry in children if entry.get("artifactType")})
+        others = f"; artifacts: {', '.join(artifacts)}" if artifacts else ""
         raise NotFoundError(
             f"{what} does not exist for linux/amd64",
-            details=f"its index has: {', '.join(known) or 'nothing'}",
-            resolution="use a tag that has it",
+            details=f"its index has: {', '.join(known) or 'no image'}{others}",
+            resolution=_platform_advice(_platform(entry)[1] for entry in images),
         )
     chosen = min(fitting, key=lambda entry: _platform(entry)[2])
     blob = _blob(chosen, what)
@@ -149,6 +169,7 @@ def parse_manifest(manifest: Mapping[str, object], what: str) -> Manifest:
     config, layers = manifest.get("config"), manifest.get("layers")
     if media_type not in MANIFEST_TYPES or not isinstance(config, dict) or not isinstance(layers, list):
         raise BuildError(f"{what} has a manifest without layers", details=f"media type {media_type}")
+    _check_image(manifest, config, what)
     for layer in layers:
         if isinstance(layer, dict) and layer.get("urls"):
             raise BuildError(
@@ -157,6 +178,33 @@ def parse_manifest(manifest: Mapping[str, object], what: str) -> Manifest:
                 resolution="use another image: such layers may not be passed on",
             )
     return Manifest(config=_blob(config, what), layers=tuple(_blob(layer, what) for layer in layers))
+
+
+def _check_image(manifest: Mapping[str, object], config: Mapping[str, object], what: str) -> None:
+    """Check that a manifest is that of an image: registries hold charts, signatures and others too.
+
+    Source: OCI image specification 1.1, "Guidelines for Artifact Usage".
+    """
+    config_type, artifact_type = config.get("mediaType"), manifest.get("artifactType")
+    is_image = config_type is None or config_type in CONFIG_TYPES
+    if not is_image or (artifact_type and artifact_type not in CONFIG_TYPES):
+        artifact = f", artifact type {artifact_type}" if artifact_type else ""
+        raise BuildError(
+            f"{what} is an OCI artifact (config type {config_type}{artifact}), not an image",
+            details="a chart, a signature or another thing that is kept in a registry: containers do not run from it",
+            resolution="name the image itself in images.yaml; "
+            "what the artifact holds can be put on the ISO as a manifest",
+        )
+
+
+def _platform_advice(architectures: Iterable[str]) -> str:
+    """Return what to do about an image for another platform; some makers write other names for amd64."""
+    if any(name.lower() in ("x86_64", "x86-64", "x64") for name in architectures):
+        return (
+            "its maker calls the architecture x86_64; runtimes know it as amd64 and would not start it: "
+            "have the image corrected"
+        )
+    return "use a tag that has it"
 
 
 def check_platform(config: Mapping[str, object], what: str) -> None:
@@ -169,7 +217,7 @@ def check_platform(config: Mapping[str, object], what: str) -> None:
         raise NotFoundError(
             f"{what} does not exist for linux/amd64",
             details=f"it is for {found[0]}/{found[1]}",
-            resolution="use a tag that has it",
+            resolution=_platform_advice([str(found[1])]),
         )
 
 
@@ -199,7 +247,10 @@ def _blob(descriptor: object, what: str) -> Blob:
     try:
         if not isinstance(descriptor, dict):
             raise ValueError("it is no mapping")  # noqa: TRY004, TRY301  # one message for all faults
-        return Blob(digest=Digest.parse(str(descriptor["digest"])), size_bytes=int(descriptor["size"]))
+        size_bytes = descriptor["size"]
+        if type(size_bytes) is not int or size_bytes < 0:
+            raise ValueError(f"size {size_bytes!r}")  # noqa: TRY301
+        return Blob(digest=Digest.parse(str(descriptor["digest"])), size_bytes=size_bytes)
     except (KeyError, ValueError, TypeError) as exc:
         raise BuildError(f"{what} has a descriptor that cannot be read", details=str(exc)) from exc
 

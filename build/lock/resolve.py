@@ -168,7 +168,7 @@ def _things(lock: Lock) -> dict[str, str]:
 
 def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
     """Resolve an inventory. Raises: see :func:`run_lock`."""
-    http = HttpClient()
+    http = HttpClient(connect_timeout_s=profile.connect_timeout_s)
     metadata_cache = MetadataCache(cache.metadata_dir, http)
     trusted = _read_all_keys(inventory, profile)
     solved = _solve(inventory, profile, trusted, metadata_cache)

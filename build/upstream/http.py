@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The builder's door to the network: HTTP with retries, resumption and errors that name the host.
 
-Proxies, netrc and certificates of the environment are honoured (by requests). Only lock and fetch use this
-module; besides it they reach the network through skopeo and pip.
+Proxies and netrc of the environment are honoured (by requests), as are the system's authorities.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import email.utils
-import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,41 +19,51 @@ from urllib.parse import urlsplit
 
 import requests
 import requests.utils
-from requests.auth import AuthBase
-from typing_extensions import override
 
-from build.base.errors import (
-    BuildError,
-    CredentialsError,
-    IntegrityError,
-    NetworkError,
-    NotFoundError,
-    SignatureError,
-)
-from build.inventory.model import Digest
+from build.base.errors import BuildError, IntegrityError, NetworkError, SignatureError
+from build.inventory.model import DEFAULT_CONNECT_TIMEOUT_S, Digest
 from build.store.objects import Partial, Store
+from build.upstream.answers import (
+    LONGEST_WAIT_S,
+    Answer,
+    RetryError,
+    check_answer,
+    gave_up,
+    host_of,
+    pause_s,
+    say_wait,
+    shown_url,
+)
+from build.upstream.session import NO_LOGIN, Authorization, Login, Session
 
 T = TypeVar("T")
 Mirror = TypeVar("Mirror")
 
 # What a cut connection loses at most: the client library drops a piece that did not come whole.
 CHUNK_BYTES = 1 << 15
-CONNECT_TIMEOUT_S = 4.0
 RESOLVE_TIMEOUT_S = 6.0
 READ_TIMEOUT_S = 30.0
-FIRST_CONTACT_TRIES = 2
+FIRST_CONTACT_TRIES = 3
 TRIES = 6
-LONGEST_PAUSE_S = 60.0
 
-_RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+#: What to do about bytes that are not the locked ones; to lock them anew comes last.
+FIND_OUT_WHY = (
+    "what was released does not change: find out why (a damaged mirror, a proxy, an upstream that was tampered "
+    "with); only when the change is meant, run './doit.sh lock' and review the difference"
+)
+
 _LARGEST_BODY_BYTES = 1 << 30
+_REFUSAL_BYTES = 4096
+# A pause that people are told of, where no progress is shown.
+_SAID_PAUSE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Response:
-    """An answer with its whole body. Names of headers are in lower case."""
+    """An answer with its whole body. Names of headers are in lower case; ``url`` is where redirects led."""
 
     status: int
+    url: str
     headers: Mapping[str, str]
     body: bytes
 
@@ -92,31 +100,29 @@ def _is_damage(exc: BuildError) -> bool:
     return isinstance(exc, IntegrityError)
 
 
-class _Authorization(AuthBase):
-    """Send one Authorization header, or none: requests would put netrc's over a header given by hand."""
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    @override
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
-
-
 class HttpClient:
-    """HTTP for the threads of one run; each thread has its own connections."""
+    """HTTP for the threads of one run; each thread has its own connections.
+
+    ``pause`` waits; it may raise to give up. A host that could not be reached at all is not tried again.
+    """
 
     def __init__(
-        self, *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep, user_agent: str = "caisson"
+        self,
+        *,
+        tries: int = TRIES,
+        pause: Callable[[float], None] = time.sleep,
+        user_agent: str = "caisson",
+        connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
     ) -> None:
         self._tries = tries
         self._pause = pause
         self._user_agent = user_agent
+        self._connect_timeout_s = connect_timeout_s
         self._local = threading.local()
         self._known_hosts: set[str] = set()
         self._resolved: set[str] = set()
+        self._absent: dict[str, RetryError] = {}
+        self._said: dict[str, float] = {}
 
     def request(
         self,
@@ -124,22 +130,23 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        authorization: str | None = None,
+        login: Login = NO_LOGIN,
+        form: Mapping[str, str] | None = None,
         passed: frozenset[int] = frozenset(),
-        what: str = "",
         largest_bytes: int = _LARGEST_BODY_BYTES,
+        what: str = "",
     ) -> Response:
         """Ask once for small content, with retries.
 
-        ``passed`` are statuses, besides those of success, that the caller handles itself. ``what`` names the
-        thing in errors. A body of more than ``largest_bytes`` is refused.
+        ``passed`` are statuses, besides those of success, that the caller handles itself. ``form`` is sent as
+        the body. ``what`` names the thing in errors.
 
-        Raises: NotFoundError, CredentialsError, NetworkError.
+        Raises: NotFoundError, CredentialsError, NetworkError; also for a body of more than ``largest_bytes``.
         """
 
         def once() -> Response:
             with self._open(
-                method, url, headers=headers or {}, authorization=authorization, passed=passed, what=what
+                method, url, headers=headers or {}, login=login, passed=passed, what=what, form=form
             ) as response:
                 body = bytearray()
                 for chunk in _chunks(response):
@@ -147,7 +154,9 @@ class HttpClient:
                     if len(body) > largest_bytes:
                         raise _too_long(url, what, largest_bytes)
                 found = {name.lower(): value for name, value in response.headers.items()}
-                return Response(status=response.status_code, headers=found, body=bytes(body))
+                return Response(
+                    status=response.status_code, url=str(response.url), headers=found, body=bytes(body)
+                )
 
         return self._retry(url, what, once)
 
@@ -161,7 +170,7 @@ class HttpClient:
             headers = {"Range": f"bytes=0-{size_bytes - 1}"}
             passed = frozenset({206})
             with self._open(
-                "GET", url, headers=headers, authorization=None, passed=passed, what=what
+                "GET", url, headers=headers, login=NO_LOGIN, passed=passed, what=what
             ) as response:
                 body = bytearray()
                 for chunk in _chunks(response):
@@ -180,9 +189,7 @@ class HttpClient:
 
         def once() -> None:
             with (
-                self._open(
-                    "GET", url, headers={}, authorization=None, passed=frozenset(), what=what
-                ) as response,
+                self._open("GET", url, headers={}, login=NO_LOGIN, passed=frozenset(), what=what) as response,
                 file.open("wb") as stream,
             ):
                 for chunk in _chunks(response):
@@ -200,7 +207,7 @@ class HttpClient:
         size_bytes: int,
         store: Store,
         what: str,
-        authorize: Callable[[], str | None] = lambda: None,
+        login: Login = NO_LOGIN,
         on_bytes: Callable[[int], None] = lambda _count: None,
         on_present: Callable[[int], None] = lambda _count: None,
         check: Callable[[Partial], None] = lambda _partial: None,
@@ -209,7 +216,7 @@ class HttpClient:
 
         ``on_present`` is told once how much an earlier run had left; ``on_bytes`` of every further piece
         (negative: taken back). ``check`` sees the whole, verified file before it enters the store; what it
-        raises keeps the file out. ``authorize`` gives the Authorization header for each try.
+        raises keeps the file out.
 
         Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError, StoreError; and
         what ``check`` does.
@@ -219,7 +226,7 @@ class HttpClient:
                 partial.restart()
             was_resumed = partial.offset > 0
             on_present(partial.offset)
-            source = _Source(url=url, what=what, authorize=authorize, on_bytes=on_bytes)
+            source = _Source(url=url, what=what, login=login, on_bytes=on_bytes)
             self._fill(source, partial, size_bytes)
             if not partial.is_good and was_resumed:
                 on_bytes(-partial.offset)
@@ -232,8 +239,8 @@ class HttpClient:
             except IntegrityError as exc:
                 raise IntegrityError(
                     f"{what}: the bytes received are not the ones that the lock names",
-                    details=f"{exc.details}; from {url}",
-                    resolution="try again; when it stays so, upstream has changed it: run 'doit lock'",
+                    details=f"{exc.details}; from {shown_url(url)}",
+                    resolution=FIND_OUT_WHY,
                 ) from exc
 
     def _fill(self, source: _Source, partial: Partial, size_bytes: int) -> None:
@@ -258,7 +265,7 @@ class HttpClient:
             "GET",
             source.url,
             headers={"Range": f"bytes={partial.offset}-"} if partial.offset else {},
-            authorization=source.authorize(),
+            login=source.login,
             passed=frozenset({206, 416}),
             what=source.what,
         ) as response:
@@ -270,7 +277,7 @@ class HttpClient:
                 source.on_bytes(-partial.offset)
                 partial.restart()
             if response.status_code != 200 and not is_continued:
-                raise _RetryError(f"answers {response.status_code} where a part was asked for")
+                raise RetryError(f"answers {response.status_code} where a part was asked for")
             _check_length(response, partial.offset, size_bytes, source)
             for chunk in _chunks(response):
                 if partial.offset + len(chunk) > size_bytes:
@@ -278,7 +285,7 @@ class HttpClient:
                 partial.write(chunk)
                 source.on_bytes(len(chunk))
         if partial.offset < size_bytes:
-            raise _RetryError("closed the connection early")
+            raise RetryError("closed the connection early")
 
     def _retry(
         self,
@@ -288,17 +295,36 @@ class HttpClient:
         *,
         has_progressed: Callable[[], bool] = lambda: False,
     ) -> T:
-        """Call until it succeeds; a host that never answered gets fewer tries than one that did."""
+        """Call until it succeeds; a host that never answered gets fewer tries than one that did.
+
+        A host that asks for more patience than ``LONGEST_WAIT_S`` is given up at once.
+        """
+        host = host_of(url)
         failed = 0
+        waited_s = 0.0
+        if host in self._absent:
+            raise gave_up(url, what, self._absent[host], 0)
         while True:
             try:
                 return once()
-            except _RetryError as exc:
+            except RetryError as exc:
                 failed = 1 if has_progressed() else failed + 1
-                tries = self._tries if _host(url) in self._known_hosts else FIRST_CONTACT_TRIES
-                if failed >= tries:
-                    raise _gave_up(url, what, exc, failed) from exc
-                self._pause(_pause_s(failed, exc.retry_after_s))
+                is_known = host in self._known_hosts
+                seconds = pause_s(failed, exc.retry_after_s)
+                waited_s += seconds
+                if failed >= (self._tries if is_known else FIRST_CONTACT_TRIES) or waited_s > LONGEST_WAIT_S:
+                    if not is_known:
+                        self._absent[host] = exc
+                    raise gave_up(url, what, exc, failed) from exc
+                self._wait(url, exc, seconds)
+
+    def _wait(self, url: str, exc: RetryError, seconds: float) -> None:
+        """Wait before another try; say so, once for all threads, when it takes long or the host asks for it."""
+        host, now = host_of(url), time.monotonic()
+        if (exc.status == 429 or seconds >= _SAID_PAUSE_S) and self._said.get(host, 0.0) <= now:
+            self._said[host] = now + seconds
+            say_wait(url, exc, seconds)
+        self._pause(seconds)
 
     @contextlib.contextmanager
     def _open(
@@ -307,48 +333,87 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str],
-        authorization: str | None,
+        login: Login,
         passed: frozenset[int],
         what: str,
+        form: Mapping[str, str] | None = None,
     ) -> Iterator[requests.Response]:
-        """Ask, and give the answer with its body still to be read.
+        """Ask, and give the answer with its body still to be read; once more where a login can be renewed.
 
-        Raises: _RetryError for what another try may mend, now and while the body is read; else an error for
+        Raises: RetryError for what another try may mend, now and while the body is read; else an error for
         people.
         """
-        self._resolve(url, what)
+        self._resolve(url)
+        header = login.header()
         try:
-            with self._session().request(
-                method,
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                auth=None if authorization is None else _Authorization(authorization),
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-                stream=True,
-            ) as response:
-                self._known_hosts.add(_host(url))
-                _check_redirects(response, url)
-                _check_status(response, url, what, passed)
-                # Bytes are wanted as they are stored: some servers declare a .gz file to be gzip-encoded.
-                response.raw.headers.pop("Content-Encoding", None)
-                yield response
+            with self._send(method, url, headers, header, form) as response:
+                if response.status_code != 401 or response.history:
+                    yield self._checked(response, url, what, passed)
+                    return
+                challenge = response.headers.get("WWW-Authenticate", "")
+                if not login.renew(header, challenge):
+                    yield self._checked(response, url, what, passed)
+                    return
+            with self._send(method, url, headers, login.header(), form) as response:
+                yield self._checked(response, url, what, passed)
         except requests.exceptions.SSLError as exc:
+            if not _is_untrusted(exc):
+                raise RetryError(_reason(exc)) from exc
             raise NetworkError(
-                f"the certificate of {_host(url)} is not trusted",
-                details=f"{_reason(exc)}; url: {url}",
-                resolution="a proxy that opens TLS needs its CA in REQUESTS_CA_BUNDLE or the system's store",
+                f"the certificate of {host_of(url)} is not trusted",
+                details=f"{_reason(exc)}; url: {shown_url(url)}",
+                resolution="a proxy that opens TLS, or a site's own authority, needs its CA in the system's store, "
+                "or in the file that REQUESTS_CA_BUNDLE or SSL_CERT_FILE names",
             ) from exc
         except requests.exceptions.RequestException as exc:
             if isinstance(exc, (ValueError, requests.exceptions.TooManyRedirects)):
                 raise NetworkError(
-                    f"cannot ask {_host(url)}", details=f"{exc}; url: {url}", resolution="correct the address"
+                    f"cannot ask {host_of(url)}",
+                    details=f"{type(exc).__name__}; url: {shown_url(url)}",
+                    resolution="correct the address",
                 ) from exc
-            raise _RetryError(_reason(exc)) from exc
+            raise RetryError(_reason(exc)) from exc
 
-    def _resolve(self, url: str, what: str) -> None:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        form: Mapping[str, str] | None,
+    ) -> requests.Response:
+        return self._session().request(
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            auth=None if authorization is None else Authorization(authorization),
+            data=form,
+            timeout=(self._connect_timeout_s, READ_TIMEOUT_S),
+            stream=True,
+        )
+
+    def _checked(
+        self, response: requests.Response, url: str, what: str, passed: frozenset[int]
+    ) -> requests.Response:
+        """Return an answer that is a success, or one that the caller passes. Raises: see :meth:`_open`."""
+        self._known_hosts.add(host_of(url))
+        _check_redirects(response, url)
+        if response.status_code != 200 and response.status_code not in passed:
+            answer = Answer(
+                status=response.status_code,
+                reason=response.reason or "",
+                headers=response.headers,
+                beginning=next(response.iter_content(_REFUSAL_BYTES), b""),
+            )
+            check_answer(answer, url, what)
+        # Bytes are wanted as they are stored: some servers declare a .gz file to be gzip-encoded.
+        response.raw.headers.pop("Content-Encoding", None)
+        return response
+
+    def _resolve(self, url: str) -> None:
         """Have the name of a host resolved once, within a time that resolvers do not keep by themselves.
 
-        Raises: NetworkError. With a proxy the name is the proxy's business.
+        Raises: RetryError. With a proxy the name is the proxy's business.
         """
         host = urlsplit(url).hostname or ""
         if host in self._resolved or requests.utils.select_proxy(
@@ -369,14 +434,13 @@ class HttpClient:
         if thread.is_alive():
             reasons.append(f"its name is not resolved within {RESOLVE_TIMEOUT_S:g} s")
         if reasons:
-            raise unreachable(url, reasons[0], what, 1)
+            raise RetryError(reasons[0])
         self._resolved.add(host)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            session.headers["User-Agent"] = self._user_agent
+            session = Session(self._user_agent)
             self._local.session = session
         return session
 
@@ -384,18 +448,8 @@ class HttpClient:
 def _too_long(url: str, what: str, largest_bytes: int) -> NetworkError:
     return NetworkError(
         f"{what or 'the answer'} is longer than it may be",
-        details=f"{_host(url)} sends more than {largest_bytes} bytes; url: {url}",
+        details=f"{host_of(url)} sends more than {largest_bytes} bytes; url: {shown_url(url)}",
         resolution="see what the address gives; a damaged mirror, or a portal in the way of the network?",
-    )
-
-
-def unreachable(url: str, reason: str, what: str, tries: int) -> NetworkError:
-    """Return the error for a host that cannot be reached at all."""
-    about = f" for {what}" if what else ""
-    return NetworkError(
-        f"cannot reach {_host(url)}",
-        details=f"{reason}{about}; {tries} tries; url: {url}",
-        resolution="check network and proxy settings, or name a mirror that can be reached: upstream=NAME",
     )
 
 
@@ -405,7 +459,7 @@ class _Source:
 
     url: str
     what: str
-    authorize: Callable[[], str | None]
+    login: Login
     on_bytes: Callable[[int], None]
 
 
@@ -419,19 +473,9 @@ def _check_length(response: requests.Response, offset: int, size_bytes: int, sou
 def _wrong_length(source: _Source, size_bytes: int, found: str) -> IntegrityError:
     return IntegrityError(
         f"{source.what}: upstream has another number of bytes than the lock names",
-        details=f"expected {size_bytes} bytes, it has {found}; from {source.url}",
-        resolution="upstream has changed it, or the mirror is damaged: see why, then run 'doit lock'",
+        details=f"expected {size_bytes} bytes, it has {found}; from {shown_url(source.url)}",
+        resolution=FIND_OUT_WHY,
     )
-
-
-class _RetryError(Exception):
-    """Something that another try may mend."""
-
-    def __init__(self, reason: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-        self.status = status
 
 
 def _check_redirects(response: requests.Response, url: str) -> None:
@@ -439,88 +483,25 @@ def _check_redirects(response: requests.Response, url: str) -> None:
     plain = [step.url for step in (*response.history, response) if not step.url.startswith("https://")]
     if url.startswith("https://") and plain:
         raise NetworkError(
-            f"{_host(url)} redirects to an address without TLS",
-            details=f"{url} leads to {plain[0]}",
+            f"{host_of(url)} redirects to an address without TLS",
+            details=f"{shown_url(url)} leads to {shown_url(plain[0])}",
             resolution="use a mirror that stays with https://",
         )
-
-
-def _check_status(response: requests.Response, url: str, what: str, passed: frozenset[int]) -> None:
-    status = response.status_code
-    if status == 200 or status in passed:
-        return
-    if status in _RETRIED_STATUS:
-        raise _RetryError(
-            f"answers {status} {response.reason}",
-            retry_after_s=parse_retry_after(response.headers.get("Retry-After")),
-            status=status,
-        )
-    name = what or url
-    details = f"{_host(url)} answers {status} {response.reason}; url: {url}"
-    if status in (404, 410):
-        raise NotFoundError(
-            f"upstream does not have {name}",
-            details=details,
-            resolution="check the version and the address in the inventory and the profile",
-        )
-    if status in (401, 403, 407):
-        raise CredentialsError(
-            f"upstream refuses {name}",
-            details=details,
-            resolution="log in (skopeo login, ~/.netrc, proxy settings), or check that the name exists",
-        )
-    raise NetworkError(
-        f"cannot get {name}", details=details, resolution="see whether the upstream works as expected"
-    )
-
-
-def _gave_up(url: str, what: str, exc: _RetryError, failed: int) -> NetworkError:
-    about = f" for {what}" if what else ""
-    if exc.status == 429:
-        return NetworkError(
-            f"{_host(url)} asks us to slow down, and went on doing so",
-            details=f"{exc.reason}{about}; {failed} tries; url: {url}",
-            resolution="wait some minutes and run it again (what was fetched is kept), or log in",
-        )
-    if exc.status is not None:
-        return NetworkError(
-            f"{_host(url)} fails",
-            details=f"{exc.reason}{about}; {failed} tries; url: {url}",
-            resolution="try again later; what was fetched is kept",
-        )
-    return unreachable(url, exc.reason, what, failed)
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number or a date; None when it says nothing.
-
-    >>> parse_retry_after("7")
-    7.0
-    """
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        then = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, then.timestamp() - time.time())
-
-
-def _pause_s(failed: int, retry_after_s: float | None) -> float:
-    """Return how long to wait: what the host asks for, else twice as long each time, never in step."""
-    if retry_after_s is not None:
-        return min(retry_after_s, LONGEST_PAUSE_S)
-    return float(min(0.5 * 2 ** (failed - 1), LONGEST_PAUSE_S) * random.uniform(0.8, 1.2))  # noqa: S311
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     yield from response.iter_content(CHUNK_BYTES)
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
+def _is_untrusted(exc: BaseException) -> bool:
+    """Say whether a failure of TLS is about trust: another try would not mend that."""
+    inner: BaseException | None = exc
+    while inner is not None:
+        words = (*inner.args, getattr(inner, "reason", None))
+        if any(isinstance(word, ssl.SSLCertVerificationError) for word in (inner, *words)):
+            return True
+        inner = inner.__cause__ or inner.__context__
+    return False
 
 
 def _reason(exc: BaseException) -> str:

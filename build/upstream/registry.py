@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask registries: what a tag names now (HEAD), manifests (skopeo), blobs (HTTP with a token).
+"""Ask registries: what a tag names now, manifests, configurations and blobs, over their own API.
 
-skopeo is the way for manifests, so that its signature policy and the user's credentials count; blobs are
-fetched over the registry's own API, because that can go on in the middle of a blob.
+    tag --HEAD, or GET where HEAD is not answered--> digest --GET--> manifest
+    401 --> challenge --login, token--> the same request again
+
+Source: OCI distribution specification 1.1; distribution's "Token Authentication Specification" and
+"OAuth2 Token Authentication".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from build.base.errors import (
-    BuildError,
-    CommandError,
-    CredentialsError,
-    IntegrityError,
-    NetworkError,
-    NotFoundError,
-)
-from build.base.run import Completed, run
+from build.base.errors import CredentialsError, IntegrityError, NetworkError
 from build.inventory.model import Digest, Endpoint, Reference, Registry
+from build.upstream.answers import host_of, shown_url
+from build.upstream.challenge import Challenge, parse_challenges
 from build.upstream.http import HttpClient, first_mirror
+from build.upstream.logins import Credentials, find_login, login_name
+from build.upstream.session import FixedLogin, Login
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -36,28 +32,33 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
+#: What other clients take too. Source: distribution specification 1.1, "Pushing Manifests"; containers/image.
+LARGEST_MANIFEST_BYTES = 4 << 20
+LARGEST_CONFIG_BYTES = 16 << 20
+_LARGEST_TOKEN_BYTES = 1 << 20
 _ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-_CHALLENGE_FIELD = re.compile(r'([a-z]+)="([^"]*)"')
-# What skopeo says, in lower case; a server that is no registry gives it nothing but a status.
-_MISSING_WORDS = ("manifest unknown", "not found", "name unknown", "statuscode: 404")
-_REFUSED_WORDS = ("unauthorized", "authentication required", "denied", "statuscode: 401", "statuscode: 403")
-_NETWORK_WORDS = (
-    "dial tcp", "no such host", "timeout", "deadline exceeded", "connection", "eof", "toomanyrequests",
-    "unexpected http status", "statuscode: ", "x509:",
-)  # fmt: skip
-_SKOPEO_TRIES = 3
-_SKOPEO_LIMIT_S = 60  # skopeo's own, after which it says what it waited for
-_SKOPEO_TIMEOUT_S = 120
-# Docker's registry answers under a name that neither skopeo nor auth files use for it.
-_DOCKER_ENDPOINT = "registry-1.docker.io"
-_DOCKER_AUTH_NAMES = ("docker.io", "index.docker.io/v1/", "https://index.docker.io/v1/", "index.docker.io")
+# Answers to HEAD that say nothing about the manifest: GET decides.
+_NO_HEAD = frozenset({400, 401, 403, 404, 405, 406, 501})
+# Answers to /v2/ that ask for no login: some mirrors have no such page, or keep it from everybody.
+_NO_CHALLENGE = frozenset({403, 404, 405})
+_LEAST_LIFE_S = 5.0
+_USUAL_LIFE_S = 60.0
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a tag names now; ``data`` is the manifest itself where it had to be fetched to know."""
+
+    digest: Digest
+    data: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Token:
-    """An Authorization header and until when (monotonic time) it is good."""
+    """An Authorization header (None: none is needed) and until when (monotonic time) it is good."""
 
-    header: str
+    header: str | None = dataclasses.field(repr=False)
     good_until: float
 
 
@@ -71,15 +72,15 @@ class RegistryClient:
             for endpoint in registry.endpoints
         )
 
-    def resolve(self, reference: Reference) -> Digest | None:
-        """Return the digest that a tag has now, as the first mirror that has it says; None when it does not.
+    def resolve(self, reference: Reference) -> Resolved:
+        """Return what a tag names now, as the first mirror that has it says.
 
         Raises: NotFoundError, CredentialsError, NetworkError.
         """
         return first_mirror(self.mirrors, lambda mirror: mirror.resolve(reference))
 
-    def manifest(self, reference: Reference, digest: Digest | None) -> bytes:
-        """Return a manifest or index verbatim: of a digest, checked, or of the reference's tag.
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """Return a manifest or index verbatim, checked.
 
         Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
         """
@@ -105,44 +106,38 @@ class EndpointClient:
         self._is_alone = is_alone
         self._http = http
         self._lock = threading.Lock()
-        self._tokens: dict[str, _Token] = {}
-        self._challenges: dict[str, str | None] = {}
+        self._logins: dict[str, _RepositoryLogin] = {}
+        self._challenge: str | None = None
         self._failure: NetworkError | None = None
 
-    def resolve(self, reference: Reference) -> Digest | None:
-        """Return the digest that a tag has now, by a HEAD request; None when the registry does not say.
+    def resolve(self, reference: Reference) -> Resolved:
+        """Return what a tag names now: by a HEAD request; where that does not say, by the manifest itself.
 
         Raises: NotFoundError, CredentialsError, NetworkError.
         """
-        repository = self.endpoint.repository(reference)
         response = self._http.request(
             "HEAD",
-            f"{self.endpoint.url}/v2/{repository}/manifests/{reference.tag}",
+            self._manifest_url(reference, reference.tag),
             headers={"Accept": _ACCEPT},
-            authorization=self.authorization(repository),
+            login=self.login(self.endpoint.repository(reference)),
+            passed=_NO_HEAD,
             what=f"image {reference}",
         )
-        value = response.headers.get("docker-content-digest", "")
         try:
-            return Digest.parse(value)
+            if response.status == 200:
+                return Resolved(digest=Digest.parse(response.headers.get("docker-content-digest", "")))
         except ValueError:
-            return None
+            pass
+        data = self._get_manifest(reference, reference.tag)
+        return Resolved(digest=Digest.of_bytes(data), data=data)
 
-    def manifest(self, reference: Reference, digest: Digest | None) -> bytes:
-        """Return a manifest or index verbatim: of a digest, checked, or of the reference's tag.
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """Return a manifest or index verbatim, checked.
 
         Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError.
         """
-        if not self._is_alone:
-            with self._lock:
-                self._challenge()  # skopeo would wait half a minute for a mirror that does not answer
-        data = self._inspect(self._skopeo_name(reference, digest), f"image {reference}", "--raw")
-        if digest is not None and Digest.of_bytes(data) != digest:
-            raise IntegrityError(
-                f"image {reference}: the registry gives another manifest than the one that was asked for",
-                details=f"asked for {digest}, got {Digest.of_bytes(data)}; from {self.endpoint.url}",
-                resolution="try again; when it stays so, do not trust this registry",
-            )
+        data = self._get_manifest(reference, str(digest))
+        self._check(data, digest, f"image {reference}", "the manifest")
         return data
 
     def config(self, reference: Reference, digest: Digest, config: Digest) -> bytes:
@@ -154,179 +149,188 @@ class EndpointClient:
         response = self._http.request(
             "GET",
             self.blob_url(repository, config),
-            authorization=self.authorization(repository),
+            login=self.login(repository),
+            largest_bytes=LARGEST_CONFIG_BYTES,
             what=f"configuration of image {reference}",
         )
-        if Digest.of_bytes(response.body) != config:
-            raise IntegrityError(
-                f"image {reference}: its configuration is not what its manifest names",
-                details=f"manifest {digest}; expected {config}, got {Digest.of_bytes(response.body)}",
-                resolution="try again; when it stays so, do not trust this registry",
-            )
+        self._check(response.body, config, f"image {reference}", f"the configuration of manifest {digest}")
         return response.body
+
+    def _manifest_url(self, reference: Reference, name: str) -> str:
+        return f"{self.endpoint.url}/v2/{self.endpoint.repository(reference)}/manifests/{name}"
+
+    def _get_manifest(self, reference: Reference, name: str) -> bytes:
+        return self._http.request(
+            "GET",
+            self._manifest_url(reference, name),
+            headers={"Accept": _ACCEPT},
+            login=self.login(self.endpoint.repository(reference)),
+            largest_bytes=LARGEST_MANIFEST_BYTES,
+            what=f"image {reference}",
+        ).body
+
+    def _check(self, data: bytes, digest: Digest, what: str, part: str) -> None:
+        if Digest.of_bytes(data) != digest:
+            raise IntegrityError(
+                f"{what}: the registry gives other bytes than those that were asked for",
+                details=f"{part}: asked for {digest}, got {Digest.of_bytes(data)}; from {self.endpoint.url}",
+                resolution="try again; when it stays so, find out why (a proxy, a damaged mirror): "
+                "do not trust this registry until you know",
+            )
 
     def blob_url(self, repository: str, digest: Digest) -> str:
         """Return the address of a blob of a repository (the name at the endpoint)."""
         return f"{self.endpoint.url}/v2/{repository}/blobs/{digest}"
 
-    def authorization(self, repository: str) -> str | None:
-        """Return the Authorization header for pulling from a repository; None when none is asked for.
+    def login(self, repository: str) -> Login:
+        """Return what logs in to a repository (the name at the endpoint); one token serves all threads.
 
-        Source: distribution specification, "Token Authentication"; RFC 6750 for the challenge.
+        Raises: NetworkError when the registry is not there.
+        """
+        with self._lock:
+            found = self._logins.get(repository)
+            if found is None:
+                if self._challenge is None:
+                    self._challenge = self._ask_challenge()
+                found = _RepositoryLogin(self, self._http, repository, self._challenge)
+                self._logins[repository] = found
+            return found
+
+    def _ask_challenge(self) -> str:
+        """Return what the registry asks for, "" for nothing. Needs the lock. Raises: NetworkError."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            response = self._http.request(
+                "GET",
+                f"{self.endpoint.url}/v2/",
+                passed=_NO_CHALLENGE | {401},
+                largest_bytes=_LARGEST_TOKEN_BYTES,
+                what=f"registry {self._host}",
+            )
+        except NetworkError as exc:
+            self._failure = None if self._is_alone else exc
+            raise
+        return response.headers.get("www-authenticate", "") if response.status == 401 else ""
+
+    @property
+    def name(self) -> str:
+        """Return the registry as people know it."""
+        return self._host
+
+
+class _RepositoryLogin:
+    """The login of one repository: a password, or a token that is asked for when it is needed."""
+
+    def __init__(self, client: EndpointClient, http: HttpClient, repository: str, challenge: str) -> None:
+        self._url = client.endpoint.url
+        self._name = client.name
+        self._http = http
+        self._repository = repository
+        self._challenge = challenge
+        self._lock = threading.Lock()
+        self._token: _Token | None = None
+
+    def header(self) -> str | None:
+        """Return the Authorization header; None when none is asked for.
 
         Raises: CredentialsError, NetworkError.
         """
         with self._lock:
-            token = self._tokens.get(repository)
-            if token is not None and time.monotonic() < token.good_until:
-                return token.header
-            challenge = self._challenge()
-            if challenge is None:
-                return None
-            token = self._new_token(challenge, repository)
-            self._tokens[repository] = token
-            return token.header
+            if self._token is None or time.monotonic() >= self._token.good_until:
+                self._token = self._new_token()
+            return self._token.header
 
-    def _challenge(self) -> str | None:
-        """Return what the registry asks for in its WWW-Authenticate header; asked once. Needs the lock."""
-        if self._failure is not None:
-            raise self._failure
-        if "" not in self._challenges:
-            try:
-                response = self._http.request(
-                    "GET", f"{self.endpoint.url}/v2/", passed=frozenset({401, 404}), what=self._host
-                )
-            except NetworkError as exc:
-                self._failure = None if self._is_alone else exc
-                raise
-            is_refused = response.status == 401
-            self._challenges[""] = response.headers.get("www-authenticate", "") if is_refused else None
-        return self._challenges[""]
+    def renew(self, refused: str | None, challenge: str) -> bool:
+        """Get another token after a 401, unless another thread did so already.
 
-    def _new_token(self, challenge: str, repository: str) -> _Token:
-        scheme, _, rest = challenge.partition(" ")
-        credentials = find_credentials(auth_file_candidates(os.environ), self._auth_names())
-        if scheme.lower() == "basic":
-            if credentials is None:
-                raise CredentialsError(
-                    f"registry {self._host} asks for a login",
-                    details=f"endpoint {self.endpoint.url}",
-                    resolution=f"run 'skopeo login {self._auth_names()[0]}'",
-                )
-            return _Token(header=f"Basic {credentials}", good_until=time.monotonic() + 3600)
-        fields = dict(_CHALLENGE_FIELD.findall(rest))
-        if scheme.lower() != "bearer" or "realm" not in fields:
+        Raises: CredentialsError, NetworkError.
+        """
+        with self._lock:
+            if self._token is None or self._token.header == refused:
+                if _is_usable(challenge):
+                    self._challenge = challenge
+                self._token = self._new_token()
+            return self._token.header != refused or _is_bearer(refused)
+
+    def _new_token(self) -> _Token:
+        if not self._challenge:
+            return _Token(header=None, good_until=float("inf"))
+        host = host_of(self._url)
+        challenges = parse_challenges(self._challenge)
+        bearer = [item for item in challenges if item.scheme == "bearer" and item.parameters.get("realm")]
+        is_basic = any(item.scheme == "basic" for item in challenges)
+        credentials = find_login(host, self._repository) if bearer or is_basic else None
+        if credentials is not None and credentials.registry_token:
+            return _Token(header=f"Bearer {credentials.registry_token}", good_until=float("inf"))
+        if bearer:
+            return self._ask_token(bearer[0], credentials)
+        if not is_basic:
             raise CredentialsError(
-                f"registry {self._host} asks for a login in a way that is not known here",
-                details=f"WWW-Authenticate: {challenge}",
-                resolution="use another registry or a mirror without it",
+                f"registry {self._name} asks for a login in a way that is not known here",
+                details=f"it offers: {', '.join(item.scheme for item in challenges) or 'nothing that can be read'}",
+                resolution="use another registry, or a mirror without it",
             )
-        query = {"scope": f"repository:{repository}:pull"}
-        if "service" in fields:
-            query["service"] = fields["service"]
-        response = self._http.request(
-            "GET",
-            f"{fields['realm']}?{urlencode(query)}",
-            authorization=f"Basic {credentials}" if credentials else None,
-            what=f"a token of registry {self._host}",
-        )
-        return _parse_token(response.body, self._host)
+        if credentials is None or not credentials.user:
+            raise CredentialsError(
+                f"registry {self._name} asks for a login",
+                details=f"endpoint {self._url}, repository {self._repository}",
+                resolution=f"run 'podman login {login_name(host)}' (or docker login, or skopeo login)",
+            )
+        return _Token(header=credentials.basic, good_until=float("inf"))
 
-    def _auth_names(self) -> tuple[str, ...]:
-        name = self.endpoint.url.partition("://")[2]
-        return (*_DOCKER_AUTH_NAMES, name) if name == _DOCKER_ENDPOINT else (name,)
-
-    def _skopeo_name(self, reference: Reference, digest: Digest | None) -> str:
-        host = self.endpoint.url.partition("://")[2]
-        host = "docker.io" if host == _DOCKER_ENDPOINT else host
-        end = f":{reference.tag}" if digest is None else f"@{digest}"
-        return f"docker://{host}/{self.endpoint.repository(reference)}{end}"
-
-    def _inspect(self, name: str, what: str, option: str) -> bytes:
-        """Run ``skopeo inspect``, again when the registry is busy; give a failure its class."""
-        tls = ["--tls-verify=false"] if self.endpoint.is_plain_http else []
-        tried = 0
-        while True:
-            words = ["skopeo", f"--command-timeout={_SKOPEO_LIMIT_S}s", "inspect", *tls, option, name]
-            completed = run(words, timeout_s=_SKOPEO_TIMEOUT_S, check=False)
-            tried += 1
-            if completed.returncode == 0:
-                return completed.stdout_bytes
-            if tried == _SKOPEO_TRIES or not _is_busy(completed.stderr):
-                raise skopeo_error(completed, what, self.endpoint.url)
-            time.sleep(2.0**tried)
-
-
-def _is_busy(stderr: str) -> bool:
-    text = stderr.lower()
-    return any(words in text for words in ("toomanyrequests", "429", "503", "502", "timeout", "eof"))
+    def _ask_token(self, challenge: Challenge, credentials: Credentials | None) -> _Token:
+        """Ask the token server that a challenge names, with the login if there is one."""
+        realm = urljoin(f"{self._url}/", challenge.parameters["realm"])
+        if urlsplit(realm).scheme not in ("https", urlsplit(self._url).scheme):
+            raise CredentialsError(
+                f"registry {self._name} sends us to a token server without TLS",
+                details=f"realm {shown_url(realm)}",
+                resolution="use a registry whose token server has https://",
+            )
+        query = {"scope": challenge.parameters.get("scope") or f"repository:{self._repository}:pull"}
+        if "service" in challenge.parameters:
+            query["service"] = challenge.parameters["service"]
+        what = f"a token of registry {self._name}"
+        if credentials is not None and credentials.identity_token:
+            form = query | {
+                "grant_type": "refresh_token",
+                "client_id": "caisson",
+                "refresh_token": credentials.identity_token,
+            }
+            response = self._http.request(
+                "POST", realm, form=form, largest_bytes=_LARGEST_TOKEN_BYTES, what=what
+            )
+        else:
+            login = FixedLogin(credentials.basic if credentials is not None else None)
+            url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}"
+            response = self._http.request(
+                "GET", url, login=login, largest_bytes=_LARGEST_TOKEN_BYTES, what=what
+            )
+        return _parse_token(response.body, self._name)
 
 
-def skopeo_error(completed: Completed, what: str, endpoint: str) -> BuildError:
-    """Turn a failure of skopeo into the error class that fits its words."""
-    text = completed.stderr.lower()
-    last = completed.stderr.strip().splitlines()[-1] if completed.stderr.strip() else "it says nothing"
-    details = f"{last}\ncommand: {' '.join(completed.args)}"
-    if any(words in text for words in _MISSING_WORDS):
-        return NotFoundError(
-            f"upstream does not have {what}",
-            details=details,
-            resolution="check the name and the version in images.yaml and versions.yaml",
-        )
-    if any(words in text for words in _REFUSED_WORDS):
-        return CredentialsError(
-            f"upstream refuses {what}",
-            details=details,
-            resolution="log in with 'skopeo login', or check that the name exists",
-        )
-    if any(words in text for words in _NETWORK_WORDS):
-        return NetworkError(
-            f"cannot get {what} from {endpoint}",
-            details=details,
-            resolution="check network and proxy settings, or name a mirror in reach: upstream=NAME",
-        )
-    return CommandError(f"skopeo cannot get {what}", details=details, resolution="see skopeo's words above")
+def _is_usable(header: str) -> bool:
+    """Say whether a header says how to log in: a refused token may get one that says only why."""
+    return any(item.scheme == "basic" or "realm" in item.parameters for item in parse_challenges(header))
+
+
+def _is_bearer(header: str | None) -> bool:
+    """Say whether a header is a token: of a new one the text may be the same and its right another."""
+    return header is not None and header.startswith("Bearer ")
 
 
 def _parse_token(body: bytes, host: str) -> _Token:
     try:
         answer = json.loads(body)
         value = answer.get("token") or answer["access_token"]
-        life_s = float(answer.get("expires_in", 60))
+        life_s = float(answer.get("expires_in") or _USUAL_LIFE_S)
+        if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
+            raise ValueError("the token is no visible text")  # noqa: TRY301 - one message for all faults
     except (ValueError, KeyError, AttributeError, TypeError) as exc:
         raise NetworkError(
             f"registry {host} gives no token that can be read",
-            details=f"{type(exc).__name__}: {exc}",
+            details=type(exc).__name__,
             resolution="see whether a proxy stands between",
         ) from exc
-    return _Token(header=f"Bearer {value}", good_until=time.monotonic() + max(life_s * 0.8, 5.0))
-
-
-def auth_file_candidates(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where logins may be kept, in the order in which skopeo looks.
-
-    Source: containers-auth.json(5).
-    """
-    if "REGISTRY_AUTH_FILE" in environment:
-        return (Path(environment["REGISTRY_AUTH_FILE"]),)
-    found = []
-    if "XDG_RUNTIME_DIR" in environment:
-        found.append(Path(environment["XDG_RUNTIME_DIR"], "containers", "auth.json"))
-    home = Path(environment.get("HOME", "/"))
-    found.append(home / ".config" / "containers" / "auth.json")
-    found.append(Path(environment.get("DOCKER_CONFIG", str(home / ".docker"))) / "config.json")
-    return tuple(found)
-
-
-def find_credentials(files: tuple[Path, ...], names: tuple[str, ...]) -> str | None:
-    """Return the login (base64 of ``user:password``) of the first name that a file has, or None."""
-    for file in files:
-        try:
-            auths = json.loads(file.read_text(encoding="utf-8")).get("auths", {})
-        except (OSError, ValueError, AttributeError):
-            continue
-        for name in names:
-            entry = auths.get(name, {}) if isinstance(auths, dict) else {}
-            if isinstance(entry, dict) and isinstance(entry.get("auth"), str) and entry["auth"]:
-                return str(entry["auth"])
-    return None
+    return _Token(header=f"Bearer {value}", good_until=time.monotonic() + max(life_s * 0.8, _LEAST_LIFE_S))

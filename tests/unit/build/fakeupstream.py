@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ class Seen:
     method: str
     path: str
     headers: Mapping[str, str]
+    query: str = ""
+    body: str = ""
 
 
 class FakeUpstream:
@@ -86,24 +89,35 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
+    @override
+    def handle(self) -> None:
+        """Answer until the client goes away, which it may do at any time."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_HEAD(self) -> None:
         self._answer(has_body=False)
 
     def do_GET(self) -> None:
         self._answer(has_body=True)
 
+    def do_POST(self) -> None:
+        self._answer(has_body=True)
+
     def _answer(self, *, has_body: bool) -> None:
-        path = urlsplit(self.path).path
+        path, query = urlsplit(self.path).path, urlsplit(self.path).query
         headers = {name.lower(): value for name, value in self.headers.items()}
         upstream = self.upstream
-        upstream.seen.append(Seen(method=self.command, path=path, headers=headers))
+        body = self.rfile.read(int(headers.get("content-length", "0"))).decode()
+        upstream.seen.append(Seen(method=self.command, path=path, headers=headers, query=query, body=body))
         troubles = upstream.troubles.get(path, [])
         trouble = troubles.pop(0) if troubles else Trouble()
         if trouble.status != 200:
             self._send(trouble.status, dict(trouble.headers), b"", has_body=has_body)
             return
         if path == "/token":
-            self._send(200, {}, b'{"token": "%s"}' % (upstream.token or "").encode(), has_body=has_body)
+            token = "anonymous" if upstream.token is None else upstream.token
+            self._send(200, {}, json.dumps({"token": token}).encode(), has_body=has_body)
             return
         is_refused = upstream.token is not None and headers.get("authorization") != f"Bearer {upstream.token}"
         if path.startswith("/v2/") and is_refused:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lock and fetch from end to end, against a small upstream on loopback. Starts gpg, gpgv, rpmkeys, skopeo."""
+"""lock and fetch from end to end, against a small upstream on loopback. Starts gpg, gpgv, rpmkeys."""
 
 from __future__ import annotations
 
@@ -128,6 +128,20 @@ def test_a_second_fetch_asks_nothing(site: Site) -> None:
     assert not site.upstream.seen
 
 
+def test_a_fetch_does_not_ask_for_what_the_lock_read(site: Site) -> None:
+    """Registries count manifests. What was damaged in between is fetched, and checked."""
+    made = lock(site)
+    objects_dir = site.root_dir / "cache" / "objects"
+    (objects_dir / made.image("old").config.digest.hex).write_bytes(b"rot")
+    site.upstream.seen.clear()
+    run_fetch(site.profile_file, None, site.root_dir / "store", sources=site.sources, objects_dir=objects_dir)
+    assert not [seen.path for seen in site.upstream.seen if "/manifests/" in seen.path]
+    configs = [image.config.digest for image in made.images]
+    asked = [digest for digest in configs if any(str(digest) in seen.path for seen in site.upstream.seen)]
+    assert asked == [made.image("old").config.digest]
+    assert all(Store(site.root_dir / "store").has(blob.digest, blob.size_bytes) for blob in made.blobs())
+
+
 def test_a_corrupted_object_is_fetched_again(site: Site) -> None:
     made = lock(site)
     store = fetch(site)
@@ -146,7 +160,7 @@ def test_a_registry_with_tokens(site: Site) -> None:
 
 
 def test_a_registry_that_refuses(site: Site) -> None:
-    site.upstream.troubles["/v2/k8s/pause/manifests/3.10"] = [Trouble(status=403)]
+    site.upstream.troubles["/v2/k8s/pause/manifests/3.10"] = [Trouble(status=403)] * 2  # HEAD and GET
     with pytest.raises(CredentialsError, match=r"registry\.k8s\.io/pause:3\.10"):
         lock(site)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from build.base.errors import LockError
-from build.inventory.model import Digest, Lock, Reference
+from build.inventory.model import Digest, Lock
 from build.lock.lockfile import dump_lock, parse_lock, read_lock
 
 
@@ -96,28 +96,6 @@ def test_a_lock_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "caisson.lock")
     assert "doit lock" in caught.value.resolution
-
-
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [
-        ("pause:3", "host of its registry"),
-        ("library/nginx:1", "host of its registry"),
-        ("registry.k8s.io/pause", "no tag"),
-        ("localhost:5000/pause", "no tag"),
-        ("registry.k8s.io/Pause:1", "bad name"),
-        ("registry.k8s.io/pause:", "bad tag"),
-        (f"registry.k8s.io/pause:1@sha256:{'0' * 64}", "has a digest"),
-    ],
-)
-def test_references_are_whole(reference: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        Reference.parse(reference)
-
-
-def test_a_reference_reads_back() -> None:
-    text = "localhost:5000/a/b-c/d_e:v1.2-x"
-    assert str(Reference.parse(text)) == text
 
 
 def test_digests(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 from build.base.errors import CredentialsError, IntegrityError, NetworkError, NotFoundError, SignatureError
 from build.inventory.model import Digest
 from build.store.objects import Partial, Store
-from build.upstream.http import CHUNK_BYTES, FIRST_CONTACT_TRIES, HttpClient, parse_retry_after
+from build.upstream.answers import parse_retry_after
+from build.upstream.http import CHUNK_BYTES, FIRST_CONTACT_TRIES, HttpClient
+from build.upstream.session import FixedLogin
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
 
 pytestmark = pytest.mark.loopback
@@ -212,7 +214,7 @@ def test_netrc_does_not_replace_a_token(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret\n", encoding="ascii")
     monkeypatch.setenv("NETRC", str(netrc))
-    http.request("GET", f"{upstream.url}/big", authorization="Bearer abc")
+    http.request("GET", f"{upstream.url}/big", login=FixedLogin("Bearer abc"))
     http.request("GET", f"{upstream.url}/big")
     assert upstream.seen[0].headers["authorization"] == "Bearer abc"
     assert upstream.seen[1].headers["authorization"].startswith("Basic ")
