@@ -33,6 +33,7 @@ task_images = planned(lambda: product("images", "make the OCI layout", PROJECT.p
 task_salt = planned(lambda: product("salt", "take the Salt tree", PROJECT.plan_salt))
 task_installer = planned(lambda: product("installer", "take it", PROJECT.plan_installer, first=["fetch"]))
 task_iso = planned(lambda: product("iso", "check the whole and assemble it", PROJECT.plan_iso, first=BUILT))
+task_sbom = planned(lambda: product("sbom", "count what it holds", PROJECT.plan_sbom_counts, first=["iso"]))
 task_verify = planned(lambda: product("verify", "check every byte", PROJECT.plan_verify, first=["iso"]))
 
 

@@ -265,6 +265,10 @@ class Project:
             signing_key=signing_key,
         )
 
+    def plan_sbom_counts(self) -> Iterator[Step]:
+        """Plan the question how many of what the bundle holds."""
+        yield sbom.plan_counts(self.workspace)
+
     def plan_verify(self) -> Iterator[Step]:
         """Plan the check of the bundle."""
         yield verify.plan_verify(self.iso_file)

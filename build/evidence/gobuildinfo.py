@@ -23,6 +23,9 @@ _SENTINEL_BYTES = 16
 _SECTION = ".go.buildinfo"
 _LOAD, _WRITABLE = 1, 2
 _SEARCHED_BYTES = 1 << 20
+#: A linker writes one such section, and a handful of segments; a file that names thousands is not from one.
+_SEARCHED_RANGES = 8
+_LONGEST_NUMBER_BITS = 63
 
 Image = bytes | mmap
 
@@ -67,7 +70,7 @@ def _candidates(image: Image) -> Iterator[int]:
         ranges = [*_sections(image, _SECTION)] or [*_writable_segments(image)]
     except struct.error:
         return
-    for offset, size_bytes in ranges:
+    for offset, size_bytes in ranges[:_SEARCHED_RANGES]:
         position = offset
         while (position := image.find(_MAGIC, position, offset + size_bytes)) >= 0:
             if (position - offset) % _ALIGN == 0:
@@ -100,7 +103,10 @@ def _writable_segments(image: Image) -> Iterator[tuple[int, int]]:
 
 
 def _text(image: Image, position: int) -> tuple[bytes, int]:
-    """Return the text at a position, which has its length before it, and where it ends."""
+    """Return the text at a position, which has its length before it, and where it ends.
+
+    Raises: IndexError when there is no such text.
+    """
     length = shift = 0
     while True:
         byte = image[position]
@@ -109,6 +115,10 @@ def _text(image: Image, position: int) -> tuple[bytes, int]:
         shift += 7
         if byte < 0x80:
             break
+        if shift > _LONGEST_NUMBER_BITS:
+            raise IndexError("a length of more than 64 bits")
+    if length > len(image) - position:
+        raise IndexError("a text that ends after the file")
     return image[position : position + length], position + length
 
 

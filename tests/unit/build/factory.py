@@ -6,13 +6,16 @@ Everything is made in memory from the arguments alone, so that tests know every 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
 import io
 import json
+import sqlite3
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +118,27 @@ def tiny_rpm(
     title = f"{name}-{version}-{release}".encode()
     lead = struct.pack(">4sBBhh66shh16s", b"\xed\xab\xee\xdb", 3, 0, 0, 1, title, 1, 5, b"")
     return lead + signature + b"\0" * (-len(signature) % 8) + header + payload
+
+
+def tiny_rpmdb(*rpms: bytes) -> bytes:
+    """Return a database of rpm in SQLite's form, with the headers of these packages."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "rpmdb.sqlite")
+        with contextlib.closing(sqlite3.connect(file)) as base:
+            base.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)")
+            base.executemany("INSERT INTO Packages (blob) VALUES (?)", [(header_blob(rpm),) for rpm in rpms])
+            base.commit()
+        return file.read_bytes()
+
+
+def header_blob(rpm: bytes) -> bytes:
+    """Return the header of an RPM as databases keep it: without its magic."""
+    header, start = 0, 96
+    for _ in range(2):
+        start += -start % 8
+        count, size = struct.unpack_from(">II", rpm, start + 8)
+        header, start = start, start + 16 + 16 * count + size
+    return rpm[header + 8 : start]
 
 
 def _require_tags(names: Sequence[str]) -> list[_Tag]:

@@ -1,65 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Go programs, made here byte by byte, in layers of images."""
+"""Go programs, made here byte by byte."""
 
 from __future__ import annotations
 
 import struct
-from pathlib import Path
+import time
 
 import pytest
 
-from build.evidence.binaries import Scan, Scanner, merge_layers
-from build.evidence.gobuildinfo import GoBinary, GoModule, read_go_binary
-from build.inventory.model import Digest
-from tests.unit.build.factory import tar_layer, zipped
-
-LINES = """path\texample.com/cmd/tool
-mod\texample.com/tool\tv1.2.3\th1:own=
-dep\texample.com/b\tv2.0.0
-=>\texample.com/fork\tv2.0.1\th1:fork=
-dep\texample.com/a\tv1.0.0\th1:a=
-build\t-compiler=gc
-"""
-TOOL = GoBinary(
-    go_version="go1.26.1",
-    package="example.com/cmd/tool",
-    main=GoModule(path="example.com/tool", version="v1.2.3", digest="h1:own="),
-    modules=(
-        GoModule(path="example.com/a", version="v1.0.0", digest="h1:a="),
-        GoModule(path="example.com/fork", version="v2.0.1", digest="h1:fork="),
-    ),
-)
-
-
-def varint(number: int) -> bytes:
-    return bytes([number & 0x7F | 0x80, number >> 7]) if number > 0x7F else bytes([number])
-
-
-def information(lines: str = LINES, version: bytes = b"go1.26.1", flags: int = 2) -> bytes:
-    text = b"<" * 16 + lines.encode() + b">" * 16
-    return (
-        (b"\xff Go buildinf:\x08" + bytes([flags])).ljust(32, b"\0")
-        + varint(len(version))
-        + version
-        + (varint(len(text)) + text)
-    )
-
-
-def elf(data: bytes, *, has_sections: bool = True) -> bytes:
-    """Return a 64-bit ELF file with one writable segment and, on wish, the section of the Go linker."""
-    names = b"\0.go.buildinfo\0.shstrtab\0"
-    data_offset = 64 + 56
-    names_offset = data_offset + len(data)
-    table = names_offset + len(names)
-    header = struct.pack(
-        "<4s4B8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, 62, 1, 0, 64, table if has_sections else 0, 0, 64,
-        56, 1, 64, 3 if has_sections else 0, 2 if has_sections else 0,
-    )  # fmt: skip
-    segment = struct.pack("<IIQQQQQQ", 1, 6, data_offset, 0, 0, len(data), len(data), 16)
-    sections = bytes(64)
-    for name, offset, size in ((1, data_offset, len(data)), (15, names_offset, len(names))):
-        sections += struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, offset, size, 0, 0, 1, 0)
-    return header + segment + data + names + (sections if has_sections else b"")
+from build.evidence.gobuildinfo import read_go_binary
+from tests.unit.build.goprograms import TOOL, elf, information
 
 
 @pytest.mark.parametrize("has_sections", [True, False])
@@ -89,27 +39,22 @@ def test_what_is_no_go_program(data: bytes) -> None:
     assert read_go_binary(data) is None
 
 
-def test_a_layer_is_searched_once(tmp_path: Path) -> None:
-    layer = tmp_path / "layer"
-    layer.write_bytes(
-        zipped(tar_layer({"usr/bin/tool": elf(information()), "etc/x": b"x", "bin": "usr/bin"}))
-    )
-    digest = Digest.of_file(layer)
-    found = Scanner(tmp_path / "cache").layer(layer, digest)
-    assert found == Scan(programs={"/usr/bin/tool": TOOL})
-    layer.unlink()
-    assert Scanner(tmp_path / "cache").layer(layer, digest) == found
+def test_a_length_without_end_is_no_length() -> None:
+    """A megabyte of bytes that all say "more follows" would become a number of seven million bits."""
+    assert read_go_binary(elf(information()[:32] + b"\xff" * (1 << 20))) is None
+    assert read_go_binary(elf(information()[:32] + b"\xff" * 8 + b"\x7f" + b"x" * 64)) is None
 
 
-def test_a_layer_that_is_no_tar_says_so(tmp_path: Path) -> None:
-    layer = tmp_path / "layer"
-    layer.write_bytes(b"\x28\xb5\x2f\xfd" + b"zstd is not read" * 100)
-    assert not Scanner(tmp_path / "cache").layer(layer, Digest.of_file(layer)).is_readable
-
-
-def test_layers_hide_what_is_below(tmp_path: Path) -> None:
-    layer = tmp_path / "layer"
-    layer.write_bytes(tar_layer({"a/.wh.gone": b"", "b/.wh..wh..opq": b""}))
-    upper = Scanner(tmp_path / "cache").layer(layer, Digest.of_file(layer))
-    lower = Scan(programs={"/a/gone": TOOL, "/a/kept": TOOL, "/b/c/deep": TOOL, "/bb": TOOL})
-    assert sorted(merge_layers([lower, upper])) == ["/a/kept", "/bb"]
+def test_a_file_that_names_its_section_ten_thousand_times_is_searched_a_few_times() -> None:
+    count = 10_000
+    data = b"\xff Go buildinf:\x08\x00" * (1 << 12)
+    names = b"\0.go.buildinfo\0"
+    header = struct.pack(
+        "<4s4B8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, 62, 1, 0, 0, 64 + len(data) + len(names), 0, 64,
+        56, 0, 64, count, 0,
+    )  # fmt: skip
+    section = struct.pack("<IIQQQQIIQQ", 1, 1, 0, 0, 64, len(data), 0, 0, 1, 0)
+    first = struct.pack("<IIQQQQIIQQ", 1, 3, 0, 0, 64 + len(data), len(names), 0, 0, 1, 0)
+    started = time.monotonic()
+    assert read_go_binary(header + data + names + first + section * (count - 1)) is None
+    assert time.monotonic() - started < 5
