@@ -12,9 +12,8 @@ from build.project import Project
 
 PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable)
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
-BUILT = ("rpms", "images", "salt", "installer")
+BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]
 LAB_DIR, IS_LAB = PROJECT.out_dir / "lab", PROJECT.upstream == "lab"
-LAB_ISO = ["doit", "iso", "upstream=lab"]
 SERVICES = ("_lab_upstream", "_lab_servers") if IS_LAB else ()
 product = functools.partial(steps.product, digests=PROJECT.digests)
 asking = functools.partial(product, first=SERVICES[:1], under=SERVICES[1:])
