@@ -322,7 +322,7 @@ def _run_route_check(profile_file: Path, lock_file: Path, store_dir: Path, sourc
 
 def _run_fetch(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
     from build.fetch.transfer import run_fetch  # noqa: PLC0415 - the network only when it is needed
-    from build.lock.resolve import LockCache  # noqa: PLC0415
+    from build.lock.packages import LockCache  # noqa: PLC0415
 
     objects_dir = LockCache.below(default_cache_dir()).objects_dir
     run_fetch(profile_file, lock_file, store_dir, sources=sources, objects_dir=objects_dir)

@@ -7,7 +7,7 @@ Every error says what is wrong (``message``), what is known about it (``details`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import override
 
@@ -17,11 +17,19 @@ class BuildError(Exception):
 
     exit_code = 10
 
-    def __init__(self, message: str, *, details: str = "", resolution: str = "") -> None:
+    def __init__(
+        self, message: str, *, details: str = "", resolution: str = "", parts: Sequence[BuildError] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
         self.resolution = resolution
+        self._parts = tuple(parts)
+
+    @property
+    def faults(self) -> tuple[BuildError, ...]:
+        """Return the faults that this error tells of: itself, or those it was joined of."""
+        return self._parts or (self,)
 
     @override
     def __str__(self) -> str:
@@ -150,3 +158,51 @@ class MovedError(BuildError):
 def joined_faults(faults: Iterable[str]) -> str:
     """Join faults, one a line, for ``details``: all are reported at once."""
     return "\n".join(faults)
+
+
+def joined(errors: Sequence[BuildError], what: str) -> BuildError:
+    """Return one error for several: each fault once, sorted and numbered, with where it is and how to fix it.
+
+    Its class is the one that all of them share, which gives the exit code; the root class where they share
+    none. A single fault is returned as it is. ``what`` has the faults: ``the lock``.
+
+    >>> print(joined([NotFoundError("b is gone", resolution="look"), NetworkError("a is far")], "the lock"))
+    error: the lock has 2 faults
+      details: 1. a is far
+        2. b is gone
+           fix: look
+      resolution: fix them all, then run it again: nothing was written
+    """
+    faults = _distinct(fault for error in errors for fault in error.faults)
+    if len(faults) == 1:
+        return faults[0]
+    shared = next(kind for kind in type(faults[0]).__mro__ if all(isinstance(item, kind) for item in faults))
+    kind = shared if issubclass(shared, BuildError) else BuildError
+    return kind(
+        f"{what} has {len(faults)} faults",
+        details="\n".join(_numbered(number, fault) for number, fault in enumerate(faults, start=1)),
+        resolution="fix them all, then run it again: nothing was written",
+        parts=faults,
+    )
+
+
+def _distinct(faults: Iterable[BuildError]) -> list[BuildError]:
+    """Return faults in the order of code and words; those that differ in their details alone become one."""
+    found: dict[tuple[int, str, str], tuple[BuildError, dict[str, None]]] = {}
+    for fault in faults:
+        key = (fault.exit_code, fault.message, fault.resolution)
+        found.setdefault(key, (fault, {}))[1].update(dict.fromkeys(fault.details.splitlines()))
+    return [
+        fault
+        if len(lines) <= len(fault.details.splitlines())
+        else type(fault)(fault.message, details="\n".join(sorted(lines)), resolution=fault.resolution)
+        for _, (fault, lines) in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def _numbered(number: int, fault: BuildError) -> str:
+    margin = " " * len(f"{number}. ")
+    lines = [f"{margin}{line}" for line in fault.details.splitlines()]
+    if fault.resolution:
+        lines.append(f"{margin}fix: {fault.resolution}")
+    return "\n".join([f"{number}. {fault.message}", *lines])

@@ -2,7 +2,8 @@
 """Write a file whole or not at all: a temporary sibling, on disk before it gets the name.
 
 A sibling is called ``.NAME.PID.tmp``. What a killed build leaves is found by its process id, which no running
-process has any more, and removed by :func:`sweep`.
+process has any more, and removed by :func:`sweep`. The id is the thread's, which Linux numbers like processes:
+two threads may write the same file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def replacing(file: Path) -> Iterator[Path]:
     above ``file`` are made. A block that writes nothing raises FileNotFoundError.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(f".{file.name}.{threading.get_native_id()}.tmp")
     try:
         yield temporary
         _sync(temporary)

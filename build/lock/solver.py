@@ -18,9 +18,10 @@ from pathlib import Path
 
 import solv
 
-from build.base.errors import SolverError
+from build.base.errors import BuildError, SolverError, joined
 from build.base.files import replacing
 from build.inventory.model import Baseline, Digest, LockedPackage, WantedPackage
+from build.upstream.locations import relative_location
 
 ARCHITECTURES = frozenset({"x86_64", "noarch"})
 
@@ -30,12 +31,41 @@ class RepositoryFiles:
     """Plain metadata of a repository. ``solv_file`` is written when it is missing and read when it is there.
 
     ``primary`` and ``filelists`` are only looked at when it is missing; a repository may have no filelists.
+    Packages lie below one of ``base_urls``.
     """
 
     id: str
     primary: Path | None
     filelists: Path | None
     solv_file: Path
+    base_urls: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sum:
+    """What metadata says of a package's bytes; ``size_bytes`` is 0 where it does not say."""
+
+    algorithm: str
+    hex: str
+    size_bytes: int
+
+    @property
+    def is_enough(self) -> bool:
+        """Say whether it names the bytes as a lock does."""
+        return self.algorithm == "sha256" and self.size_bytes > 0
+
+    @property
+    def name(self) -> Digest:
+        """Return what stands for the package's digest until that is known."""
+        return Digest(self.hex) if self.algorithm == "sha256" else Digest.of_bytes(f"{self}".encode())
+
+
+class UnreadableSolvError(Exception):
+    """libsolv cannot read what was kept in its own form, and the metadata itself is needed."""
+
+    def __init__(self, solv_file: Path) -> None:
+        super().__init__(str(solv_file))
+        self.solv_file = solv_file
 
 
 class Universe:
@@ -44,8 +74,11 @@ class Universe:
     def __init__(self, repositories: Iterable[RepositoryFiles]) -> None:
         self._pool = solv.Pool()
         self._pool.setarch("x86_64")
+        self._base_urls: dict[str, tuple[str, ...]] = {}
+        self._unproved: dict[tuple[str, str], Sum] = {}
         for files in repositories:
             _load(self._pool, files)
+            self._base_urls[files.id] = files.base_urls
         self._foreign = [
             solvable.id for solvable in self._pool.solvables_iter() if solvable.arch not in ARCHITECTURES
         ]
@@ -141,10 +174,17 @@ class Universe:
         bundle = [s for s in solvables if s.id not in set(baseline_ids) or s.id in requested_ids]
         wants = self._wanted_by(bundle, set(baseline_ids))
         ids = () if baseline is None else (baseline.id,)
-        locked = [
-            _locked(s, is_requested=s.id in requested_ids, required_by=wants.get(s.id, ()), baselines=ids)
-            for s in bundle
-        ]
+        locked, faults = [], []
+        for s in bundle:
+            try:
+                package = self._locked(
+                    s, is_requested=s.id in requested_ids, required_by=wants.get(s.id, ()), baselines=ids
+                )
+                locked.append(package)
+            except BuildError as exc:
+                faults.append(exc)
+        if faults:
+            raise joined(faults, "the metadata")
         return sorted(locked, key=lambda package: package.nevra)
 
     def _forced_upgrades(
@@ -182,9 +222,7 @@ class Universe:
         """
         ids = set()
         for package in packages:
-            for candidate in self._candidates(package.name, (package.repository,)):
-                if candidate.lookup_location()[0] == package.location:
-                    ids.add(candidate.id)
+            ids |= {build.id for build in self._builds(package)}
         own = ids - set(baseline_ids)
         return tuple(
             sorted(
@@ -199,10 +237,26 @@ class Universe:
 
     def build_time(self, package: LockedPackage) -> int:
         """Return when a package was built, as a Unix time; 0 when the metadata does not say."""
-        for solvable in self._candidates(package.name, (package.repository,)):
-            if solvable.lookup_location()[0] == package.location:
-                return int(solvable.lookup_num(solv.SOLVABLE_BUILDTIME))
-        return 0
+        return max((int(b.lookup_num(solv.SOLVABLE_BUILDTIME)) for b in self._builds(package)), default=0)
+
+    def unproved(self, package: LockedPackage) -> Sum | None:
+        """Return what is known of a package's bytes where it is less than SHA-256 and size: its digest stands in."""
+        return self._unproved.get((package.repository, package.nevra))
+
+    def absent(self, wanted: Iterable[WantedPackage]) -> Iterator[SolverError]:
+        """Yield an error for each package that none of its repositories has in the version that is wanted."""
+        for package in wanted:
+            if not self._candidates(package.name, package.repositories, package.version):
+                yield self._absent(package)
+
+    def _builds(self, package: LockedPackage) -> list[solv.XSolvable]:
+        """Return the package in its repository; more than one where that has the same build twice."""
+        build = (package.epoch, package.version, package.release)
+        return [
+            candidate
+            for candidate in self._candidates(package.name, (package.repository,))
+            if candidate.arch == package.arch and split_evr(candidate.evr) == build
+        ]
 
     def _candidates(
         self, name: str, repositories: Sequence[str], version: str | None = None
@@ -221,31 +275,34 @@ class Universe:
 
     def _wanted_ids(self, wanted: Sequence[WantedPackage]) -> dict[str, list[int]]:
         """Return the candidates of each wanted package by name."""
-        faults = []
-        ids = {}
-        for package in wanted:
-            candidates = self._candidates(package.name, package.repositories, package.version)
-            if candidates:
-                ids[package.name] = [candidate.id for candidate in candidates]
-            else:
-                faults.append(self._absent(package))
+        faults = list(self.absent(wanted))
         if faults:
-            raise SolverError(
-                f"{len(faults)} of the wanted packages cannot be found",
-                details="\n".join(faults),
-                resolution="correct packages.yaml or versions.yaml, or the repositories of the profile",
-            )
-        return ids
+            raise joined(faults, "packages.yaml")
+        return {
+            package.name: [
+                candidate.id
+                for candidate in self._candidates(package.name, package.repositories, package.version)
+            ]
+            for package in wanted
+        }
 
-    def _absent(self, package: WantedPackage) -> str:
-        """Say what was looked for, where, and what there is instead."""
+    def _absent(self, package: WantedPackage) -> SolverError:
+        """Return the error that says what was looked for, where, and what there is instead."""
+        version = f" {package.version}" if package.version else ""
+        return SolverError(
+            f"the wanted package {package.name}{version} cannot be found",
+            details=self._absent_text(package),
+            resolution="correct packages.yaml or versions.yaml, or the repositories of the profile",
+        )
+
+    def _absent_text(self, package: WantedPackage) -> str:
         version = f" {package.version}" if package.version else ""
         text = (
             f"{package.source}: {package.name}{version} is not in repository {_quoted(package.repositories)}"
         )
         others = self._candidates(package.name, package.repositories)
         if others:
-            return f"{text}; it has {', '.join(sorted({other.evr for other in others}))}"
+            return f"{text}; it has {', '.join(dict.fromkeys(other.evr for other in reversed(others)))}"
         elsewhere = {
             solvable.repo.name
             for solvable in self._pool.select(package.name, solv.Selection.SELECTION_NAME).solvables()
@@ -305,6 +362,39 @@ class Universe:
             for solution in problem.solutions()[:3]:
                 proposals = ", or ".join(element.str() for element in solution.elements())
                 yield f"  libsolv proposes: {proposals}"
+
+    def _locked(
+        self,
+        solvable: solv.XSolvable,
+        *,
+        is_requested: bool,
+        required_by: tuple[str, ...],
+        baselines: tuple[str, ...],
+    ) -> LockedPackage:
+        """Return what is locked of a package. Raises: SolverError, IntegrityError."""
+        epoch, version, release = split_evr(solvable.evr)
+        repository = solvable.repo.name
+        what = f"package {solvable} of repository '{repository}'"
+        stated = _stated_sum(solvable, what)
+        href, base = solvable.lookup_location()[0] or "", solvable.lookup_str(solv.SOLVABLE_MEDIABASE) or ""
+        package = LockedPackage(
+            name=solvable.name,
+            epoch=epoch,
+            version=version,
+            release=release,
+            arch=solvable.arch,
+            repository=repository,
+            location=relative_location(self._base_urls[repository], href, base, what),
+            size_bytes=stated.size_bytes,
+            digest=stated.name,
+            requested=is_requested,
+            required_by=required_by,
+            baselines=baselines,
+            licence=solvable.lookup_str(solv.SOLVABLE_LICENSE) or "",
+        )
+        if not stated.is_enough:
+            self._unproved[repository, package.nevra] = stated
+        return package
 
     def _wanted_by(self, bundle: Sequence[solv.XSolvable], baseline: set[int]) -> dict[int, tuple[str, ...]]:
         """Return for each package of the bundle the names of those that require it, sorted.
@@ -374,11 +464,7 @@ def _load(pool: solv.Pool, files: RepositoryFiles) -> None:
             return
         repo.empty()
     if files.primary is None:
-        raise SolverError(
-            f"the cached metadata of repository '{files.id}' cannot be read",
-            details=str(files.solv_file),
-            resolution="remove the directory 'metadata' of the cache and try again",
-        )
+        raise UnreadableSolvError(files.solv_file)
     _add_xml(pool, repo, files.primary, "", 0)
     if files.filelists is not None:
         _add_xml(pool, repo, files.filelists, "FL", solv.Repo.REPO_EXTEND_SOLVABLES)
@@ -419,35 +505,19 @@ def _quoted(names: Iterable[str]) -> str:
     return " or ".join(f"'{name}'" for name in names)
 
 
-def _locked(
-    solvable: solv.XSolvable,
-    *,
-    is_requested: bool,
-    required_by: tuple[str, ...],
-    baselines: tuple[str, ...],
-) -> LockedPackage:
-    epoch, version, release = split_evr(solvable.evr)
+def _stated_sum(solvable: solv.XSolvable, what: str) -> Sum:
+    """Return what metadata says of a package's bytes. Raises: SolverError when that is no sum at all."""
     checksum = solvable.lookup_checksum(solv.SOLVABLE_CHECKSUM)
-    if checksum is None or checksum.typestr() != "sha256":
+    if checksum is None:
         raise SolverError(
-            f"repository '{solvable.repo.name}' has no SHA-256 of {solvable.name}",
-            details=f"it has {checksum.typestr() if checksum else 'no checksum'}",
+            f"{what} has no checksum",
+            details="metadata without one cannot say which bytes are meant",
             resolution="use a mirror whose metadata has SHA-256 (createrepo_c makes it so)",
         )
-    return LockedPackage(
-        name=solvable.name,
-        epoch=epoch,
-        version=version,
-        release=release,
-        arch=solvable.arch,
-        repository=solvable.repo.name,
-        location=solvable.lookup_location()[0].removeprefix("./"),
+    return Sum(
+        algorithm=checksum.typestr(),
+        hex=checksum.hex(),
         size_bytes=int(solvable.lookup_num(solv.SOLVABLE_DOWNLOADSIZE)),
-        digest=Digest(checksum.hex()),
-        requested=is_requested,
-        required_by=required_by,
-        baselines=baselines,
-        licence=solvable.lookup_str(solv.SOLVABLE_LICENSE) or "",
     )
 
 

@@ -38,12 +38,16 @@ class RpmHeader:
     """What an RPM says of itself. ``signed`` are the bytes that ``signature`` (None: there is none) covers.
 
     ``lacks`` names the SHA-256 digests, which hosts in FIPS mode ask for, that it does not have.
+    ``payload_sha256`` is the digest of all that comes after the header, which starts at ``payload_start``; the
+    empty text where the header does not say it.
     """
 
     nevra: str
     signature: bytes | None
     signed: bytes
     lacks: tuple[str, ...]
+    payload_sha256: str
+    payload_start: int
 
 
 class ShortError(Exception):
@@ -95,19 +99,22 @@ def parse_header(data: bytes, what: str) -> RpmHeader:
     if not data.startswith(_LEAD_MAGIC[: len(data)]):
         raise IntegrityError(f"{what} is no RPM", details=f"it begins with {data[:8].hex()}")
     signature, end = _Header.parse(data, _LEAD_BYTES, what)
-    header, _ = _Header.parse(data, end + -end % 8, what)
+    header, payload_start = _Header.parse(data, end + -end % 8, what)
     epoch = header.number(_EPOCH)
     evr = f"{f'{epoch}:' if epoch else ''}{header.text(_VERSION)}-{header.text(_RELEASE)}"
     lacks = []
     if signature.text(_SHA256_OF_HEADER) == "":
         lacks.append("SHA-256 digest of its header")
-    if header.text(_PAYLOAD_DIGEST) == "" or header.number(_PAYLOAD_ALGORITHM) != _SHA256:
+    payload_sha256 = header.text(_PAYLOAD_DIGEST) if header.number(_PAYLOAD_ALGORITHM) == _SHA256 else ""
+    if not payload_sha256:
         lacks.append("SHA-256 digest of its payload")
     return RpmHeader(
         nevra=f"{header.text(_NAME)}-{evr}.{header.text(_ARCH)}",
         signature=signature.binary(_RSA) or signature.binary(_DSA),
         signed=header.blob,
         lacks=tuple(lacks),
+        payload_sha256=payload_sha256.lower(),
+        payload_start=payload_start,
     )
 
 

@@ -13,7 +13,10 @@ from xml.sax.saxutils import quoteattr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rpm:
-    """One package of a repository; ``requires`` and ``provides`` are names, files or ``name = evr``."""
+    """One package of a repository; ``requires`` and ``provides`` are names, files or ``name = evr``.
+
+    ``stated_size`` is what metadata says: -1 for the truth, None for nothing.
+    """
 
     name: str
     evr: str = "1.0-1.el9"
@@ -26,6 +29,9 @@ class Rpm:
     data: bytes | None = None
     build_time: int = 1_700_000_000
     checksum_type: str = "sha256"
+    stated_size: int | None = -1
+    file_name: str = ""
+    location_base: str = ""
 
     @property
     def content(self) -> bytes:
@@ -46,7 +52,20 @@ class Rpm:
 
     @property
     def location(self) -> str:
+        if self.file_name:
+            return self.file_name
         return f"Packages/{self.name}-{self.version}-{self.release}.{self.arch}.rpm"
+
+    @property
+    def checksum(self) -> str:
+        """Return the sum that metadata gives; ``sha`` is what Artifactory calls SHA-1."""
+        algorithm = "sha1" if self.checksum_type == "sha" else self.checksum_type
+        return hashlib.new(algorithm, self.content).hexdigest()
+
+    @property
+    def size_attribute(self) -> str:
+        size = len(self.content) if self.stated_size == -1 else self.stated_size
+        return "" if size is None else f'package="{size}" '
 
 
 def _entries(kind: str, names: Sequence[str]) -> str:
@@ -71,15 +90,19 @@ def _version(rpm: Rpm) -> str:
     return f'epoch="{rpm.epoch}" ver="{rpm.version}" rel="{rpm.release}"'
 
 
+def _base(rpm: Rpm) -> str:
+    return f'xml:base="{rpm.location_base}" ' if rpm.location_base else ""
+
+
 def primary_xml(rpms: Sequence[Rpm]) -> bytes:
     """Return primary.xml."""
     packages = "".join(
         f'<package type="rpm"><name>{rpm.name}</name><arch>{rpm.arch}</arch><version {_version(rpm)}/>'
         f'<checksum type="{rpm.checksum_type}" pkgid="YES">'
-        f"{hashlib.new(rpm.checksum_type, rpm.content).hexdigest()}</checksum>"
+        f"{rpm.checksum}</checksum>"
         f"<summary>{rpm.name}</summary><description/><packager/><url/>"
         f'<time file="{rpm.build_time}" build="{rpm.build_time}"/>'
-        f'<size package="{len(rpm.content)}" installed="1" archive="1"/><location href="{rpm.location}"/>'
+        f'<size {rpm.size_attribute}installed="1" archive="1"/><location {_base(rpm)}href="{rpm.location}"/>'
         f"<format><rpm:license>MIT</rpm:license>"
         + _entries("provides", [f"{rpm.name} = {rpm.evr}", *rpm.provides])
         + _entries("requires", rpm.requires)
@@ -97,7 +120,7 @@ def primary_xml(rpms: Sequence[Rpm]) -> bytes:
 def filelists_xml(rpms: Sequence[Rpm]) -> bytes:
     """Return filelists.xml."""
     packages = "".join(
-        f'<package pkgid="{hashlib.new(rpm.checksum_type, rpm.content).hexdigest()}" name="{rpm.name}" '
+        f'<package pkgid="{rpm.checksum}" name="{rpm.name}" '
         f'arch="{rpm.arch}"><version {_version(rpm)}/>'
         + "".join(f"<file>{file}</file>" for file in rpm.files)
         + "</package>"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,17 @@ def test_only_what_ended_processes_left_is_swept(tmp_path: Path) -> None:
     assert [file.name for file in sweep(tmp_path)] == [names[0]]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(names[1:])
     assert sweep(tmp_path / "absent") == ()
+
+
+def test_two_threads_may_write_the_same_file(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def write(number: int) -> None:
+        with replacing(tmp_path / "x") as temporary:
+            temporary.write_bytes(bytes([number]) * 9)
+            together.wait(timeout=30)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(write, (1, 2)))
+    assert (tmp_path / "x").read_bytes() in (b"\1" * 9, b"\2" * 9)
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]

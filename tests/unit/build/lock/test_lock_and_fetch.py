@@ -106,6 +106,15 @@ def test_a_second_lock_asks_little_and_changes_nothing(site: Site) -> None:
     assert all(method == "HEAD" for method, path in asked if "/manifests/" in path)
 
 
+def test_metadata_in_a_form_that_libsolv_cannot_read_is_read_again(site: Site) -> None:
+    lock(site)
+    before = site.lock_file.read_bytes()
+    for number, file in enumerate(sorted((site.root_dir / "cache" / "metadata").glob("*.solv"))):
+        file.write_bytes(b"SOLV of another version" if number else b"")
+    lock(site)
+    assert site.lock_file.read_bytes() == before
+
+
 def test_a_tag_that_moved_is_noticed(site: Site) -> None:
     before = lock(site).image("pause").digest
     site.put_image("pause", is_indexed=False)
@@ -247,7 +256,7 @@ def test_a_package_signed_by_another_key_is_refused(site: Site) -> None:
     assert site.lock_file.read_bytes() == before
     text = str(caught.value)
     assert "package tool-1.0-1.el9.noarch" in text
-    assert "and: the signature of package" in text
+    assert "2. the signature of package" in text
     assert "made by another key" in text
 
 
