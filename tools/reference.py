@@ -284,6 +284,10 @@ are files in `profiles/`, `lab` is the one that the lab writes, and anything wit
 path. Paths in a profile are relative to it.
 
 {_schema_section("profile", "profiles/NAME.yaml")}
+Python packages come from `python_index`; without it from where the user's own pip configuration says (`index-url`,
+`extra-index-url`, `find-links`, `no-index`, in its files or in the environment). pip itself is not run: the page of a
+package is read, and its file taken by digest.
+
 Proxies and `~/.netrc` are honoured everywhere. Logins of registries are those of `podman login`, `docker login` and
 `skopeo login`, where those keep them (containers-auth.json(5)), credential helpers and stores included. Trusted are the
 certificate authorities that `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE` or `SSL_CERT_DIR` names, else

@@ -41,7 +41,7 @@ from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.locations import file_url
 from build.upstream.openpgp import RpmKeyring, SignedTable, TrustedKeys, read_keys, verify_header
-from build.upstream.pythonfiles import download_python
+from build.upstream.pythonfiles import fetch_python
 from build.upstream.registry import EndpointClient, RegistryClient
 from build.upstream.route import has_route
 from build.upstream.rpmheader import read_header
@@ -410,10 +410,14 @@ class Fetcher:
     def _fetch_python(self, item: Item) -> None:
         if item.python is None:
             raise TypeError(item)
-        with tempfile.TemporaryDirectory(prefix="caisson-pip-") as directory:
-            file = download_python(item.python, Path(directory), cancel=self._stop)
-            self._store.add_bytes(file.read_bytes(), item.blob.digest)
-        self._progress.add(item.blob.size_bytes)
+        fetch_python(
+            item.python,
+            self._http,
+            self._store,
+            self._profile.python_indexes,
+            on_bytes=self._count,
+            on_present=self._progress.skip,
+        )
 
     def _fetch_blob(self, item: Item) -> None:
         reference = _reference(item)

@@ -152,7 +152,9 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
             faults.each, lambda item: _lock_manifest(item, profile, metadata_cache), inventory.manifests
         )
         finding = branches.submit(
-            faults.each, lambda item: lock_python(item, cache.python_dir), inventory.python
+            faults.each,
+            lambda item: lock_python(item, cache.python_dir, http, profile.python_indexes),
+            inventory.python,
         )
         solved, pinned, manifests, python = (
             solving.result(), pinning.result(), asking.result(), finding.result()

@@ -181,7 +181,7 @@ class HttpClient:
 
         return self._retry(url, what, once)
 
-    def save(self, url: str, file: Path, *, largest_bytes: int, what: str) -> None:
+    def save(self, url: str, file: Path, *, largest_bytes: int, what: str, login: Login = NO_LOGIN) -> None:
         """Write the whole of something whose SHA-256 is not known into a file; from its start with each try.
 
         Raises: NotFoundError, CredentialsError, NetworkError.
@@ -189,7 +189,7 @@ class HttpClient:
 
         def once() -> None:
             with (
-                self._open("GET", url, headers={}, login=NO_LOGIN, passed=frozenset(), what=what) as response,
+                self._open("GET", url, headers={}, login=login, passed=frozenset(), what=what) as response,
                 file.open("wb") as stream,
             ):
                 for chunk in _chunks(response):

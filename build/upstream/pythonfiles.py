@@ -1,134 +1,147 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Get files of Python packages by pip, with the user's own pip configuration (index, proxy, certificates).
+"""Lock and fetch files of Python packages: by name from an index once, by digest from then on.
 
-pip reads the metadata of an sdist by its build back end, so locking or fetching one runs code of that
-package. That is why wheels are the rule: only a package without a pure wheel is asked for as an sdist.
+    profile, or pip's configuration -> places -> page of the package -> its file -> digest, size
+
+pip is not run, and no code of a package: an sdist is a file like a wheel.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import sys
 import tempfile
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from build.base.errors import BuildError, CommandError, IntegrityError, NetworkError, NotFoundError
+from build.base.errors import IntegrityError, NotFoundError
 from build.base.files import write_atomically
-from build.base.run import run
 from build.inventory.model import Digest, LockedPython, PythonArtifact, WantedPython
+from build.store.objects import Store
+from build.upstream.answers import shown_url
+from build.upstream.http import FIND_OUT_WHY, HttpClient, first_mirror
+from build.upstream.pipconfig import Place, python_places
+from build.upstream.pythonindex import IndexFile, choose_file, read_place
 
-TARGET_PYTHON = "3.9"
-_TIMEOUT_S = 600
+_LARGEST_FILE_BYTES = 256 << 20
 
 
-def lock_python(wanted: WantedPython, cache_dir: Path) -> LockedPython:
+def lock_python(
+    wanted: WantedPython, cache_dir: Path, http: HttpClient, indexes: tuple[str, ...] = ()
+) -> LockedPython:
     """Find out the file and the digest of a Python package. A release never changes: the answer is kept.
 
-    Raises: NotFoundError, NetworkError.
+    ``indexes`` are the profile's; without any, those of the user's pip configuration are asked.
+
+    Raises: NotFoundError, CredentialsError, NetworkError, IntegrityError.
     """
     kept_file = cache_dir / f"{wanted.name.lower()}-{wanted.version}-{wanted.artifact}.json"
     kept = _read_kept(kept_file)
     if kept is not None:
         return kept
-    with tempfile.TemporaryDirectory(prefix="caisson-pip-") as directory:
-        requirement = f"{wanted.name}=={wanted.version}"
-        file = _download(wanted.name, wanted.artifact, requirement, Path(directory))
-        locked = LockedPython(
-            name=wanted.name,
-            version=wanted.version,
-            file=file.name,
-            digest=Digest.of_file(file),
-            size_bytes=file.stat().st_size,
+    what = f"Python package {wanted.name} {wanted.version}"
+
+    def lock_at(place: Place) -> LockedPython:
+        files = read_place(place, wanted.name, http)
+        found = choose_file(files, wanted.name, wanted.version, wanted.artifact)
+        if found is None:
+            raise _not_found(what, place, wanted.artifact)
+        digest, size_bytes = _measure(found, place, http, what)
+        return LockedPython(
+            name=wanted.name, version=wanted.version, file=found.name, digest=digest, size_bytes=size_bytes
         )
-    fields = {
-        "name": locked.name,
-        "version": locked.version,
-        "file": locked.file,
-        "sha256": locked.digest.hex,
-        "size_bytes": locked.size_bytes,
-    }
+
+    locked = first_mirror(python_places(indexes), lock_at)
+    fields = dataclasses.asdict(locked) | {"digest": locked.digest.hex}
     write_atomically(kept_file, json.dumps(fields).encode())
     return locked
 
 
-def download_python(package: LockedPython, directory: Path, *, cancel: threading.Event | None = None) -> Path:
-    """Download exactly the locked file; pip itself refuses another by its hash.
+def fetch_python(
+    package: LockedPython,
+    http: HttpClient,
+    store: Store,
+    indexes: tuple[str, ...] = (),
+    *,
+    on_bytes: Callable[[int], None] = lambda _count: None,
+    on_present: Callable[[int], None] = lambda _count: None,
+) -> None:
+    """Bring exactly the locked file into the store.
 
-    Raises: IntegrityError, NotFoundError, NetworkError.
+    Raises: IntegrityError, NotFoundError, CredentialsError, NetworkError, StoreError.
     """
-    artifact = PythonArtifact.WHEEL if package.file.endswith(".whl") else PythonArtifact.SDIST
-    requirement = f"{package.name}=={package.version} --hash={package.digest}"
-    file = _download(package.name, artifact, requirement, directory, cancel)
-    if file.name != package.file:
-        raise IntegrityError(
-            f"Python package {package.name} {package.version} has another file name",
-            details=f"expected {package.file}, got {file.name}",
-            resolution="run 'doit lock'",
+    what = f"Python package {package.name} {package.version}"
+
+    def fetch_from(place: Place) -> None:
+        named = [file for file in read_place(place, package.name, http) if file.name == package.file]
+        if not named:
+            artifact = PythonArtifact.WHEEL if package.file.endswith(".whl") else PythonArtifact.SDIST
+            raise _not_found(f"{what} ({package.file})", place, artifact)
+        found = next((file for file in named if file.digest == package.digest), named[0])
+        if found.digest not in (None, package.digest):
+            raise _changed(what, f"locked {package.digest}, the index says {found.digest}", found.url)
+        if urlsplit(found.url).scheme == "file":
+            data = _local(found).read_bytes()
+            if Digest.of_bytes(data) != package.digest:
+                raise _changed(what, f"locked {package.digest}, found {Digest.of_bytes(data)}", found.url)
+            store.add_bytes(data, package.digest)
+            on_bytes(len(data))
+            return
+        http.download(
+            found.url,
+            digest=package.digest,
+            size_bytes=package.size_bytes,
+            store=store,
+            what=what,
+            login=place.login_for(found.url),
+            on_bytes=on_bytes,
+            on_present=on_present,
         )
-    return file
+
+    first_mirror(python_places(indexes), fetch_from)
 
 
-def plan_pip(
-    name: str, artifact: PythonArtifact, requirements_file: Path, directory: Path
-) -> tuple[str, ...]:
-    """Return the arguments of pip; wheels are those that any Python 3.9 can use."""
-    if artifact is PythonArtifact.SDIST:
-        kind: tuple[str, ...] = ("--no-binary", name)
-    else:
-        kind = (
-            "--only-binary", ":all:",
-            "--platform", "any", "--implementation", "py", "--python-version", TARGET_PYTHON,
-        )  # fmt: skip
-    return (
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
-        "--no-deps", *kind, "--dest", str(directory), "--requirement", str(requirements_file),
-    )  # fmt: skip
-
-
-def _download(
-    name: str,
-    artifact: PythonArtifact,
-    requirement: str,
-    directory: Path,
-    cancel: threading.Event | None = None,
-) -> Path:
-    with tempfile.TemporaryDirectory(prefix="caisson-pip-") as scratch:
-        requirements_file = Path(scratch, "requirements.txt")
-        requirements_file.write_text(f"{requirement}\n", encoding="utf-8")
-        args = plan_pip(name, artifact, requirements_file, directory)
-        completed = run(args, timeout_s=_TIMEOUT_S, check=False, cancel=cancel)
-    files = sorted(file for file in directory.iterdir() if file.is_file())
-    if completed.returncode == 0 and len(files) == 1:
-        return files[0]
-    raise pip_error(completed.stderr, requirement.partition(" ")[0])
-
-
-def pip_error(stderr: str, what: str) -> BuildError:
-    """Turn a failure of pip into the error class that fits its words."""
-    last = "\n".join(stderr.strip().splitlines()[-6:])
-    if "DO NOT MATCH THE HASHES" in stderr:
-        return IntegrityError(
-            f"Python package {what} is not the file that the lock names",
-            details=last,
-            resolution="find out why before you run 'doit lock': releases never change",
-        )
-    if "No matching distribution" in stderr or "Could not find a version" in stderr:
-        is_unreachable = "NewConnectionError" in stderr or "Max retries" in stderr or "Retrying" in stderr
-        if not is_unreachable:
-            return NotFoundError(
-                f"the Python package index does not have {what}",
-                details=last,
-                resolution="correct the version or 'artifact' in packages.yaml",
+def _measure(found: IndexFile, place: Place, http: HttpClient, what: str) -> tuple[Digest, int]:
+    """Return digest and size of a file: what the index says, or of the file itself where it says one only."""
+    if found.digest is not None and found.size_bytes is not None:
+        return found.digest, found.size_bytes
+    with tempfile.TemporaryDirectory(prefix="caisson-python-") as directory:
+        file = Path(directory, "file")
+        if urlsplit(found.url).scheme == "file":
+            file = _local(found)
+        else:
+            http.save(
+                found.url,
+                file,
+                largest_bytes=_LARGEST_FILE_BYTES,
+                what=what,
+                login=place.login_for(found.url),
             )
-    if any(words in stderr for words in ("Connection", "timed out", "Retrying", "Temporary failure")):
-        return NetworkError(
-            f"cannot get Python package {what}",
-            details=last,
-            resolution="check the network, the proxy settings and pip's configuration (pip config list)",
-        )
-    return CommandError(
-        f"pip cannot get Python package {what}", details=last, resolution="see pip's words above"
+        digest = Digest.of_file(file)
+        if found.digest not in (None, digest):
+            raise _changed(what, f"the index says {found.digest}, the file is {digest}", found.url)
+        return digest, file.stat().st_size
+
+
+def _local(found: IndexFile) -> Path:
+    return Path(unquote(urlsplit(found.url).path))
+
+
+def _changed(what: str, details: str, url: str) -> IntegrityError:
+    return IntegrityError(
+        f"{what}: its file is not the one that was released",
+        details=f"{details}; from {shown_url(url)}",
+        resolution=FIND_OUT_WHY,
+    )
+
+
+def _not_found(what: str, place: Place, artifact: PythonArtifact) -> NotFoundError:
+    kind = "wheel for any machine" if artifact is PythonArtifact.WHEEL else "sdist"
+    return NotFoundError(
+        f"the Python package index does not have {what}",
+        details=f"no {kind} of it that Python 3.9 may have; at {shown_url(place.url)}",
+        resolution="correct the version or 'artifact' in packages.yaml",
     )
 
 
@@ -139,7 +152,7 @@ def _read_kept(file: Path) -> LockedPython | None:
             name=str(fields["name"]),
             version=str(fields["version"]),
             file=str(fields["file"]),
-            digest=Digest(str(fields["sha256"])),
+            digest=Digest(str(fields["digest"])),
             size_bytes=int(fields["size_bytes"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
