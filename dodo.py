@@ -13,7 +13,7 @@ from build.project import Project
 PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable)
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
 BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]
-LAB_DIR, IS_LAB = PROJECT.out_dir / "lab", PROJECT.upstream == "lab"
+LAB_DIR, IS_LAB, PREPARED = PROJECT.out_dir / "lab", PROJECT.upstream == "lab", "upstream/prepared.json"
 SERVICES = ("_lab_upstream", "_lab_servers") if IS_LAB else ()
 product = functools.partial(steps.product, digests=PROJECT.digests)
 asking = functools.partial(product, first=SERVICES[:1], under=SERVICES[1:])
@@ -22,8 +22,7 @@ planned = steps.after("lock", is_needed=PROJECT.needs_lock)
 
 def task_lock() -> steps.Tasks:
     """Resolve every name to a digest."""
-    prepared = [LAB_DIR / "upstream" / "prepared.json"] if IS_LAB else []
-    yield from asking("lock", "resolve every name to a digest", PROJECT.plan_lock, needs=prepared)
+    yield from asking("lock", "pin every name", PROJECT.plan_lock, needs=[LAB_DIR / PREPARED][:IS_LAB])
 
 
 task_fetch = planned(lambda: asking("fetch", "fetch what is locked", PROJECT.plan_fetch))
@@ -38,6 +37,7 @@ task_verify = planned(lambda: product("verify", "check every byte", PROJECT.plan
 
 def task_questions() -> steps.Tasks:
     """Answer questions; nothing is changed."""
+    yield from asking("upstream", "has upstream what is wanted?", PROJECT.plan_upstream)
     yield from asking("lockcheck", "has upstream moved?", PROJECT.plan_lock_check)
     yield from product("fetchplan", "what would be fetched?", PROJECT.plan_fetch_plan)
     yield from product("why", "why is name=NAME in the bundle?", PROJECT.plan_why)

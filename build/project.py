@@ -179,6 +179,11 @@ class Project:
         run = functools.partial(_run_lock_check, self.profile_file, self.lock_file, self.sources)
         yield Step(name="", doc=f"has upstream {self.upstream} moved since it was locked?", run=run)
 
+    def plan_upstream(self) -> Iterator[Step]:
+        """Plan the question whether everything that is wanted is there."""
+        run = functools.partial(_run_survey, self.profile_file, self.sources)
+        yield Step(name="", doc=f"does upstream {self.upstream} have everything that is wanted?", run=run)
+
     def plan_fetch_plan(self) -> Iterator[Step]:
         """Plan the question what a fetch would bring."""
         run = functools.partial(
@@ -306,6 +311,12 @@ def _run_lock_check(profile_file: Path, lock_file: Path, sources: Sources) -> No
     from build.lock.resolve import run_check  # noqa: PLC0415 - the solver and the network only when they are needed
 
     run_check(profile_file, lock_file, default_cache_dir(), sources=sources)
+
+
+def _run_survey(profile_file: Path, sources: Sources) -> None:
+    from build.lock.survey import run_survey  # noqa: PLC0415 - the solver and the network only when they are needed
+
+    run_survey(profile_file, default_cache_dir(), sources=sources)
 
 
 def _run_fetch_plan(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:

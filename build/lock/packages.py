@@ -249,7 +249,7 @@ def _installed(
 ) -> list[int]:
     """Return the ids of what a host of the baseline has."""
     if baseline.group:
-        group = _baseline_group(baseline, [metadata[name] for name in baseline.repositories], cache)
+        group = baseline_group(baseline, [metadata[name] for name in baseline.repositories], cache)
         return universe.baseline(baseline, group)
     installed, unknown = universe.listed(baseline)
     if unknown:
@@ -293,7 +293,7 @@ def _repository_files(metadata: Metadata, cache: MetadataCache) -> RepositoryFil
     )
 
 
-def _baseline_group(
+def baseline_group(
     baseline: Baseline, repositories: Sequence[Metadata], cache: MetadataCache
 ) -> tuple[str, ...]:
     """Return the packages of a group: of the first repository of the baseline that has groups."""

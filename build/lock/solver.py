@@ -249,6 +249,11 @@ class Universe:
             if not self._candidates(package.name, package.repositories, package.version):
                 yield self._absent(package)
 
+    def newest(self, package: WantedPackage) -> str:
+        """Return the newest build of a wanted package, which is there, and how many others would do."""
+        found = self._candidates(package.name, package.repositories, package.version)
+        return f"{found[0].evr}{f', and {len(found) - 1} more' if len(found) > 1 else ''}"
+
     def _builds(self, package: LockedPackage) -> list[solv.XSolvable]:
         """Return the package in its repository; more than one where that has the same build twice."""
         build = (package.epoch, package.version, package.release)

@@ -153,6 +153,7 @@ GUIDES: Mapping[str, Guide] = {
             "./doit.sh iso upstream=lab": Run(),
             "./doit.sh list": Run(says=r"(?m)^lockcheck "),
             "./doit.sh why name=socat": Run(says=r"socat-[\s\S]*wanted by packages\.yaml:\d+"),
+            "./doit.sh upstream": Run(says=r"all \d+ things that are wanted are there"),
             "./doit.sh lockcheck": Run(),
             "./doit.sh fetchplan": Run(says=r"nothing is missing[\s\S]*fits"),
         },
