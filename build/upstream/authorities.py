@@ -41,9 +41,13 @@ def trusted_authorities(environment: Mapping[str, str] = os.environ) -> str | No
                 resolution=f"correct {name}, or unset it: then the system's own store is used",
             )
         return found[0]
-    paths = ssl.get_default_verify_paths()
-    files = (*([Path(paths.cafile)] if paths.cafile else []), *SYSTEM_FILES)
-    for file in files:
-        if file.is_file() and file.stat().st_size:
+    for file in (_default_file(), *SYSTEM_FILES):
+        if file is not None and file.is_file() and file.stat().st_size:
             return str(file)
-    return paths.capath
+    return ssl.get_default_verify_paths().capath
+
+
+def _default_file() -> Path | None:
+    """Return the file that this Python's OpenSSL takes."""
+    named = ssl.get_default_verify_paths().cafile
+    return Path(named) if named else None

@@ -6,11 +6,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -23,6 +25,7 @@ class Trouble:
     status: int = 200
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cut_after: int | None = None
+    body: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,11 +53,12 @@ class FakeUpstream:
         self.bytes_per_s: int | None = None
         self.sent_bytes = 0
         self.port = 0
+        self.scheme = "http"
 
     @property
     def url(self) -> str:
         """Return the address, without a slash at its end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def put(self, path: str, data: bytes, media_type: str = "application/octet-stream") -> None:
         """Serve data under a path."""
@@ -113,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         troubles = upstream.troubles.get(path, [])
         trouble = troubles.pop(0) if troubles else Trouble()
         if trouble.status != 200:
-            self._send(trouble.status, dict(trouble.headers), b"", has_body=has_body)
+            self._send(trouble.status, dict(trouble.headers), trouble.body, has_body=has_body)
             return
         if path == "/token":
             token = "anonymous" if upstream.token is None else upstream.token
@@ -189,12 +193,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[FakeUpstream]:
-    """Run a server until the end of the block."""
+def serve(tls: tuple[Path, Path] | None = None) -> Iterator[FakeUpstream]:
+    """Run a server until the end of the block; with TLS where its certificate and key are given."""
     upstream = FakeUpstream()
     handler = type("Handler", (_Handler,), {"upstream": upstream})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     upstream.port = server.server_address[1]
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        upstream.scheme = "https"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
     thread.start()
     try:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import email.utils
+import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from build.base.errors import CredentialsError, IntegrityError, NetworkError, NotFoundError, SignatureError
 from build.inventory.model import Digest
 from build.store.objects import Partial, Store
-from build.upstream.answers import parse_retry_after
+from build.upstream.answers import LONGEST_WAIT_S, parse_retry_after
 from build.upstream.http import CHUNK_BYTES, FIRST_CONTACT_TRIES, HttpClient
-from build.upstream.session import FixedLogin
+from build.upstream.session import NO_LOGIN, FixedLogin, Session
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
 
 pytestmark = pytest.mark.loopback
@@ -71,6 +75,137 @@ def test_retry_after_is_kept_to(http: HttpClient, upstream: FakeUpstream, pauses
     upstream.troubles["/big"] = [Trouble(status=429, headers={"Retry-After": "7"})]
     http.request("GET", f"{upstream.url}/big")
     assert pauses == [7.0]
+
+
+def test_a_wait_is_said_once(
+    http: HttpClient, upstream: FakeUpstream, pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By date too; the client has no clock of its own, so both tries are within the time that was said."""
+    then = email.utils.formatdate(time.time() + 90, usegmt=True)
+    upstream.troubles["/big"] = [Trouble(status=429, headers={"Retry-After": then})] * 2
+    http.request("GET", f"{upstream.url}/big")
+    assert all(80 < seconds <= 91 for seconds in pauses)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(
+        rf"127.0.0.1:{upstream.port} answers 429 .*: waiting 1 min \d+ s, until \S+ \S+ UTC", said
+    )
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_that_is_too_long_is_not_waited_for(
+    http: HttpClient, upstream: FakeUpstream, pauses: list[float], status: int
+) -> None:
+    upstream.troubles["/big"] = [Trouble(status=status, headers={"Retry-After": "21600"})]
+    with pytest.raises(NetworkError) as caught:
+        http.request("GET", f"{upstream.url}/big", what="a thing")
+    assert not pauses
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", caught.value.resolution)
+    assert ("log in (" in caught.value.resolution) is (status == 429)
+
+
+def test_a_limit_for_ever_ends_with_the_right_advice(
+    http: HttpClient, upstream: FakeUpstream, pauses: list[float]
+) -> None:
+    upstream.troubles["/big"] = [Trouble(status=429, headers={"Retry-After": "200"})] * 20
+    with pytest.raises(NetworkError) as caught:
+        http.request("GET", f"{upstream.url}/big")
+    assert sum(pauses) <= LONGEST_WAIT_S
+    assert "has a limit, and we are over it" in caught.value.message
+    assert "log in (podman login" in caught.value.resolution
+
+
+def test_giving_up_ends_a_wait(upstream: FakeUpstream) -> None:
+    """What the pause raises is what the caller sees: a fetch that stops does not wait for a limit."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_seconds: float) -> None:
+        raise StoppedError
+
+    upstream.troubles["/big"] = [Trouble(status=429, headers={"Retry-After": "60"})]
+    with pytest.raises(StoppedError):
+        HttpClient(pause=stop).request("GET", f"{upstream.url}/big")
+
+
+@pytest.mark.parametrize("name", ["x-amz-request-id", "X-Amz-Cf-Id", "x-guploader-uploadid"])
+def test_a_store_says_403_for_what_it_lacks(http: HttpClient, upstream: FakeUpstream, name: str) -> None:
+    upstream.troubles["/big"] = [Trouble(status=403, headers={name: "x"})]
+    with pytest.raises(NotFoundError) as caught:
+        http.request("GET", f"{upstream.url}/big", what="a thing")
+    assert "log in" not in caught.value.resolution
+
+
+def test_a_store_behind_a_proxy_says_it_in_its_body(http: HttpClient, upstream: FakeUpstream) -> None:
+    body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    upstream.troubles["/big"] = [Trouble(status=403, body=body)]
+    with pytest.raises(NotFoundError):
+        http.request("GET", f"{upstream.url}/big", what="a thing")
+
+
+def test_a_resolver_s_hiccup(
+    upstream: FakeUpstream, http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = socket.getaddrinfo, [OSError(-3, "Temporary failure in name resolution")]
+
+    def once(*args: Any, **named: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args, **named)
+
+    monkeypatch.setattr("build.upstream.http.socket.getaddrinfo", once)
+    assert http.request("GET", f"{upstream.url}/big").body == DATA
+
+
+def test_a_host_that_is_not_there_is_not_asked_for_each_thing(http: HttpClient, pauses: list[float]) -> None:
+    for _ in range(3):
+        with pytest.raises(NetworkError, match=r"cannot reach 127\.0\.0\.1:9"):
+            http.request("GET", "http://127.0.0.1:9/x")
+    assert len(pauses) == FIRST_CONTACT_TRIES - 1
+
+
+def test_a_login_in_an_address_is_not_shown(http: HttpClient, upstream: FakeUpstream) -> None:
+    address = upstream.url.replace("://", "://me:s3cret@")
+    for path in ("/none?X-Signature=s3cret", "/fails?token=s3cret"):
+        upstream.troubles["/fails"] = [Trouble(status=500)] * 9
+        with pytest.raises(NetworkError) as caught:
+            http.request("GET", f"{address}{path}")
+        assert "s3cret" not in caught.value.render()
+
+
+def test_a_redirect_gets_no_login_of_netrc_s_default(
+    http: HttpClient, upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stores refuse a signed address that comes with a login. An entry of the host's own name is meant."""
+    netrc_file = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc_file))
+    with serve() as store:
+        store.put("/signed", b"x")
+        location = {"Location": f"http://localhost:{store.port}/signed"}
+        for text in ("", "machine localhost login other password word\n"):
+            netrc_file.write_text(f"{text}default login me password secret\n", encoding="ascii")
+            for login in (NO_LOGIN, FixedLogin("Bearer abc")):
+                upstream.troubles["/big"] = [Trouble(status=307, headers=location)]
+                assert http.request("GET", f"{upstream.url}/big", login=login).body == b"x"
+                assert upstream.seen[-1].headers["authorization"]
+                given = store.seen[-1].headers.get("authorization", "")
+                assert given == ("Basic b3RoZXI6d29yZA==" if text else "")
+
+
+def test_the_connect_timeout_is_the_profile_s(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    real = Session.request
+
+    def note(self: Session, *args: Any, **named: Any) -> Any:
+        seen.append(named["timeout"][0])
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(Session, "request", note)
+    HttpClient(connect_timeout_s=77.0).request("GET", f"{upstream.url}/big")
+    assert seen == [77.0]
 
 
 def test_a_server_that_goes_on_failing_is_an_error(http: HttpClient, upstream: FakeUpstream) -> None:

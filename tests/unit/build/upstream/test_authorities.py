@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificate authorities: a server of a private one is trusted where the machine trusts it, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build.base.errors import NetworkError
+from build.upstream import authorities
+from build.upstream.authorities import trusted_authorities
+from build.upstream.http import HttpClient
+from tests.authorities import make_authority, make_leaf
+from tests.unit.build.fakeupstream import FakeUpstream, serve
+
+pytestmark = pytest.mark.loopback
+VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def upstream(
+    authority: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FakeUpstream]:
+    with serve(tls=make_leaf(tmp_path_factory.mktemp("leaf"), authority)) as running:
+        running.put("/thing", b"x")
+        yield running
+
+
+def ask(upstream: FakeUpstream) -> bytes:
+    return HttpClient(pause=lambda _seconds: None).request("GET", f"{upstream.url}/thing").body
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_what_the_environment_names(
+    upstream: FakeUpstream, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, str(authority[0]))
+    assert ask(upstream) == b"x"
+
+
+def test_the_system_s_store(
+    upstream: FakeUpstream, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No variable is set: an empty file is passed over, the next one counts."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    monkeypatch.setattr(authorities, "SYSTEM_FILES", (tmp_path / "none", empty, authority[0]))
+    monkeypatch.setattr(authorities, "_default_file", lambda: None)
+    assert trusted_authorities({}) == str(authority[0])
+    assert ask(upstream) == b"x"
+
+
+def test_another_authority_is_not_trusted(
+    upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said at once, and the advice is what really is looked at."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(make_authority(tmp_path)[0]))
+    pauses: list[float] = []
+    with pytest.raises(NetworkError) as caught:
+        HttpClient(pause=pauses.append).request("GET", f"{upstream.url}/thing")
+    assert caught.value.message == f"the certificate of 127.0.0.1:{upstream.port} is not trusted"
+    assert "system's store" in caught.value.resolution
+    assert not pauses
+
+
+def test_a_variable_that_names_nothing(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nothing/ca.pem")
+    with pytest.raises(
+        NetworkError, match="REQUESTS_CA_BUNDLE names certificate authorities that are not there"
+    ):
+        ask(upstream)
+
+
+def test_the_order(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.touch()
+    two.touch()
+    assert trusted_authorities({"SSL_CERT_FILE": str(one), "REQUESTS_CA_BUNDLE": str(two)}) == str(two)
+    assert trusted_authorities({"SSL_CERT_DIR": f"/none:{tmp_path}"}) == str(tmp_path)
