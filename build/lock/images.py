@@ -167,9 +167,10 @@ def parse_manifest(manifest: Mapping[str, object], what: str) -> Manifest:
     """
     media_type = media_type_of(manifest, what)
     config, layers = manifest.get("config"), manifest.get("layers")
+    if media_type in MANIFEST_TYPES and isinstance(config, dict):
+        _check_image(manifest, config, what)
     if media_type not in MANIFEST_TYPES or not isinstance(config, dict) or not isinstance(layers, list):
         raise BuildError(f"{what} has a manifest without layers", details=f"media type {media_type}")
-    _check_image(manifest, config, what)
     for layer in layers:
         if isinstance(layer, dict) and layer.get("urls"):
             raise BuildError(

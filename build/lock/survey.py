@@ -193,16 +193,15 @@ class Survey:
             yield _Question(
                 f"Python package {wanted.name} {wanted.version}",
                 "the Python package index",
-                functools.partial(_python, wanted, self._cache.python_dir),
+                functools.partial(self._python, wanted),
             )
+
+    def _python(self, wanted: WantedPython) -> str:
+        return lock_python(wanted, self._cache.python_dir, self._http, self._profile.python_indexes).file
 
 
 def _image(image: WantedImage, client: RegistryClient, objects: ObjectCache) -> str:
     return str(pin_image(image, client, objects).image.digest)
-
-
-def _python(wanted: WantedPython, directory: Path) -> str:
-    return lock_python(wanted, directory).file
 
 
 def _answered(questions: Iterable[_Question]) -> list[Row]:
