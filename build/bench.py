@@ -108,7 +108,7 @@ class Bench:
         _link_tree(self._entries, tree)
         image, plain = self._scratch_dir / "ours.iso", self._scratch_dir / "plain.iso"
         project = self._project
-        volume, epoch = iso.volume_id(project.product.version), project.lock.source_date_epoch
+        volume, epoch = project.product.volume_id, project.lock.source_date_epoch
         commands = (
             lambda: iso.write_image(image, self._entries, volume, epoch, self._scratch_dir),
             lambda: _quiet(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", plain, tree]),

@@ -235,7 +235,7 @@ class Project:
         """Plan each image and the layout of all."""
         yield from oci.plan_images(self.lock, self.inventory, self.store, self.workspace)
         yield from compose.plan_composed(self.lock, self.inventory, self.store, self.workspace)
-        yield oci.plan_layout(self.lock, self.inventory, self.workspace, self.product.version)
+        yield oci.plan_layout(self.lock, self.inventory, self.workspace, self.product.full_version)
 
     def plan_salt(self) -> Iterator[Step]:
         """Plan the Salt tree."""
@@ -263,7 +263,7 @@ class Project:
             sums_file=sums_file,
             proofs=(closedworld.report_file(workspace),),
             iso_file=self.iso_file,
-            version=self.product.version,
+            volume=self.product.volume_id,
             source_date_epoch=lock.source_date_epoch,
             store_files=tuple(self.store.path(blob.digest) for blob in lock.blobs()),
             workspace=workspace,

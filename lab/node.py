@@ -2,7 +2,7 @@
 """Air-gapped nodes: systemd in a container of its own, as close to a minimal EL9 host as the machine allows.
 
     with Lab() as lab:
-        node = lab.start_node("node1", iso=Path("_out/caisson-0.1.0-lab.iso"))
+        node = lab.start_node("node1", iso=Path("_out/caisson-VERSION-BUILD-lab.iso"))
         node.mount_iso()
         node.run(["/mnt/caisson/bootstrap.sh", ...])
 

@@ -166,7 +166,7 @@ def files_page() -> str:
         if isinstance(member, property):
             rows.append((f"`{getattr(paths, name)}`", _first_sentence(member)))
         elif name in {"media_dir", "self_dir"}:
-            rows.append((f"`{getattr(paths, name)('VERSION')}`", _first_sentence(member)))
+            rows.append((f"`{getattr(paths, name)('VERSION-BUILD')}`", _first_sentence(member)))
     return f"""# Files on a host
 
 What the installer itself writes or reads. What kubeadm, containerd and Salt keep is where they keep it

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -36,18 +35,8 @@ SUMS_PATH = "SHA256SUMS"
 #: What SHA256SUMS cannot name: itself, and what is made of it.
 UNLISTED_PATHS = frozenset({SUMS_PATH, sign.SIGNATURE_PATH, sign.KEY_PATH})
 _FILE_MODE, _DIRECTORY_MODE, _SCRIPT_MODE = "0444", "0555", "0755"
-_VOLUME_ID_CHARACTERS = 32
 _PROGRESS_S = 2.0
 _TIMEOUT_S = 4 * 3600
-
-
-def volume_id(version: str) -> str:
-    """Return the volume's name: upper-case letters, digits and underscores, at most 32.
-
-    >>> volume_id("0.1.0"), volume_id("1.2.0-rc.1")
-    ('CAISSON_0_1_0', 'CAISSON_1_2_0_RC_1')
-    """
-    return re.sub(r"[^A-Z0-9_]", "_", f"CAISSON_{version}".upper())[:_VOLUME_ID_CHARACTERS]
 
 
 def checksum_file(iso_file: Path) -> Path:
@@ -61,7 +50,7 @@ def plan_iso(
     sums_file: Path,
     proofs: Sequence[Path],
     iso_file: Path,
-    version: str,
+    volume: str,
     source_date_epoch: int,
     store_files: Sequence[Path],
     workspace: Workspace,
@@ -82,7 +71,7 @@ def plan_iso(
             tuple(parts),
             sums_file,
             iso_file,
-            volume_id(version),
+            volume,
             source_date_epoch,
             workspace.work_dir,
             signing_key,
@@ -90,7 +79,7 @@ def plan_iso(
         inputs=tuple(dict.fromkeys((*parts, sums_file, *proofs, *store_files))),
         outputs=(iso_file, *beside),
         config={
-            "volume_id": volume_id(version),
+            "volume_id": volume,
             "source_date_epoch": source_date_epoch,
             "signing_key": signing_key,
         },

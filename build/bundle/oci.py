@@ -209,7 +209,7 @@ def _check_content(manifest: Mapping[str, Any], image: LockedImage, label: str) 
 # ---------------------------------------------------------------- the layout
 
 
-def plan_layout(lock: Lock, inventory: Inventory, workspace: Workspace, version: str) -> Step:
+def plan_layout(lock: Lock, inventory: Inventory, workspace: Workspace, full_version: str) -> Step:
     """Plan index.json, oci-layout and nginx's maps of all images, the composed ones too.
 
     Raises: BuildError when an image has the id that this step needs for itself.
@@ -231,14 +231,14 @@ def plan_layout(lock: Lock, inventory: Inventory, workspace: Workspace, version:
     return Step(
         name=LAYOUT_STEP,
         doc="index.json of the OCI layout and nginx's maps of it",
-        run=functools.partial(run_layout, parts, files, part, version),
+        run=functools.partial(run_layout, parts, files, part, full_version),
         inputs=parts,
         outputs=(*files.values(), part),
-        config={"version": version},
+        config={"version": full_version},
     )
 
 
-def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, version: str) -> None:
+def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, full_version: str) -> None:
     """Write the layout's own files. ``files`` maps paths on the ISO to files to write."""
     facts = sorted((filelist.read_facts(file) for file in parts), key=lambda fact: str(fact["reference"]))
     served = [_served(fact) for fact in facts]
@@ -246,7 +246,7 @@ def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, ver
         "oci/index.json": render_index(facts),
         "oci/oci-layout": '{"imageLayoutVersion":"1.0.0"}',
         "nginx/oci-maps.conf": render_maps(served),
-        "nginx/oci-locations.conf": render_locations(f"/srv/caisson/{version}/oci"),
+        "nginx/oci-locations.conf": render_locations(f"/srv/caisson/{full_version}/oci"),
     }
     for path, text in texts.items():
         write_atomically(files[path], text.encode())

@@ -69,7 +69,7 @@ def render_page(
     ``image`` is the name of the ISO's file; ``licences`` are those of packages by name and of images by
     reference, in the words of their makers.
     """
-    version = escape(product["version"])
+    version = escape(f"{product['version']}-{product['build']}")
     title = f"Caisson {version}{' (lab bundle)' if lock.is_lab else ''}"
     date = datetime.fromtimestamp(lock.source_date_epoch, UTC).strftime("%Y-%m-%d")
     total = bytes_text(sum(entry.size_bytes for entry in entries))

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import re
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from build.store.objects import Store
 PRODUCT_FILE, PAGE_FILE, SUMS_FILE = "product.json", "index.html", "SHA256SUMS"
 PRODUCT_FORMAT = 1
 MANIFESTS_DIR = "manifests"
+_BUILD_DIGITS = 8
+_VOLUME_ID_CHARACTERS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,10 +48,41 @@ class Product:
         return self.lock.versions["caisson"]
 
     @property
+    def build(self) -> str:
+        """Return the build id, ``YYYYMMDD.DIGITS``: the lock's date and the first digits of its digest.
+
+        It is the lock's alone: whoever builds from the same lock gets the same.
+        """
+        date = datetime.fromtimestamp(self.lock.source_date_epoch, UTC).strftime("%Y%m%d")
+        return f"{date}.{self.lock_digest.hex[:_BUILD_DIGITS]}"
+
+    @property
+    def full_version(self) -> str:
+        """Return version and build id, ``VERSION-BUILD``: what the media is called on a host."""
+        return f"{self.version}-{self.build}"
+
+    @property
     def bundle_name(self) -> str:
         """Return the name of the bundle's file; it names vendors' products, and every bundle of a lab says so."""
         extras = "".join(f"-{extra.name}-{extra.version}" for extra in self.lock.extras)
-        return f"caisson-{self.version}{extras}{'-lab' if self.lock.is_lab else ''}.iso"
+        return f"caisson-{self.full_version}{extras}{'-lab' if self.lock.is_lab else ''}.iso"
+
+    @property
+    def volume_id(self) -> str:
+        """Return the volume's name; see :func:`volume_id`."""
+        return volume_id(self.version, self.build)
+
+
+def volume_id(version: str, build: str) -> str:
+    """Return a volume's name: upper-case letters, digits and underscores, at most 32.
+
+    The build id is whole, whatever the version: two bundles never have one name. Source: ECMA-119, 7.4.1, 8.4.7.
+
+    >>> volume_id("0.1.0", "20261127.1a2b3c4d"), volume_id("1.2.0-rc.1", "20261127.1a2b3c4d")
+    ('CAISSON_0_1_0_20261127_1A2B3C4D', 'CAISSON_1_2_0_20261127_1A2B3C4D')
+    """
+    name, suffix = (re.sub(r"[^A-Z0-9_]", "_", text.upper()) for text in (f"CAISSON_{version}", f"_{build}"))
+    return name[: _VOLUME_ID_CHARACTERS - len(suffix)].rstrip("_") + suffix
 
 
 def part_file(workspace: Workspace) -> Path:
@@ -166,6 +201,7 @@ def render_product(
         "format": PRODUCT_FORMAT,
         "name": "caisson",
         "version": product.version,
+        "build": product.build,
         "profile": {"name": lock.profile_name, "lab": lock.is_lab},
         "lock_sha256": product.lock_digest.hex,
         "source_date_epoch": lock.source_date_epoch,

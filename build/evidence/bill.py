@@ -99,7 +99,7 @@ def gather(product: Product, images: Sequence[Path], store: Store, scanner: Scan
     ]
     root = Component(
         key="caisson", kind="bundle", name=product.bundle_name.removesuffix(".iso"),
-        version=product.version, licence="Apache-2.0", parts=tuple(sorted(tops)),
+        version=product.full_version, licence="Apache-2.0", parts=tuple(sorted(tops)),
     )  # fmt: skip
     return Bill(
         components=(root, *(component for _, component in sorted(found.components.items()))),

@@ -49,7 +49,7 @@ def plan_sbom(product: Product, store: Store, workspace: Workspace) -> Step:
         outputs=(tree / SPDX_PATH, tree / CYCLONEDX_PATH, part),
         config={
             "lock": str(product.lock_digest),
-            "version": product.version,
+            "version": product.full_version,
             "formats": [SBOM_FORMAT, SCAN_FORMAT],
         },
     )

@@ -81,10 +81,10 @@ class Paths:
         """The administrator's kubeconfig, as kubeadm writes it."""
         return self.at("/etc/kubernetes/admin.conf")
 
-    def media_dir(self, version: str) -> Path:
-        """Return where the media of ``version`` is mounted for good."""
-        return self.at(f"/srv/caisson/{version}")
+    def media_dir(self, full_version: str) -> Path:
+        """Return where the media of ``full_version`` (VERSION-BUILD) is mounted for good."""
+        return self.at(f"/srv/caisson/{full_version}")
 
-    def self_dir(self, version: str) -> Path:
-        """Return where the installer of ``version`` keeps its own copy."""
-        return self.at(f"/opt/caisson/{version}")
+    def self_dir(self, full_version: str) -> Path:
+        """Return where the installer of ``full_version`` (VERSION-BUILD) keeps its own copy."""
+        return self.at(f"/opt/caisson/{full_version}")

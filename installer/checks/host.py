@@ -123,7 +123,7 @@ def view(
 
 def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path | None:
     """Return the tree with packages: the one given, or the mounted media."""
-    mounted = paths.media_dir(product.version) if product is not None else tree_dir
+    mounted = paths.media_dir(product.full_version) if product is not None else tree_dir
     return next((found for found in (tree_dir, mounted) if (found / PACKAGES_DIR).is_dir()), None)
 
 

@@ -17,7 +17,7 @@ def assess(
 ) -> preflight.Report:
     """Check this host and change nothing on it.
 
-    ``tree_dir`` is the root of the media, or the installer's own copy of it (``/opt/caisson/VERSION``).
+    ``tree_dir`` is the root of the media, or the installer's own copy of it (``/opt/caisson/VERSION-BUILD``).
     Without a configuration the checks that need one are skipped. ``with_trials=False`` leaves out what is
     tried: within one run it was tried a minute ago.
 

@@ -221,7 +221,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             config=loaded,
             facts=gathered,
             product=found,
-            media_dir=paths.media_dir(found.version),
+            media_dir=paths.media_dir(found.full_version),
             ui=ui,
             journal=Journal(paths.journal_file),
             source_dir=_source_dir(tree_dir, found, paths),
@@ -354,7 +354,7 @@ def _source_dir(tree_dir: Path, found: product.Product, paths: Paths) -> Path:
     """
     if (tree_dir / "SHA256SUMS").is_file():
         return tree_dir
-    media_dir = paths.media_dir(found.version)
+    media_dir = paths.media_dir(found.full_version)
     if not (media_dir / product.FILE_NAME).is_file():
         raise MediaError(
             f"the media of {found.title} is not mounted at {media_dir}",

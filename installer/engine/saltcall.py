@@ -46,6 +46,7 @@ def pillar(context: Context) -> dict[str, Any]:
     overrides = config.overrides
     return {
         "version": product.version,
+        "self_dir": str(context.paths.self_dir(product.full_version)),
         "media_dir": str(context.media_dir),
         "cluster": {"name": config.cluster_name, "endpoint": config.endpoint},
         "networks": {

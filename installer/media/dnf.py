@@ -115,7 +115,7 @@ def render_repository(media_dir: Path, product: Product) -> str:
     """Return the definition of the only repository: the media."""
     keys = " ".join(f"file://{media_dir}/{key}" for key in product.rpm_keys)
     options = {
-        "name": f"Caisson {product.version}" + (" lab" if product.is_lab else ""),
+        "name": f"Caisson {product.full_version}" + (" lab" if product.is_lab else ""),
         "baseurl": f"file://{media_dir}/repo/el9",
         "enabled": "1",
         "gpgcheck": "1",

@@ -3,7 +3,7 @@
 
 The operator mounts the ISO anywhere and starts its ``bootstrap.sh``. From there: SHA256SUMS is checked over
 the whole tree, the file or device behind the mount is found, and a systemd mount unit puts it at
-``/srv/caisson/VERSION``, now and after each boot; a missing ISO stops no boot (``nofail``).
+``/srv/caisson/VERSION-BUILD``, now and after each boot; a missing ISO stops no boot (``nofail``).
 """
 
 from __future__ import annotations
@@ -326,7 +326,9 @@ def keep_mounted(
         note(f"warning: {backing.what} lies in memory and is gone after a reboot: copy the ISO to a disk")
     unit = unit_name(mount_point)
     mount_point.mkdir(parents=True, exist_ok=True)
-    is_changed = write_file(units_dir / unit, render_unit(backing, mount_point, f"Caisson {product.version}"))
+    is_changed = write_file(
+        units_dir / unit, render_unit(backing, mount_point, f"Caisson {product.full_version}")
+    )
     if is_changed:
         run(["systemctl", "daemon-reload"], timeout_s=60)
     if run(["systemctl", "is-enabled", unit], timeout_s=30, check=False).stdout.strip() != "enabled":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from installer.base.errors import MediaError
 
 FORMAT = 1
 FILE_NAME = "product.json"
+_PATH_CHARACTERS = frozenset(string.ascii_letters + string.digits + "._+~-")
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Product:
-    """The content of product.json; ``sha256`` is that of the file itself."""
+    """The content of product.json; ``sha256`` is that of the file itself.
+
+    ``build`` tells the bundles of one version apart; it is empty for media from before there was one.
+    """
 
     version: str
+    build: str
     profile_name: str
     is_lab: bool
     lock_sha256: str
@@ -54,6 +60,15 @@ class Product:
     sha256: str
 
     @property
+    def full_version(self) -> str:
+        """Return version and build, as the places on the host are named: two bundles never share one.
+
+        >>> parse(b'{"format": 1, "version": "1.2", "build": "20261127.ab", "profile": {"name": "x"}}').full_version
+        '1.2-20261127.ab'
+        """
+        return f"{self.version}-{self.build}" if self.build else self.version
+
+    @property
     def title(self) -> str:
         """Return name and version as shown everywhere; a lab bundle says so.
 
@@ -61,8 +76,10 @@ class Product:
         'Caisson 1.2 (LAB BUNDLE, profile lab: not for production)'
         """
         if self.is_lab:
-            return f"Caisson {self.version} (LAB BUNDLE, profile {self.profile_name}: not for production)"
-        return f"Caisson {self.version}"
+            return (
+                f"Caisson {self.full_version} (LAB BUNDLE, profile {self.profile_name}: not for production)"
+            )
+        return f"Caisson {self.full_version}"
 
 
 def parse(content: bytes, *, origin: str = FILE_NAME) -> Product:
@@ -124,7 +141,8 @@ def _product(data: Mapping[str, Any], sha256: str) -> Product:
         for name, entry in data.get("manifests", {}).items()
     }
     return Product(
-        version=str(data["version"]),
+        version=_part_of_path(str(data["version"])),
+        build=_part_of_path(str(data.get("build", ""))),
         profile_name=str(data["profile"]["name"]),
         is_lab=bool(data["profile"].get("lab", False)),
         lock_sha256=str(data.get("lock_sha256", "")),
@@ -136,3 +154,10 @@ def _product(data: Mapping[str, Any], sha256: str) -> Product:
         rpm_keys=tuple(str(key) for key in data.get("rpm_keys", ())),
         sha256=sha256,
     )
+
+
+def _part_of_path(text: str) -> str:
+    """Return a text that directories are named by. Raises: ValueError when it could name another place."""
+    if text.startswith(".") or not set(text) <= _PATH_CHARACTERS:
+        raise ValueError(f"no version or build: {text!r}")
+    return text

@@ -83,8 +83,8 @@ def run_mount_media(context: Context) -> bool:
 
 def run_install_self(context: Context) -> bool:
     """Copy the installer to this host, so that it works when the media is gone."""
-    version, paths = context.product.version, context.paths
-    target = paths.self_dir(version)
+    paths = context.paths
+    target = paths.self_dir(context.product.full_version)
     written = (
         files.replace_tree(target, self_files(context.media_dir)),
         files.write_file(paths.command_file, render_command(target), mode=0o755),
@@ -173,14 +173,14 @@ PHASES: tuple[Phase, ...] = (
         "mount-media",
         "mount the media for good",
         run_mount_media,
-        "systemctl disable --now the mount unit of /srv/caisson/VERSION and remove it",
+        "systemctl disable --now the mount unit of /srv/caisson/VERSION-BUILD and remove it",
     ),
     Phase(
         "CSP103",
         "install-self",
         "copy the installer to this host",
         run_install_self,
-        "remove /opt/caisson/VERSION and /usr/bin/caisson",
+        "remove /opt/caisson/VERSION-BUILD and /usr/bin/caisson",
     ),
     Phase("CSP104", "preflight", "check the host", run_preflight, "none: changes nothing"),
     Phase(

@@ -168,7 +168,12 @@ class State:
         error = self.error()
         return {
             "format": 1,
-            "product": {"version": product.version, "profile": product.profile_name, "lab": product.is_lab},
+            "product": {
+                "version": product.version,
+                "build": product.build,
+                "profile": product.profile_name,
+                "lab": product.is_lab,
+            },
             "media": asdict(self.media),
             "services": self.services,
             "static_pods": [asdict(pod) for pod in self.static_pods],
@@ -223,7 +228,7 @@ def gather_state(product: Product, paths: Paths) -> State:
 
 def media_state(product: Product, paths: Paths) -> MediaState:
     """Look whether the media of ``product`` is mounted, and if not, what is missing."""
-    mount_point = paths.media_dir(product.version)
+    mount_point = paths.media_dir(product.full_version)
     unit = media.unit_name(mount_point)
     made_from = _made_from(paths.units_dir / unit)
     missing = ""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installer's preflights, run by Salt: the same engine, the same codes, Salt's own Python.
 
-The installer's copy on the host (``/opt/caisson/VERSION``) is imported, so there is one engine and no second list.
+The installer's copy on the host (``/opt/caisson/VERSION-BUILD``) is imported: one engine, no second list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def run(config_file: str = "/etc/caisson/bootstrap.yaml", *, with_trials: bool =
 
     Returns the report of ``caisson check --json`` with one more key: ``failed``, the lines of what stops a bootstrap.
     """
-    tree_dir = Path("/opt/caisson") / __pillar__["caisson"]["version"]
+    tree_dir = Path(__pillar__["caisson"]["self_dir"])
     searched = list(sys.path)
     # At the end: what Salt carries itself (PyYAML, attrs) is used as it is.
     sys.path += [str(tree_dir), str(tree_dir / "installer" / "vendor")]

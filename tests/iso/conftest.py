@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-OUT_DIR = Path(__file__).parents[2] / "_out"
+from build.project import Project
+
+ROOT_DIR = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def iso_file() -> Path:
     """Return the lab's bundle; the task ``test`` builds it first."""
-    found = sorted(OUT_DIR.glob("caisson-*-lab.iso"))
-    assert len(found) == 1, (
-        f"one lab ISO is wanted in {OUT_DIR}, found {found}: run ./doit.sh iso upstream=lab"
-    )
-    return found[0]
+    file = Project(ROOT_DIR, "lab").iso_file
+    assert file.is_file(), f"there is no {file}: run ./doit.sh iso upstream=lab"
+    return file
 
 
 @pytest.fixture(scope="session")

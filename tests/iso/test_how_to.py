@@ -63,7 +63,9 @@ def with_a_vendor_s_payload(site: Site) -> Iterator[Setting]:
     (site.vendor_dir / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
     yield Setting(values={"/srv/scada": str(site.vendor_dir)})
     words = page.read_text(encoding="utf-8")
-    assert "The lock is `/srv/scada/scada.lock`, the ISO `_out/caisson-VERSION-scada-4.2.0.iso`." in words
+    assert (
+        "The lock is `/srv/scada/scada.lock`, the ISO `_out/caisson-VERSION-BUILD-scada-4.2.0.iso`." in words
+    )
     assert (site.vendor_dir / "scada.lock").is_file()
     assert site.vendor_iso_file.is_file()
 
@@ -92,7 +94,7 @@ def approving(site: Site) -> Iterator[Setting]:
     shutil.copy(site.signing_key.key_file, host_dir / "release-key.asc")
     environment = {"GNUPGHOME": str(home_dir)}
     try:
-        yield Setting(values={"caisson-VERSION.iso": site.iso_file.name}, environment=environment)
+        yield Setting(values={"caisson-VERSION-BUILD.iso": site.iso_file.name}, environment=environment)
     finally:
         # gpg starts an agent of its own; it must not outlive the test.
         site.run("gpgconf --kill all", Run(), Setting(environment=environment))
@@ -107,7 +109,7 @@ def verifying(site: Site) -> Iterator[Setting]:
     site.need(site.iso_file, "./doit.sh iso")
     mount_dir = site.root / "mnt"
     mount_dir.mkdir()
-    values = {"caisson-VERSION.iso": str(site.iso_file), "/mnt": str(mount_dir)}
+    values = {"caisson-VERSION-BUILD.iso": str(site.iso_file), "/mnt": str(mount_dir)}
     try:
         yield Setting(values=values)
     finally:
@@ -128,12 +130,15 @@ def comparing(site: Site) -> Iterator[Setting]:
     old_dir.mkdir()
     shutil.copy(site.vendor_dir / "scada.lock", old_dir / "caisson.lock")
     yield Setting(
-        values={"caisson-0.1.0.iso": str(site.vendor_iso_file), "caisson-0.2.0.iso": str(site.iso_file)}
+        values={
+            "caisson-OLD.iso": str(site.vendor_iso_file),
+            "caisson-NEW.iso": str(site.iso_file),
+        }
     )
 
 
 #: Where the kernel has no iso9660. The command itself is run in nodes, which have it by FUSE: test_lab_node.py.
-EXTRACT = "xorriso -report_about FAILURE -osirrox on -indev caisson-VERSION.iso -extract / /mnt"
+EXTRACT = "xorriso -report_about FAILURE -osirrox on -indev caisson-VERSION-BUILD.iso -extract / /mnt"
 
 
 def can_mount_iso() -> bool:
@@ -188,28 +193,32 @@ GUIDES: Mapping[str, Guide] = {
                 where="approver", says=r"([0-9A-F]{4} +){9}"
             ),
             "gpg --import release-key.asc": Run(where="approver"),
-            "gpg --verify caisson-VERSION.iso.sha256.asc caisson-VERSION.iso.sha256": Run(
+            "gpg --verify caisson-VERSION-BUILD.iso.sha256.asc caisson-VERSION-BUILD.iso.sha256": Run(
                 where="approver", says=r"Good signature[\s\S]*Primary key fingerprint"
             ),
-            "sha256sum --check caisson-VERSION.iso.sha256": Run(where="approver", says=r"\.iso: OK"),
-            "checkisomd5 caisson-VERSION.iso": Run(where="approver"),
+            "sha256sum --check caisson-VERSION-BUILD.iso.sha256": Run(where="approver", says=r"\.iso: OK"),
+            "checkisomd5 caisson-VERSION-BUILD.iso": Run(where="approver"),
         },
     ),
     "verify-an-iso.md": Guide(
         setting=verifying,
         runs={
-            "sha256sum --check caisson-VERSION.iso.sha256": Run(where="checkout/_out", says=r"\.iso: OK"),
-            "mount -o loop,ro caisson-VERSION.iso /mnt": Run(is_possible=can_mount_iso, instead=EXTRACT),
+            "sha256sum --check caisson-VERSION-BUILD.iso.sha256": Run(
+                where="checkout/_out", says=r"\.iso: OK"
+            ),
+            "mount -o loop,ro caisson-VERSION-BUILD.iso /mnt": Run(
+                is_possible=can_mount_iso, instead=EXTRACT
+            ),
             "cd /mnt && sha256sum --quiet --check SHA256SUMS": Run(says=r"\A\Z"),
             "./doit.sh verify": Run(),
-            ".venv/bin/python -m build.evidence.verify caisson-VERSION.iso": Run(),
+            ".venv/bin/python -m build.evidence.verify caisson-VERSION-BUILD.iso": Run(),
         },
     ),
     "compare-two-bundles.md": Guide(
         setting=comparing,
         runs={
             ".venv/bin/python -m build.evidence.diff old/caisson.lock caisson.lock": Run(says="scada-agent"),
-            ".venv/bin/python -m build.evidence.diff caisson-0.1.0.iso caisson-0.2.0.iso --format markdown": Run(
+            ".venv/bin/python -m build.evidence.diff caisson-OLD.iso caisson-NEW.iso --format markdown": Run(
                 says="scada-agent"
             ),
         },
@@ -273,7 +282,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
     "docs/how-to/install-on-a-host.md": {
         "mkdir -p /mnt/caisson": _MOUNTED,
-        "mount -o loop,ro caisson-VERSION.iso /mnt/caisson": _MOUNTED,
+        "mount -o loop,ro caisson-VERSION-BUILD.iso /mnt/caisson": _MOUNTED,
         "/mnt/caisson/bootstrap.sh config init > bootstrap.yaml": _FIRST_CONFIGURATION,
         "/mnt/caisson/bootstrap.sh check --config bootstrap.yaml": _CHECK,
         "/mnt/caisson/bootstrap.sh --config bootstrap.yaml": (
@@ -287,7 +296,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson check --config bootstrap.yaml": _CHECK,
     },
     "docs/how-to/use-lab-nodes.md": {
-        ".venv/bin/python -m lab node start node1 --iso _out/caisson-0.1.0-lab.iso": _MOUNTED,
+        ".venv/bin/python -m lab node start node1 --iso _out/caisson-VERSION-BUILD-lab.iso": _MOUNTED,
         ".venv/bin/python -m lab node start node2": f"{_NODE}::test_the_nodes_see_each_other_in_three_networks",
         ".venv/bin/python -m lab node list": f"{_NODE}::test_nothing_leaves_and_what_tries_is_counted",
         ".venv/bin/python -m lab node enter node1": f"{_NODE}::test_commands_have_a_clean_environment_and_a_limit",

@@ -73,13 +73,15 @@ def test_sums_name_every_other_file_and_agree(tree_dir: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=tree_dir, check=True, timeout=300)
 
 
-def test_volume_is_named_after_the_version(iso_file: Path, tree_dir: Path) -> None:
+def test_volume_is_named_after_the_version_and_the_build(iso_file: Path, tree_dir: Path) -> None:
     with iso_file.open("rb") as stream:
         stream.seek(16 * 2048)
         descriptor = stream.read(2048)
     # Source: ECMA-119, 8.4: the volume identifier of the primary descriptor is bytes 40 to 71.
-    version: str = _product(tree_dir)["version"]
-    assert descriptor[40:72].decode().rstrip() == "CAISSON_" + version.replace(".", "_")
+    product = _product(tree_dir)
+    name = f"CAISSON_{product['version']}_{product['build']}".replace(".", "_").upper()
+    assert descriptor[40:72].decode().rstrip() == name
+    assert iso_file.name == f"caisson-{product['version']}-{product['build']}-lab.iso"
 
 
 def test_modes_and_dates_say_nothing_of_the_builder(tree_dir: Path) -> None:

@@ -43,10 +43,11 @@ def _free_port() -> int:
 def base_url(tree_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the layout on loopback; of the generated files only the place of the layout is changed."""
     run, port = tmp_path_factory.mktemp("nginx"), _free_port()
-    version = json.loads((tree_dir / "product.json").read_text())["version"]
+    product = json.loads((tree_dir / "product.json").read_text())
+    full_version = f"{product['version']}-{product['build']}"
     for name in ("oci-maps.conf", "oci-locations.conf"):
         text = (tree_dir / "nginx" / name).read_text()
-        (run / name).write_text(text.replace(f"/srv/caisson/{version}/", f"{tree_dir}/"))
+        (run / name).write_text(text.replace(f"/srv/caisson/{full_version}/", f"{tree_dir}/"))
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") or "nginx"
     (run / "nginx.conf").write_text(CONFIGURATION.format(run=run, port=port))
     subprocess.run([nginx, "-p", run, "-c", run / "nginx.conf", "-t"], check=True, timeout=30)

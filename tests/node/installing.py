@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from build.project import Project
 from lab.cleanup import Process, end_process, process_of, read_nodes
 from lab.node import Node
 
-OUT_DIR = Path(__file__).parents[2] / "_out"
+ROOT_DIR = Path(__file__).parents[2]
 BOOTSTRAP_TIMEOUT_S = 600.0
 KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
 ANNOUNCED = re.compile(r"^\[ *\d+/\d+\] (?:CSP\d+ )?(?P<phase>[a-z-]+): ")
@@ -52,9 +53,9 @@ systemctl list-unit-files --state=enabled,disabled --no-legend --no-pager | sort
 
 def lab_iso() -> Path:
     """Return the lab bundle that ``./doit.sh iso upstream=lab`` built."""
-    found = sorted(OUT_DIR.glob("caisson-*-lab.iso"))
-    assert len(found) == 1, f"one lab ISO is wanted in {OUT_DIR}, found {found}: ./doit.sh iso upstream=lab"
-    return found[0]
+    file = Project(ROOT_DIR, "lab").iso_file
+    assert file.is_file(), f"there is no {file}: ./doit.sh iso upstream=lab"
+    return file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ def signed(repository_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             sums_file=sums_file,
             proofs=(),
             iso_file=work_dir / project.iso_file.name,
-            version=project.product.version,
+            volume=project.product.volume_id,
             source_date_epoch=project.lock.source_date_epoch,
             store_files=(),
             workspace=workspace,

@@ -59,18 +59,6 @@ def test_every_source_that_is_gone_or_changed_is_named(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("version", "volume"),
-    [
-        ("0.1.0", "CAISSON_0_1_0"),
-        ("1.0.0-rc.1+build", "CAISSON_1_0_0_RC_1_BUILD"),
-        ("9" * 40, "CAISSON_" + "9" * 24),
-    ],
-)
-def test_the_volume_is_named_within_the_rules(version: str, volume: str) -> None:
-    assert iso.volume_id(version) == volume
-
-
 @pytest.mark.subprocess
 def test_a_failed_run_leaves_nothing_and_the_old_iso_in_place(tmp_path: Path) -> None:
     """By xorriso, told to read something that it may not put on an ISO."""

@@ -60,9 +60,34 @@ def test_an_epoch_is_part_of_a_version(world: World) -> None:
 
 
 def test_the_name_of_a_lab_bundle_says_so(world: World) -> None:
-    assert whole(world).bundle_name == "caisson-0.1.0-lab.iso"
+    build = f"20251009.{Digest.of_bytes(b'lock').hex[:8]}"
+    assert whole(world).bundle_name == f"caisson-0.1.0-{build}-lab.iso"
     lock = dataclasses.replace(world.lock, is_lab=False)
-    assert dataclasses.replace(whole(world), lock=lock).bundle_name == "caisson-0.1.0.iso"
+    assert dataclasses.replace(whole(world), lock=lock).bundle_name == f"caisson-0.1.0-{build}.iso"
+
+
+def test_two_locks_give_two_names_everywhere(world: World) -> None:
+    one = whole(world)
+    other = dataclasses.replace(one, lock_digest=Digest.of_bytes(b"another lock"))
+    assert one.version == other.version
+    for names in zip(*((item.build, item.bundle_name, item.volume_id) for item in (one, other)), strict=True):
+        assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "volume"),
+    [
+        ("0.1.0", "CAISSON_0_1_0_20261127_1A2B3C4D"),
+        ("10.20.30", "CAISSON_10_20_20261127_1A2B3C4D"),
+        ("1.0.0-rc.1+x", "CAISSON_1_0_0_20261127_1A2B3C4D"),
+        ("9" * 40, "CAISSON_999999_20261127_1A2B3C4D"),
+    ],
+)
+def test_the_volume_is_named_within_the_rules(version: str, volume: str) -> None:
+    found = product.volume_id(version, "20261127.1a2b3c4d")
+    assert found == volume
+    assert len(found) <= 32
+    assert found != product.volume_id(version, "20261127.1a2b3c4e")
 
 
 def test_index_html(world: World, golden: Callable[[str, str], None]) -> None:

@@ -93,7 +93,7 @@ def test_the_commands_of_the_page_for_approval(signed: Path, key: Signer, tmp_pa
     environment = {"PATH": os.environ["PATH"], "GNUPGHOME": str(home)}
     try:
         for command in commands:
-            words = shlex.split(command.replace("caisson-VERSION.iso", signed.name))
+            words = shlex.split(command.replace("caisson-VERSION-BUILD.iso", signed.name))
             subprocess.run(words, cwd=tmp_path, env=environment, check=True, timeout=60)
     finally:
         # gpg starts an agent of its own; it must not outlive the test.

@@ -107,7 +107,7 @@ def test_the_bundle_names_it(site: Site) -> None:
         inventory=sources(site).read(site.profile_file)[1],
         lock_digest=made.inventory_digest,
     )
-    assert product.bundle_name == "caisson-0.1.0-scada-4.2.0-lab.iso"
+    assert product.bundle_name == f"caisson-0.1.0-{product.build}-scada-4.2.0-lab.iso"
 
 
 def test_a_mirror_s_address_comes_before_the_vendor_s(site: Site) -> None:
