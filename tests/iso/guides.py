@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -87,19 +88,22 @@ class Site:
         return self.checkout / "_out"
 
     @property
-    def version(self) -> str:
-        """Return the version of the product, which stands in the name of the ISO."""
-        text = (self.checkout / "versions.yaml").read_text(encoding="utf-8")
-        return str(yaml.safe_load(text)["versions"]["caisson"])
-
-    @property
     def iso_file(self) -> Path:
-        """Return the ISO of the profile ``production``."""
-        return self.out_dir / f"caisson-{self.version}.iso"
+        """Return the ISO of the profile ``production``, as its lock is now."""
+        return self.iso_of("production")
 
     @property
     def vendor_iso_file(self) -> Path:
-        return self.out_dir / f"caisson-{self.version}-scada-{VENDOR_VERSION}.iso"
+        return self.iso_of("production-scada", f"-scada-{VENDOR_VERSION}")
+
+    def iso_of(self, workspace: str, ending: str = "") -> Path:
+        """Return the ISO that was built in a workspace; before that, a file that is not there."""
+        try:
+            text = (self.out_dir / workspace / "tree" / "product.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return self.out_dir / f"caisson-not-built{ending}.iso"
+        product = json.loads(text)
+        return self.out_dir / f"caisson-{product['version']}-{product['build']}{ending}.iso"
 
     @property
     def vendor_dir(self) -> Path:

@@ -34,7 +34,7 @@ def building(site: Site) -> Iterator[Setting]:
     yield Setting()
     assert (site.checkout / "caisson.lock").is_file()
     assert site.iso_file.is_file()
-    assert site.iso_file.with_name(f"caisson-{site.version}-lab.iso").is_file()
+    assert site.iso_of("lab", "-lab").is_file()
 
 
 @contextlib.contextmanager
