@@ -40,12 +40,13 @@ from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.locations import file_url
-from build.upstream.openpgp import RpmKeyring, SignedTable, TrustedKeys, read_keys, verify_header
+from build.upstream.openpgp import TrustedKeys, read_keys
 from build.upstream.pythonfiles import fetch_python
 from build.upstream.registry import EndpointClient, RegistryClient
 from build.upstream.route import has_route
 from build.upstream.rpmheader import read_header
 from build.upstream.session import NO_LOGIN, Login
+from build.upstream.signedrpm import RpmKeyring, SignedTable, verify_header
 
 DEFAULT_WORKERS = 6
 

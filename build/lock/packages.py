@@ -29,9 +29,10 @@ from build.lock.solver import RepositoryFiles, Universe, UnreadableSolvError
 from build.lock.sums import SumTable, proved
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.locations import file_url
-from build.upstream.openpgp import SignedTable, TrustedKeys, expiry_warnings, read_keys, verify_header
+from build.upstream.openpgp import TrustedKeys, key_warnings, read_keys
 from build.upstream.repodata import Metadata, MetadataCache, parse_comps
 from build.upstream.rpmheader import fetch_header
+from build.upstream.signedrpm import SignedTable, verify_header
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def read_trusted(profile: Profile, names: Iterable[str], faults: Faults) -> dict
     """Read the keys of repositories, by id; warn of those that end soon."""
     found = faults.each(lambda name: read_keys(profile.repositories[name]), sorted(names))
     now_s = time.time()
-    for text in dict.fromkeys(text for keys in found for text in expiry_warnings(keys, now_s)):
+    for text in dict.fromkeys(text for keys in found for text in key_warnings(keys, now_s)):
         ui.warn(text)
     return {keys.repository: keys for keys in found}
 

@@ -20,8 +20,9 @@ from build.base.errors import IntegrityError, SignatureError
 from build.inventory.model import Blob, Digest, LockedPackage
 from build.lock.solver import Sum
 from build.upstream.http import HttpClient, first_mirror
-from build.upstream.openpgp import TrustedKeys, verify_header
+from build.upstream.openpgp import TrustedKeys
 from build.upstream.rpmheader import RpmHeader, read_header
+from build.upstream.signedrpm import verify_header
 
 _LARGEST_BYTES = 1 << 32
 _CHUNK_BYTES = 1 << 20

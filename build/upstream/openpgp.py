@@ -3,7 +3,7 @@
 
 key file --gpg--> KeyInfo (checked against the pinned fingerprints)
 key file --dearmored--> keyring --gpgv--> who signed repomd.xml, and when
-key file --rpmkeys--> private rpm database --rpmkeys -K--> is this RPM signed by one of these keys
+key file --rpmkeys--> does rpm, and so each host, take it
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import dataclasses
 import datetime as dt
 import re
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from build.base.errors import IntegrityError, KeyFileError, SignatureError
+from build.base.errors import KeyFileError, SignatureError
 from build.base.run import run
 from build.inventory.model import Digest, PinnedKey, Repository
-from build.upstream.rpmheader import RpmHeader
 
-WARN_DAYS = 90
-_RULES = "2"  # another number has what was judged before judged again
+WARN_DAYS = 60
+_RULES = "3"  # another number has what was judged before judged again
+
+# Hashes that EL9's rpm does not accept in a signature. Source: RFC 4880, section 9.4 (the numbers).
+_WEAK_HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
 
 _ARMOR = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
@@ -32,12 +33,18 @@ _ARMOR = re.compile(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeyInfo:
-    """A primary key of a key file. ``expires`` is a Unix time, None for a key without an end."""
+    """A primary key of a key file. ``expires`` is a Unix time, None for a key without an end.
+
+    ``certified_by`` and ``subkeys_by`` are the weak hashes of its newest signature over itself, and of those that
+    bind its subkeys to it; empty where they are strong.
+    """
 
     fingerprint: str
     user_id: str
     expires: int | None
     is_revoked: bool
+    certified_by: str = ""
+    subkeys_by: str = ""
 
     @property
     def end_text(self) -> str:
@@ -95,8 +102,32 @@ def read_keys(repository: Repository) -> TrustedKeys:
                 details=f"{fingerprint} ({info.user_id})",
                 resolution="learn from upstream which key took its place, and pin that one",
             )
+        if info.subkeys_by:
+            raise KeyFileError(
+                f"EL9 refuses the key of repository '{repository.id}'",
+                details=f"{fingerprint} ({info.user_id}): its subkeys are bound by signatures with "
+                f"{info.subkeys_by}, which 'rpm --import' of EL9 does not take",
+                resolution="ask upstream for the same key with new subkey signatures (SHA-256 or better)",
+            )
     files = tuple(dict.fromkeys(pinned.file for pinned in repository.keys))
+    with tempfile.TemporaryDirectory(prefix="caisson-rpmkeys-") as directory:
+        import_into_rpm(Path(directory), files, repository.id)
     return TrustedKeys(repository=repository.id, files=files, keys=tuple(found.values()))
+
+
+def import_into_rpm(directory: Path, files: Sequence[Path], repository: str) -> None:
+    """Give keys to a private database of rpm, as each host will.
+
+    Raises: KeyFileError when rpm does not take one: it reads fewer kinds of keys than gpg does.
+    """
+    for file in files:
+        done = run(["rpmkeys", "--dbpath", directory, "--import", file], check=False)
+        if done.returncode:
+            raise KeyFileError(
+                f"rpm cannot import key file '{file}' of repository '{repository}'",
+                details=f"gpg reads it; rpm here says: {done.stderr.strip() or f'exit code {done.returncode}'}",
+                resolution="ask upstream for a key that EL9 imports: RSA or Ed25519 of version 4, also its subkeys",
+            )
 
 
 def read_key_file(pinned: PinnedKey) -> tuple[KeyInfo, ...]:
@@ -112,7 +143,17 @@ def read_key_file(pinned: PinnedKey) -> tuple[KeyInfo, ...]:
         )
     with tempfile.TemporaryDirectory(prefix="caisson-gpg-") as home:
         shown = run(
-            ["gpg", "--homedir", home, "--batch", "--with-colons", "--show-keys", pinned.file], check=False
+            [
+                "gpg",
+                "--homedir",
+                home,
+                "--batch",
+                "--with-colons",
+                "--with-sig-list",
+                "--show-keys",
+                pinned.file,
+            ],
+            check=False,
         )
     infos = parse_key_listing(shown.stdout)
     if not infos:
@@ -131,37 +172,69 @@ def read_key_file(pinned: PinnedKey) -> tuple[KeyInfo, ...]:
 
 
 def parse_key_listing(text: str) -> tuple[KeyInfo, ...]:
-    """Parse what ``gpg --with-colons --show-keys`` prints; subkeys are left out.
+    """Parse what ``gpg --with-colons --with-sig-list --show-keys`` prints.
 
     Source: GnuPG doc/DETAILS, "Format of the colon listings".
     """
     infos: list[KeyInfo] = []
-    is_primary = False
+    for lines in _blocks(text):
+        primary = lines[0]
+        fingerprints = [fields[9] for fields in lines if fields[0] == "fpr"]
+        user_ids = [fields[9].replace(r"\x3a", ":") for fields in lines if fields[0] == "uid"]
+        if fingerprints:
+            infos.append(
+                KeyInfo(
+                    fingerprint=fingerprints[0],
+                    user_id=next(filter(None, user_ids), ""),
+                    expires=int(primary[6]) if primary[6].isdecimal() else None,
+                    is_revoked=primary[1] == "r",
+                    certified_by=_newest_hash(lines, range(0x10, 0x14)),
+                    subkeys_by=_newest_hash(lines, [0x18]),
+                )
+            )
+    return tuple(infos)
+
+
+def _blocks(text: str) -> list[list[list[str]]]:
+    """Return the fields of the lines of each primary key."""
+    blocks: list[list[list[str]]] = []
     for line in text.splitlines():
         fields = line.split(":")
-        match fields[0]:
-            case "pub":
-                is_primary = True
-                expires = int(fields[6]) if fields[6].isdecimal() else None
-                infos.append(
-                    KeyInfo(fingerprint="", user_id="", expires=expires, is_revoked=fields[1] == "r")
-                )
-            case "sub":
-                is_primary = False
-            case "fpr" if is_primary and infos:
-                infos[-1] = dataclasses.replace(infos[-1], fingerprint=fields[9])
-                is_primary = False
-            case "uid" if infos and not infos[-1].user_id:
-                infos[-1] = dataclasses.replace(infos[-1], user_id=fields[9].replace(r"\x3a", ":"))
-            case _:
-                pass
-    return tuple(info for info in infos if info.fingerprint)
+        if fields[0] == "pub":
+            blocks.append([])
+        if blocks:
+            blocks[-1].append(fields)
+    return blocks
 
 
-def expiry_warnings(trusted: TrustedKeys, now_s: float) -> tuple[str, ...]:
-    """Return a warning for each key that ends within 90 days or has ended: for people, not for the build."""
+def _newest_hash(lines: Sequence[Sequence[str]], classes: Sequence[int]) -> str:
+    """Return the weak hash of a key's newest signature of some classes over its own parts; empty when it is strong.
+
+    Of each part (a user id, a subkey) the newest counts, and the weakest of those. What others certified does not.
+    """
+    newest: dict[int, tuple[int, int]] = {}
+    part = 0
+    for number, fields in enumerate(lines):
+        if fields[0] in {"pub", "uid", "uat", "sub"}:
+            part = number
+        elif fields[0] == "sig" and fields[4] == lines[0][4] and int(fields[10][:2] or "0", 16) in classes:
+            made = int(fields[5]) if fields[5].isdecimal() else 0
+            newest[part] = max(newest.get(part, (0, 0)), (made, int(fields[15] or "0")))
+    return next((_WEAK_HASHES[number] for _, number in sorted(newest.values()) if number in _WEAK_HASHES), "")
+
+
+def key_warnings(trusted: TrustedKeys, now_s: float) -> tuple[str, ...]:
+    """Return a warning for each key that ends within 60 days or has ended, and for one that stricter hosts refuse.
+
+    They are for people: no build stops for them.
+    """
     warnings = []
     for key in trusted.keys:
+        if key.certified_by:
+            warnings.append(
+                f"the key of repository '{trusted.repository}' is certified with {key.certified_by}: "
+                f"{key.fingerprint}; EL9 takes it, hosts with a crypto policy without {key.certified_by} do not"
+            )
         if key.expires is None:
             continue
         days = int((key.expires - now_s) // 86400)
@@ -201,8 +274,8 @@ def verify_detached(trusted: TrustedKeys, *, data_file: Path, signature_file: Pa
 def parse_gpgv_status(text: str, trusted: TrustedKeys) -> str:
     """Return what is wrong with the signature that gpgv looked at; the empty text when it is good.
 
-    Source: GnuPG doc/DETAILS, "General status codes": VALIDSIG has the signature's time as its third and the
-    primary key's fingerprint as its tenth argument.
+    Source: GnuPG doc/DETAILS, "General status codes": VALIDSIG has the signature's time as its third, its hash
+    as its eighth and the primary key's fingerprint as its tenth argument.
     """
     bad = ""
     for line in text.splitlines():
@@ -217,6 +290,8 @@ def parse_gpgv_status(text: str, trusted: TrustedKeys) -> str:
             case ["NO_PUBKEY"]:
                 bad = f"it is made by another key: {words[1]}"
             case ["VALIDSIG"]:
+                if weak := _WEAK_HASHES.get(int(words[8])):
+                    return f"it is made with {weak}, which EL9 does not accept"
                 return _judge_valid(int(words[3]), words[10] if len(words) > 10 else words[1], trusted)
             case _:
                 pass
@@ -250,104 +325,3 @@ def _dearmored_block(block: bytes) -> bytes:
     _, _, body = block.partition(b"\n\n") if not block.startswith(b"\n") else (b"", b"", block)
     lines = (body or block).split()
     return base64.b64decode(b"".join(line for line in lines if not line.startswith(b"=")))
-
-
-def verify_header(trusted: TrustedKeys, header: RpmHeader, nevra: str, what: str) -> None:
-    """Check the beginning of an RPM: whom it says it is, its signature, the digests that FIPS mode asks for.
-
-    The signature must have been made while its key was valid, which rpm itself does not look at; that the
-    key has ended since does not matter.
-
-    Raises: IntegrityError, SignatureError.
-    """
-    if header.nevra != nevra:
-        raise IntegrityError(
-            f"{what} says in its header that it is {header.nevra}",
-            details=f"from repository '{trusted.repository}'",
-            resolution="the repository's metadata is wrong: report it there, and do not use the package",
-        )
-    if header.signature is None:
-        raise SignatureError(
-            f"{what} is not signed",
-            details=f"repository '{trusted.repository}' is trusted for what is signed by "
-            f"{', '.join(key.fingerprint for key in trusted.keys)}",
-            resolution="find out how it came into the repository before you use it",
-        )
-    with tempfile.TemporaryDirectory(prefix="caisson-rpm-") as directory:
-        data_file, signature_file = Path(directory, "header"), Path(directory, "signature")
-        data_file.write_bytes(header.signed)
-        signature_file.write_bytes(header.signature)
-        verify_detached(trusted, data_file=data_file, signature_file=signature_file, what=what)
-    if header.lacks:
-        raise IntegrityError(
-            f"{what} has no {' and no '.join(header.lacks)}",
-            details=f"hosts in FIPS mode refuse it; from repository '{trusted.repository}'",
-            resolution="use a build that rpm 4.14 or later made",
-        )
-
-
-class RpmKeyring:
-    """A private rpm database with the keys of one repository. Use as long as ``directory`` exists."""
-
-    def __init__(self, directory: Path, trusted: TrustedKeys) -> None:
-        self._directory = directory
-        self._trusted = trusted
-        directory.mkdir(parents=True, exist_ok=True)
-        for file in trusted.files:
-            run(["rpmkeys", "--dbpath", directory, "--import", file])
-
-    def verify(self, rpm_file: Path, what: str) -> None:
-        """Check digests and signature of an RPM; a package without a signature fails.
-
-        Raises: SignatureError.
-        """
-        args: Sequence[str | Path] = [
-            "rpmkeys", "--dbpath", self._directory, "--define", "_pkgverify_level all",
-            "--checksig", "--verbose", rpm_file,
-        ]  # fmt: skip
-        checked = run(args, check=False)
-        report = parse_rpmkeys(checked.stdout, is_success=checked.returncode == 0)
-        if report:
-            raise SignatureError(
-                f"{what} is not signed by the key of repository '{self._trusted.repository}'",
-                details=f"{report}; trusted: {', '.join(key.fingerprint for key in self._trusted.keys)}",
-                resolution="find out why before you use it; a new key must be pinned in the profile",
-            )
-
-
-def parse_rpmkeys(text: str, *, is_success: bool) -> str:
-    """Return what rpmkeys found wrong; the empty text when a signature and all digests are good.
-
-    Lines look like ``    Header V4 RSA/SHA512 Signature, key ID 1a2b3c4d: OK``.
-    """
-    found = [line.strip() for line in text.splitlines()[1:] if ":" in line]
-    bad = [line for line in found if not line.endswith((": OK", ": NOTFOUND"))]
-    if bad:
-        return "; ".join(bad)
-    if not any("Signature" in line and line.endswith(": OK") for line in found):
-        return "it has no signature"
-    return "" if is_success else "rpmkeys refuses it"
-
-
-class SignedTable:
-    """Which packages were found to be signed by which set of keys: a file of ``digest keys`` lines."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-        try:
-            self._lines = set(file.read_text(encoding="ascii").splitlines())
-        except FileNotFoundError:
-            self._lines = set()
-
-    def has(self, digest: Digest, trusted: TrustedKeys) -> bool:
-        """Say whether the package's signature was checked with these keys."""
-        return f"{digest.hex} {trusted.digest.hex}" in self._lines
-
-    def add(self, digest: Digest, trusted: TrustedKeys) -> None:
-        """Note that it was checked."""
-        line = f"{digest.hex} {trusted.digest.hex}"
-        with self._lock:
-            self._lines.add(line)
-            with self._file.open("a", encoding="ascii") as stream:
-                stream.write(line + "\n")

@@ -27,9 +27,9 @@ _LARGEST_BYTES = 1 << 26
 _SHA256 = 8
 
 # Tags of the signature header, then of the header.
-_DSA, _RSA, _SHA256_OF_HEADER = 267, 268, 273
+_DSA, _RSA, _SHA256_OF_HEADER, _OPENPGP, _PGP, _GPG = 267, 268, 273, 278, 1002, 1005
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCH = 1000, 1001, 1002, 1003, 1022
-_PAYLOAD_DIGEST, _PAYLOAD_ALGORITHM = 5092, 5093
+_PAYLOAD_DIGEST, _PAYLOAD_ALGORITHM, _FORMAT = 5092, 5093, 5114
 _INT32, _STRING, _BINARY = 4, 6, 7
 
 
@@ -39,7 +39,9 @@ class RpmHeader:
 
     ``lacks`` names the SHA-256 digests, which hosts in FIPS mode ask for, that it does not have.
     ``payload_sha256`` is the digest of all that comes after the header, which starts at ``payload_start``; the
-    empty text where the header does not say it.
+    empty text where the header does not say it. ``other_signature`` says what it has instead of a signature over its
+    header that rpm 4 reads; empty when it has such a signature, or none at all. ``is_format_6`` is true of what rpm 6
+    makes; rpm 4.16 of EL9 cannot install it.
     """
 
     nevra: str
@@ -48,6 +50,8 @@ class RpmHeader:
     lacks: tuple[str, ...]
     payload_sha256: str
     payload_start: int
+    is_format_6: bool = False
+    other_signature: str = ""
 
 
 class ShortError(Exception):
@@ -102,20 +106,37 @@ def parse_header(data: bytes, what: str) -> RpmHeader:
     header, payload_start = _Header.parse(data, end + -end % 8, what)
     epoch = header.number(_EPOCH)
     evr = f"{f'{epoch}:' if epoch else ''}{header.text(_VERSION)}-{header.text(_RELEASE)}"
+    is_format_6 = header.number(_FORMAT) >= 6
     lacks = []
     if signature.text(_SHA256_OF_HEADER) == "":
         lacks.append("SHA-256 digest of its header")
-    payload_sha256 = header.text(_PAYLOAD_DIGEST) if header.number(_PAYLOAD_ALGORITHM) == _SHA256 else ""
+    # Format 6 names no algorithm: it is always SHA-256.
+    has_sha256 = is_format_6 or header.number(_PAYLOAD_ALGORITHM) == _SHA256
+    payload_sha256 = header.text(_PAYLOAD_DIGEST) if has_sha256 else ""
     if not payload_sha256:
         lacks.append("SHA-256 digest of its payload")
+    usable = signature.binary(_RSA) or signature.binary(_DSA)
     return RpmHeader(
         nevra=f"{header.text(_NAME)}-{evr}.{header.text(_ARCH)}",
-        signature=signature.binary(_RSA) or signature.binary(_DSA),
+        signature=usable,
         signed=header.blob,
         lacks=tuple(lacks),
         payload_sha256=payload_sha256.lower(),
         payload_start=payload_start,
+        is_format_6=is_format_6,
+        other_signature="" if usable else _other_signature(signature),
     )
+
+
+def _other_signature(signature: _Header) -> str:
+    """Say what kind of signature a package has that has none over its header in the form of rpm 4."""
+    if _OPENPGP in signature.entries:
+        return "it has a signature in the form of rpm 6, which EL9 does not read"
+    if _PGP in signature.entries or _GPG in signature.entries:
+        return (
+            "it has a signature over header and payload together, as rpm 3 made it, and none over its header"
+        )
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)

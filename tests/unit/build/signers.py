@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +31,10 @@ class Signer:
         self.gpg("--armor", "--detach-sign", "--output", str(signature), str(file))
         return signature
 
-    def sign_rpm(self, file: Path, *, time: str | None = None) -> None:
-        """Sign an RPM in place; ``time`` is the clock of gpg."""
-        clock = [] if time is None else ["--define", f"_gpg_sign_cmd_extra_args --faked-system-time {time}"]
+    def sign_rpm(self, file: Path, *, time: str | None = None, options: str = "") -> None:
+        """Sign an RPM in place; ``time`` is the clock of gpg, ``options`` are more of its options."""
+        words = f"--faked-system-time {time}" if time else options
+        clock = ["--define", f"_gpg_sign_cmd_extra_args {words}"] if words else []
         run(
             ["rpmsign", "--define", "__gpg /usr/bin/gpg", "--define", f"_gpg_name {self.fingerprint}",
              "--define", f"_gpg_path {self.home_dir}", *clock, "--addsign", file],
@@ -48,14 +49,22 @@ class Signer:
 
 
 @contextmanager
-def signer(directory: Path, name: str, *, expire: str = "never", time: str | None = None) -> Iterator[Signer]:
+def signer(
+    directory: Path,
+    name: str,
+    *,
+    expire: str = "never",
+    time: str | None = None,
+    algorithm: str = "rsa2048",
+    options: Sequence[str] = (),
+) -> Iterator[Signer]:
     """Make a key; its agent is ended with the block. ``time`` is the clock of gpg, as in 20200101T000000."""
     home_dir = directory / name
     home_dir.mkdir(mode=0o700)
     clock = [] if time is None else ["--faked-system-time", time]
     new = Signer(home_dir, "", directory / f"{name}.asc")
     try:
-        new.gpg(*clock, "--passphrase", "", "--quick-gen-key", f"{name} <{name}@example.com>", "rsa2048",
+        new.gpg(*clock, *options, "--passphrase", "", "--quick-gen-key", f"{name} <{name}@example.com>", algorithm,
                 "sign", expire)  # fmt: skip
         listing = new.gpg("--with-colons", "--list-keys").splitlines()
         fingerprint = next(line.split(":")[9] for line in listing if line.startswith("fpr"))

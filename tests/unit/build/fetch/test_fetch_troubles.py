@@ -301,7 +301,7 @@ import os, sys, time
 from pathlib import Path
 from build.base import run
 from build.fetch.transfer import run_fetch
-from build.upstream.openpgp import expiry_warnings, read_keys
+from build.upstream.openpgp import key_warnings, read_keys
 from build.inventory.sources import Sources
 
 run.PASSED_NAMES |= {name for name in os.environ if name.startswith(("LD_PRELOAD", "FAKETIME"))}
@@ -309,7 +309,7 @@ root = Path(sys.argv[1])
 sources = Sources(root)
 run_fetch(root / "profile.yaml", None, root / "store", sources=sources)
 keys = read_keys(sources.profile(root / "profile.yaml").repositories["tools"])
-print(expiry_warnings(keys, time.time())[0])
+print(key_warnings(keys, time.time())[0])
 """
 
 
