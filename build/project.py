@@ -265,6 +265,7 @@ class Project:
             iso_file=self.iso_file,
             volume=self.product.volume_id,
             source_date_epoch=lock.source_date_epoch,
+            store=self.store,
             store_files=tuple(self.store.path(blob.digest) for blob in lock.blobs()),
             workspace=workspace,
             signing_key=signing_key,

@@ -168,7 +168,7 @@ def _call(target: str, args: Sequence[object]) -> None:
 def as_task(step: Step, digests: DigestCache) -> Task:
     """Turn a step into doit's form, without a name."""
     return {
-        "actions": [_Action(step.run)],
+        "actions": [_StepAction(step.run, digests)],
         "file_dep": [str(path) for path in step.inputs],
         "targets": [str(path) for path in step.outputs],
         "uptodate": [_Unchanged(step, digests) if step.outputs else False],
@@ -228,7 +228,7 @@ class Failed(TaskFailed):  # type: ignore[misc]  # doit has no types
 class _Action:
     """A callable that returns a failure in place of raising one of our errors (the lab has its own)."""
 
-    run: Callable[[], None]
+    run: Callable[[], object]
 
     @property
     def __name__(self) -> str:
@@ -243,6 +243,21 @@ class _Action:
                 raise
             return Failed(error, exit_code)
         return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _StepAction(_Action):
+    """The action of a step; what it knows of its outputs is kept."""
+
+    run: Callable[[], Mapping[Path, str] | None]
+    digests: DigestCache
+
+    def __call__(self) -> Failed | None:
+        return _Action(self._run_and_learn)()
+
+    def _run_and_learn(self) -> None:
+        for path, digest in (self.run() or {}).items():
+            self.digests.learn(path, digest)
 
 
 @dataclasses.dataclass(frozen=True)

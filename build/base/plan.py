@@ -22,12 +22,13 @@ class Step:
     ``name`` is the item's name below its product, empty where the step is the whole product. ``inputs`` are
     files. ``outputs`` are files or whole directories that this step alone writes. ``config`` is plain JSON
     data: everything besides the inputs that the outputs depend on. ``kept`` are outputs that cleaning leaves
-    alone, because other builds share them.
+    alone, because other builds share them. ``run`` may return the SHA-256 (hexadecimal) of files that it
+    wrote, where it knows it: then nobody reads them to learn it.
     """
 
     name: str
     doc: str
-    run: Callable[[], None]
+    run: Callable[[], Mapping[Path, str] | None]
     inputs: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -74,11 +74,13 @@ def run(
     check: bool = True,
     log_file: Path | None = None,
     cancel: threading.Event | None = None,
+    pass_fd: int | None = None,
 ) -> Completed:
     """Run a command to its end and return what it said.
 
     ``env`` is added to the rebuilt environment. With ``log_file`` the command and its whole output are
-    appended there. The command is killed soon after ``cancel`` is set.
+    appended there. The command is killed soon after ``cancel`` is set. ``pass_fd`` is an open
+    descriptor that it gets too, as ``/dev/fd/NUMBER``.
 
     Raises: CommandError when the program is not installed, when the timeout is over and, with ``check``, when
     the exit code is not 0.
@@ -93,6 +95,8 @@ def run(
             details=f"needed for: {shlex.join(words)}",
             resolution=f"install the package that has '{words[0]}' (./doit.sh lists what the build needs)",
         ) from exc
+    if pass_fd is not None:
+        os.set_inheritable(pass_fd, True)  # noqa: FBT003 - os's form; commands that were not given it have it closed
     output, errors = io.BytesIO(), io.BytesIO()  # sh's own buffers keep only the last 3 MiB
     process = program(
         *words[1:],
@@ -103,6 +107,7 @@ def run(
         _err=errors,
         _tty_out=False,
         _new_session=True,
+        _pass_fds={pass_fd} if pass_fd is not None else set(),
         _bg=True,
         _bg_exc=False,
         _ok_code=list(range(-64, 256)),

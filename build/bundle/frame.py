@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record where an image's files lie and every byte outside of them: NAME.iso.frame beside the image.
+"""Read a finished image back, once, and record its frame: all of it that is not a file.
 
-    finished image, its table of contents -> frame -> NAME.iso.frame (its digest: a comment in NAME.iso.sha256)
+    finished image, its table of contents -> digests of whole and files
+                                          -> frame -> NAME.iso.frame (its digest: a comment in NAME.iso.sha256)
+
+The frame is what holds the files, as that of a window holds the panes: volume descriptors, directory records,
+padding, and where each file lies in between.
 
 With the frame each byte of an image is hashed once and by as many cores as there are, and a wrong byte has
 an offset even where no file is: in volume descriptors, directory records, padding. Files and frame together
@@ -12,16 +16,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from build.base.errors import BuildError, VerifyError
 from build.base.files import write_atomically
-from build.bundle.isodirectory import Extent, outside, read_bytes, read_directory
+from build.bundle.isodirectory import Extent, IsoFile, OnceRead, outside, read_bytes, read_directory
 from build.inventory.model import Digest
 from build.store.filelist import Entry
 
@@ -64,14 +69,75 @@ def frame_file(iso_file: Path) -> Path:
     return iso_file.with_name(f"{iso_file.name}.frame")
 
 
-def make_frame(iso_file: Path, entries: Iterable[Entry]) -> Frame:
-    """Read the frame of a finished image.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """What reading a finished image once told; ``wrong`` are files that are not what their digests name."""
+
+    whole: Digest
+    frame: Frame
+    wrong: tuple[FramedFile, ...]
+
+
+def read_back(iso_file: Path, entries: Iterable[Entry]) -> ReadBack:
+    """Read every byte of a finished image, once, from its beginning to its end.
 
     Raises: BuildError when the image has other files than its table of contents; VerifyError.
     """
+    with iso_file.open("rb", buffering=0) as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        image = OnceRead(stream)
+        files = _framed_files(read_directory(iso_file, cast("BinaryIO", image)), entries)
+        by_extents: dict[tuple[Extent, ...], hashlib._Hash] = {
+            file.extents: hashlib.sha256() for file in files
+        }
+        # Files that are one file in the store share their extents.
+        places = sorted(
+            ((extent, taken) for extents, taken in by_extents.items() for extent in extents),
+            key=lambda place: place[0].offset,
+        )
+        whole, gaps = hashlib.sha256(), bytearray()
+        for extent, taken in _covering(places, size_bytes):
+            for piece in image.pieces(extent):
+                whole.update(piece)
+                if taken is None:
+                    gaps += piece
+                else:
+                    taken.update(piece)
+    return ReadBack(
+        whole=Digest(whole.hexdigest()),
+        frame=Frame(size_bytes=size_bytes, files=files, outside=bytes(gaps)),
+        wrong=tuple(file for file in files if by_extents[file.extents].hexdigest() != file.digest.hex),
+    )
+
+
+def _covering(
+    places: Sequence[tuple[Extent, hashlib._Hash]], size_bytes: int
+) -> Iterator[tuple[Extent, hashlib._Hash | None]]:
+    """Yield the whole image in order: the places, and None for what lies between them.
+
+    Raises: BuildError when two places overlap.
+    """
+    end = 0
+    for extent, taken in places:
+        if extent.offset < end:
+            raise BuildError(
+                "two files of the image share some of their bytes",
+                details=f"at offset {extent.offset}",
+                resolution="report this with the version of xorriso",
+            )
+        if extent.offset > end:
+            yield Extent(offset=end, size_bytes=extent.offset - end), None
+        yield extent, taken
+        end = extent.offset + extent.size_bytes
+    if size_bytes > end:
+        yield Extent(offset=end, size_bytes=size_bytes - end), None
+
+
+def _framed_files(found: Iterable[IsoFile], entries: Iterable[Entry]) -> tuple[FramedFile, ...]:
+    """Join what is on an image with what was meant. Raises: BuildError when they differ."""
     known = {entry.path: entry for entry in entries}
-    found = sorted(read_directory(iso_file), key=lambda file: file.path)
-    sizes = {file.path: file.size_bytes for file in found}
+    files = sorted(found, key=lambda file: file.path)
+    sizes = {file.path: file.size_bytes for file in files}
     if sizes != {path: entry.size_bytes for path, entry in known.items()}:
         wrong = sorted(path for path in sizes.keys() | known.keys() if path not in sizes or path not in known)
         raise BuildError(
@@ -79,22 +145,15 @@ def make_frame(iso_file: Path, entries: Iterable[Entry]) -> Frame:
             details=", ".join(wrong[:10]) or "sizes differ",
             resolution="report this with the version of xorriso",
         )
-    files = tuple(
+    return tuple(
         FramedFile(
             path=file.path,
             digest=known[file.path].digest,
             owners=known[file.path].owners,
             extents=tuple(extent for extent in file.extents if extent.size_bytes),
         )
-        for file in found
+        for file in files
     )
-    size_bytes = iso_file.stat().st_size
-    gaps = tuple(outside((extent for file in files for extent in file.extents), size_bytes))
-    descriptor = os.open(iso_file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return Frame(size_bytes=size_bytes, files=files, outside=read_bytes(descriptor, gaps))
-    finally:
-        os.close(descriptor)
 
 
 def write_frame(file: Path, frame: Frame) -> Digest:

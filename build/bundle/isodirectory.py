@@ -7,11 +7,14 @@ image --directory records--> files with their extents --complement--> the bytes 
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from typing_extensions import Buffer, override
 
 from build.base.errors import VerifyError
 
@@ -41,8 +44,60 @@ class IsoFile:
         return sum(extent.size_bytes for extent in self.extents)
 
 
-def read_directory(iso_file: Path) -> Iterator[IsoFile]:
-    """Yield the files of an image.
+class OnceRead(io.RawIOBase):
+    """An image that is read from its beginning to its end, and no byte of it twice.
+
+    What the directory's reader asks for lies in the first of it and is kept, so that :meth:`pieces`, which goes
+    on from there, needs not read it again.
+    """
+
+    def __init__(self, stream: io.FileIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._kept = bytearray()
+        self._position = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        size_bytes = os.fstat(self._stream.fileno()).st_size
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size_bytes}[whence]
+        self._position = start + offset
+        return self._position
+
+    @override
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        end = self._position + len(view)
+        while len(self._kept) < end and (data := self._stream.read(end - len(self._kept))):
+            self._kept += data
+        piece = self._kept[self._position : end]
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def pieces(self, extent: Extent) -> Iterator[memoryview]:
+        """Yield the bytes of an extent, at most a mebibyte at a time; each piece is overwritten by the next.
+
+        Extents have to be asked for in their order, without gaps.
+        """
+        end = extent.offset + extent.size_bytes
+        kept = self._kept[extent.offset : end]
+        if kept:
+            yield memoryview(kept)
+        left = Extent(offset=extent.offset + len(kept), size_bytes=extent.size_bytes - len(kept))
+        yield from read_extents(self._stream.fileno(), (left,))
+
+
+def read_directory(iso_file: Path, stream: BinaryIO | None = None) -> Iterator[IsoFile]:
+    """Yield the files of an image, read through ``stream`` where one is given.
 
     Raises: VerifyError when there is no such file or its directory cannot be read.
     """
@@ -51,7 +106,10 @@ def read_directory(iso_file: Path) -> Iterator[IsoFile]:
 
     image = pycdlib.PyCdlib()
     try:
-        image.open(str(iso_file))
+        if stream is None:
+            image.open(str(iso_file))
+        else:
+            image.open_fp(stream)
         try:
             for parent, _, names in image.walk(rr_path="/"):
                 for name in names:

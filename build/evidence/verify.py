@@ -30,9 +30,9 @@ from build.base import ui
 from build.base.errors import BuildError, VerifyError, joined_faults
 from build.base.plan import Step
 from build.bundle.frame import Frame, FramedFile, compare_outside, frame_file, parse_frame
-from build.bundle.implant import is_md5_good
 from build.bundle.iso import SUMS_PATH, UNLISTED_PATHS, checksum_file
 from build.bundle.isodirectory import Extent, missing_image, read_bytes, read_directory, read_extents
+from build.bundle.mediasum import is_md5_good
 from build.inventory.model import Digest
 
 _PROGRESS_S = 2.0

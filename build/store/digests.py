@@ -42,6 +42,12 @@ class DigestCache:
         """Ask the store anew what it holds: a step that ran may have filled it."""
         self._store = Store(self._store.root)
 
+    def learn(self, path: Path, digest: str) -> None:
+        """Take the digest of a file from whoever wrote it just now, in place of reading it."""
+        status = path.stat()
+        self._rows()[str(path)] = [status.st_size, status.st_mtime_ns, status.st_ino, digest]
+        self._is_changed = True
+
     def save(self) -> None:
         """Write what was learnt, without files that are gone."""
         if self._is_changed and self._table is not None:

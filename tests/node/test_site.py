@@ -125,6 +125,7 @@ def signed(repository_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             iso_file=work_dir / project.iso_file.name,
             volume=project.product.volume_id,
             source_date_epoch=project.lock.source_date_epoch,
+            store=project.store,
             store_files=(),
             workspace=workspace,
             signing_key=key.fingerprint,

@@ -12,12 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import BuildError, VerifyError
-from build.bundle.frame import frame_file, make_frame, parse_frame
+from build.base.errors import BuildError, IntegrityError, VerifyError
+from build.bundle import product as product_files
+from build.bundle.frame import frame_file, parse_frame, read_back
 from build.bundle.iso import checksum_file
 from build.bundle.isodirectory import outside, read_directory
 from build.evidence import verify
-from tests.unit.build.factory import EPOCH, World, all_steps, build_bundle, make_project, make_world
+from build.inventory.model import Digest
+from build.store import filelist
+from tests.unit.build.factory import (
+    EPOCH,
+    World,
+    all_steps,
+    build_bundle,
+    make_project,
+    make_world,
+    write_sources,
+)
 
 BALLAST_BYTES = 1_500_000  # checkisomd5 wants a mebibyte
 
@@ -150,6 +161,87 @@ def test_a_wrong_byte_names_the_file_and_what_it_belongs_to(
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("kind", ["layer", "package", "manifest", "key"])
+def test_a_rotten_object_of_the_store_never_gets_on_an_iso(tmp_path: Path, kind: str) -> None:
+    """By xorriso. The byte changes where only reading tells: size, inode and time are as they were."""
+    world = make_world(tmp_path / "world")
+    project = make_project(world, write_sources(tmp_path / "checkout"))
+    *steps, image = all_steps(project)
+    for step in steps:
+        step.run()
+    lock = world.lock
+    damaged = {
+        "layer": lock.image("etcd").layers[0].digest,
+        "package": lock.package("kubelet").digest,
+        "manifest": lock.manifests[0].digest,
+        "key": lock.keys[0].digest,
+    }[kind]
+    rot(world.store.path(damaged))
+    with pytest.raises(IntegrityError) as caught:
+        image.run()
+    assert damaged.hex in caught.value.details
+    assert "now removed from it" in caught.value.details
+    assert "doit fetch" in caught.value.resolution
+    assert not list(project.out_dir.glob("*.iso*")) + list(project.out_dir.glob(".*.tmp"))
+    assert not world.store.path(damaged).exists()
+
+
+@pytest.mark.subprocess
+def test_a_made_file_that_changed_never_gets_on_an_iso(tmp_path: Path) -> None:
+    """By xorriso."""
+    project = make_project(make_world(tmp_path / "world"), write_sources(tmp_path / "checkout"))
+    *steps, image = all_steps(project)
+    for step in steps:
+        step.run()
+    rot(project.workspace.tree_dir / "salt" / "top.sls")
+    with pytest.raises(IntegrityError, match=r"1 file of the bundle") as caught:
+        image.run()
+    assert "salt/top.sls" in caught.value.details
+    assert not list(project.out_dir.glob("*.iso"))
+
+
+@pytest.mark.subprocess
+def test_a_finished_image_is_read_once(tmp_path: Path) -> None:
+    """By xorriso. What the process asks the kernel for is counted, the page cache's answers too."""
+    project = make_project(
+        make_world(tmp_path / "world", ballast_bytes=8_000_000), write_sources(tmp_path / "checkout")
+    )
+    *steps, image = all_steps(project)
+    for step in steps:
+        step.run()
+    known = image.run()
+    parts = (*project.parts(), product_files.part_file(project.workspace))
+    sums = filelist.describe_file(
+        "SHA256SUMS", product_files.sums_file(project.workspace), owners=("checksums",)
+    )
+    entries = [*filelist.merge_parts(parts), sums]
+    size_bytes = project.iso_file.stat().st_size
+    before = bytes_read()
+    reading = read_back(project.iso_file, entries)
+    overhead = bytes_read() - before
+    assert size_bytes <= overhead <= size_bytes + 4096  # reading the counter is counted too
+    assert reading.whole == Digest.of_file(project.iso_file)
+    # ... and doit is told, so that it reads nothing to learn what was made.
+    assert known is not None
+    assert known[project.iso_file] == reading.whole.hex
+    assert known[frame_file(project.iso_file)] == Digest.of_file(frame_file(project.iso_file)).hex
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has asked the kernel for. Source: proc_pid_io(5), rchar."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def rot(file: Path) -> None:
+    """Change a byte in the middle of a file, and nothing else that could be seen."""
+    status = file.stat()
+    file.chmod(0o644)
+    flip(file, status.st_size // 2)
+    file.chmod(stat.S_IMODE(status.st_mode))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.subprocess
 @DAMAGED_FILES
 def test_without_its_frame_too(world: World, bare: Path, prefix: str, owner: str) -> None:
     """By xorriso, which makes the image."""
@@ -222,7 +314,7 @@ def test_the_frame_and_the_files_are_the_whole_image(built: Path) -> None:
 def test_an_image_with_another_file_has_no_frame(built: Path) -> None:
     """By xorriso, which makes the image."""
     with pytest.raises(BuildError, match="other files than were meant"):
-        make_frame(built, [])
+        read_back(built, [])
 
 
 @pytest.mark.subprocess

@@ -3,42 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from build.base.errors import BuildError, CommandError, MissingError
+from build.base.errors import CommandError, MissingError
 from build.bundle import iso
 from build.inventory.model import Digest
 from build.store.filelist import Entry
+from build.store.objects import Store
 
 
 def entry(path: str, source: Path, size_bytes: int = 1, owner: str = "image a") -> Entry:
     return Entry(
         path=path, source=source, size_bytes=size_bytes, digest=Digest.of_bytes(b"x"), owners=(owner,)
     )
-
-
-def test_the_command(golden: Callable[[str, str], None]) -> None:
-    args = iso.xorriso_args(
-        Path("/out/x.iso"),
-        Path("/out/iso.paths"),
-        ["bootstrap.sh"],
-        volume="CAISSON_1",
-        source_date_epoch=1_760_000_000,
-    )
-    golden("xorriso-args.txt", "\n".join(args) + "\n")
-
-
-def test_the_path_list_is_sorted_and_escaped() -> None:
-    entries = [entry("repo/b=c.rpm", Path("/store/2=x")), entry("a b", Path("/store/1"))]
-    assert iso.render_path_list(entries) == "/a b=/store/1\n/repo/b\\=c.rpm=/store/2=x\n"
-
-
-def test_a_source_with_a_line_break_is_refused() -> None:
-    with pytest.raises(BuildError, match="cannot be put on an ISO"):
-        iso.render_path_list([entry("a", Path("/sto\nre/1"))])
 
 
 def test_every_source_that_is_gone_or_changed_is_named(tmp_path: Path) -> None:
@@ -71,6 +50,6 @@ def test_a_failed_run_leaves_nothing_and_the_old_iso_in_place(tmp_path: Path) ->
     sums.write_text("")
     (tmp_path / "work").write_text("a file where the directory of the path list should be")
     with pytest.raises((CommandError, FileExistsError, NotADirectoryError)):
-        iso.run_iso([part], sums, old, "CAISSON", 0, tmp_path / "work")
+        iso.run_iso([part], sums, old, "CAISSON", 0, Store(tmp_path / "store"), tmp_path / "work")
     assert old.read_text() == "old"
     assert not list(tmp_path.glob(".x.iso*"))

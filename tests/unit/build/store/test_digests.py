@@ -30,6 +30,17 @@ def test_a_file_is_read_again_only_when_its_status_changed(cache: DigestCache, t
     assert cache.digest(file) == Digest.of_bytes(b"two").hex
 
 
+def test_what_the_writer_knows_is_not_read(cache: DigestCache, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    cache.learn(file, "told")
+    assert cache.digest(file) == "told"
+    cache.save()
+    assert DigestCache(tmp_path / "digests.json", Store(tmp_path / "store")).digest(file) == "told"
+    os.utime(file, ns=(0, 0))
+    assert cache.digest(file) == Digest.of_bytes(b"x").hex, "it changed since"
+
+
 def test_what_was_learnt_is_kept_without_what_is_gone(cache: DigestCache, tmp_path: Path) -> None:
     for name in ("stays", "goes"):
         (tmp_path / name).write_text(name)
