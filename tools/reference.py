@@ -262,9 +262,9 @@ builder takes.
 {_schema_section("versions", "versions.yaml")}
 {_schema_section("images", "images.yaml")}
 {_schema_section("packages", "packages.yaml")}
-Everything is solved against each baseline. A package of a baseline is never upgraded or replaced: what would force
-that is an error that names release, package and upgrade. Where baselines need different builds of a package, the
-lock has both. `product.json` lists the baselines that a bundle is proven on.
+Everything is solved against each baseline. A package of a baseline is never upgraded or replaced, but for those in
+`may_upgrade`: what would force that is an error that names release, package and upgrade. Where baselines need
+different builds of a package, the lock has both. `product.json` lists the baselines that a bundle is proven on.
 
 {_schema_section("policy", "policy.yaml")}
 `policy=FILE` takes another one. A licence tag is split at "and", "or" and commas; each name must be allowed, of

@@ -423,7 +423,7 @@ def open_packages(world: World) -> list[str]:
 
     Raises: SolverError.
     """
-    from build.lock.solver import open_requirements  # noqa: PLC0415 - planning does without it
+    from build.lock.dependencies import open_requirements  # noqa: PLC0415 - planning does without it
 
     files = [entry for entry in filelist.read_part(world.rpms) if "/repodata/" in entry.path]
     primary, filelists = (

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from build.base.document import Faults, Record, fill_placeholders, fingerprint, fitting, read_document
 from build.base.errors import InventoryError
@@ -46,6 +46,8 @@ POLICY_FILE = "policy.yaml"
 _Value = TypeVar("_Value")
 
 _NEVRA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-([0-9]+:)?[^-:\s]+-[^-:\s]+\.[a-z0-9_]+")
+#: Words about what is wanted; none of them changes what is locked.
+_FOR_PEOPLE = frozenset({"purpose", "source"})
 _NO_REFERENCE = Reference(registry="", repository="", tag="")
 
 
@@ -130,13 +132,10 @@ def _check_names(inventory: Inventory, faults: Faults) -> None:
 def inventory_digest(inventory: Inventory, profile: Profile) -> Digest:
     """Return the digest of all that decides what is locked, without words for people and line numbers.
 
-    Addresses of a profile are left out on purpose: a mirror that moves does not make a lock old.
+    Addresses of a profile are left out on purpose: a mirror that moves does not make a lock old. So are fields
+    that have their default: a later Caisson with a new field does not make every lock old.
     """
-    intent = dataclasses.asdict(inventory)
-    for items in intent.values():
-        for item in items if isinstance(items, tuple) else ():
-            item.pop("purpose", None)
-            item.pop("source", None)
+    intent = _intent(inventory)
     intent["profile"] = profile.name
     intent["lab"] = profile.is_lab
     intent["keys"] = {
@@ -144,6 +143,38 @@ def inventory_digest(inventory: Inventory, profile: Profile) -> Digest:
         for repository in profile.repositories.values()
     }
     return Digest.of_bytes(json.dumps(intent, sort_keys=True).encode())
+
+
+def packages_digest(inventory: Inventory, profile: Profile) -> Digest:
+    """Return the digest of that part of the intent that decides which packages are locked."""
+    none = dataclasses.replace(inventory, versions={}, images=(), manifests=(), python=(), extras=())
+    return inventory_digest(none, profile)
+
+
+def _intent(value: object) -> Any:
+    """Return data of the inventory as plain values, less what has its default and what is only for people.
+
+    >>> from build.inventory.model import WantedPackage
+    >>> _intent(WantedPackage(name="tar", repositories=("baseos",), purpose="archives", source="x:1"))
+    {'name': 'tar', 'repositories': ['baseos']}
+    """
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _intent(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name not in _FOR_PEOPLE and not _has_default(field, getattr(value, field.name))
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _intent(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_intent(item) for item in value]
+    return value
+
+
+def _has_default(field: dataclasses.Field[object], value: object) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return value == field.default_factory()
+    return field.default is not dataclasses.MISSING and value == field.default
 
 
 def _read_versions(file: Path, profile: Profile, faults: Faults) -> dict[str, str]:
@@ -319,6 +350,7 @@ def _parse_baseline(record: Record, directory: Path) -> Baseline:
         group="" if has_list else record.text("group"),
         without=record.texts("without", _package_name, required=False),
         packages=_read_package_list(record, directory) if has_list else (),
+        may_upgrade=record.texts("may_upgrade", _package_pattern, required=False),
         source=record.source,
     )
     if has_list:
@@ -443,6 +475,7 @@ _baseline_id = fitting(
 )
 _identifier = fitting(r"[a-z0-9]+(-[a-z0-9]+)*", "id {text!r} must be lower-case words joined by hyphens")
 _package_name = fitting(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "{text!r} is no package name")
+_package_pattern = fitting(r"[A-Za-z0-9*?][A-Za-z0-9._+*?-]*", "{text!r} is no pattern of package names")
 _file_name = fitting(r"[A-Za-z0-9][A-Za-z0-9._-]*", "path {text!r} must be a plain file name")
 
 

@@ -149,7 +149,8 @@ class Baseline:
 
     Either the closure of ``group``, less the names in ``without``, within ``repositories`` (the base
     repositories of that minor); or, where ``group`` is empty, the builds in ``packages``: ``rpm -qa`` of a
-    host, looked up in ``repositories``.
+    host, looked up in ``repositories``. ``may_upgrade`` are patterns of names that the ISO may bring a newer
+    build of, where what it installs requires that.
     """
 
     id: str
@@ -158,6 +159,7 @@ class Baseline:
     group: str = ""
     without: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    may_upgrade: tuple[str, ...] = ()
     source: str = ""
 
 
@@ -341,6 +343,8 @@ class LockedPackage:
 
     ``required_by`` are names of locked packages, sorted; empty for a package that only the inventory wants.
     ``baselines`` are the ids of those that need this very build, sorted. ``licence`` is the RPM's own tag.
+    ``crosses`` are those of ``required_by`` that come from another repository, where this one comes from no
+    base repository: a dependency that the inventory allowed by naming the package.
     """
 
     name: str
@@ -356,6 +360,7 @@ class LockedPackage:
     required_by: tuple[str, ...]
     baselines: tuple[str, ...] = ()
     licence: str = ""
+    crosses: tuple[str, ...] = ()
 
     @property
     def nevra(self) -> str:
@@ -446,6 +451,7 @@ class LockedBaseline:
     ``digest`` names their builds: a baseline that upstream changed shows in a diff of locks. ``group`` is
     empty where the baseline is a list of packages. ``provides`` is what locked packages require and only the
     baseline gives, sorted: with it a build can prove, without the repositories, that nothing is missing.
+    ``notes`` say where the host is not what was asked for, for those who review a lock.
     """
 
     id: str
@@ -455,6 +461,7 @@ class LockedBaseline:
     package_count: int
     digest: Digest
     provides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,7 @@ def _parse_baseline(record: Record) -> LockedBaseline:
         package_count=record.number("package_count"),
         digest=_parse_sha256(record),
         provides=record.texts("provides", required=False),
+        notes=record.texts("notes", required=False),
     )
     record.close()
     return baseline
@@ -154,6 +155,7 @@ def _parse_package(record: Record) -> LockedPackage:
         required_by=record.texts("required_by"),
         baselines=record.texts("baselines"),
         licence=record.text("licence", ""),
+        crosses=record.texts("crosses", required=False),
     )
     if package.location.startswith("/") or ".." in package.location.split("/") or "://" in package.location:
         record.fault("'location' must be relative to its repository", key="location")
@@ -285,6 +287,7 @@ def _dump_baseline(item: LockedBaseline) -> dict[str, _Value]:
         "package_count": item.package_count,
         "sha256": item.digest.hex,
         "provides": list(item.provides),
+        **({"notes": list(item.notes)} if item.notes else {}),
     }
 
 
@@ -312,6 +315,7 @@ def _dump_package(item: LockedPackage) -> dict[str, _Value]:
         "required_by": list(item.required_by),
         "baselines": list(item.baselines),
         **({"licence": item.licence} if item.licence else {}),
+        **({"crosses": list(item.crosses)} if item.crosses else {}),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from build.base import ui
@@ -24,8 +24,10 @@ from build.inventory.model import (
     WantedPackage,
 )
 from build.inventory.policy import check_policy
+from build.lock.baselines import Installed
 from build.lock.faults import Faults, in_threads
-from build.lock.solver import RepositoryFiles, Universe, UnreadableSolvError
+from build.lock.solver import Solution, Universe
+from build.lock.solvfiles import RepositoryFiles, UnreadableSolvError
 from build.lock.sums import SumTable, proved
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.locations import file_url
@@ -77,7 +79,7 @@ def lock_packages(
     """Solve the wanted packages, and check what was found; what is wrong goes to the faults."""
     trusted = read_trusted(profile, used_repositories(inventory), faults)
     metadata = load_metadata(inventory, profile, trusted, metadata_cache, faults)
-    universe = faults.attempt(lambda: make_universe(metadata, metadata_cache))
+    universe = faults.attempt(lambda: make_universe(metadata, base_repositories(inventory), metadata_cache))
     if universe is None:
         return Solved()
     wanted = [package for package in inventory.packages if metadata.keys() >= {*package.repositories}]
@@ -101,7 +103,12 @@ def lock_packages(
 def used_repositories(inventory: Inventory) -> set[str]:
     """Return the ids of the repositories that an inventory uses."""
     used = {name for package in inventory.packages for name in package.repositories}
-    return used | {name for baseline in inventory.baselines for name in baseline.repositories}
+    return used | base_repositories(inventory)
+
+
+def base_repositories(inventory: Inventory) -> set[str]:
+    """Return the ids of the repositories that hosts are installed from."""
+    return {name for baseline in inventory.baselines for name in baseline.repositories}
 
 
 def read_trusted(profile: Profile, names: Iterable[str], faults: Faults) -> dict[str, TrustedKeys]:
@@ -129,12 +136,12 @@ def load_metadata(
     return {item.repository.id: item for item in found}
 
 
-def make_universe(metadata: Mapping[str, Metadata], cache: MetadataCache) -> Universe:
+def make_universe(metadata: Mapping[str, Metadata], bases: Collection[str], cache: MetadataCache) -> Universe:
     """Load all packages. Raises: SolverError, IntegrityError, NetworkError."""
     while True:
         files = in_threads(lambda item: _repository_files(item, cache), list(metadata.values()))
         try:
-            return Universe(files)
+            return Universe(files, bases)
         except UnreadableSolvError as exc:  # of another libsolv, or of a power cut: read the metadata again
             exc.solv_file.unlink()
 
@@ -147,16 +154,15 @@ def _solve(
     cache: MetadataCache,
     faults: Faults,
 ) -> Solved:
-    bases = {name for baseline in inventory.baselines for name in baseline.repositories}
     baselines = []
     packages: dict[str, LockedPackage] = {}
     for baseline in inventory.baselines:
-        found = faults.attempt(lambda: _close(baseline, wanted, bases, universe, metadata, cache))  # noqa: B023 - called at once
+        found = faults.attempt(lambda: _close(baseline, wanted, universe, metadata, cache))  # noqa: B023 - called at once
         if found is None:
             continue
         locked, closed = found
         baselines.append(locked)
-        for package in closed:
+        for package in closed.packages:
             packages[package.nevra] = merged(packages.get(package.nevra), package)
     ordered = tuple(packages[nevra] for nevra in sorted(packages))
     times = {f"package {package.nevra}": universe.build_time(package) for package in ordered}
@@ -166,23 +172,25 @@ def _solve(
 def _close(
     baseline: Baseline,
     wanted: Sequence[WantedPackage],
-    bases: set[str],
     universe: Universe,
     metadata: Mapping[str, Metadata],
     cache: MetadataCache,
-) -> tuple[LockedBaseline, list[LockedPackage]]:
+) -> tuple[LockedBaseline, Solution]:
     """Return a baseline, and what it lacks of the wanted packages."""
     installed = _installed(baseline, universe, metadata, cache)
-    closed = universe.close(wanted, installed, baseline, bases)
+    closed = universe.close(wanted, installed)
     locked = LockedBaseline(
         id=baseline.id,
         release=baseline.release,
         repositories=baseline.repositories,
         group=baseline.group,
-        package_count=len(installed),
-        digest=Digest.of_bytes("\n".join(universe.nevras(installed)).encode()),
-        provides=universe.given_by(installed, closed),
+        package_count=len(installed.ids),
+        digest=Digest.of_bytes("\n".join(universe.nevras(installed.ids)).encode()),
+        provides=universe.given_by(closed),
+        notes=(*installed.notes, *closed.notes),
     )
+    for note in locked.notes:
+        ui.warn(f"baseline '{baseline.id}': {note}")
     return locked, closed
 
 
@@ -247,18 +255,12 @@ def _check_headers(
 
 def _installed(
     baseline: Baseline, universe: Universe, metadata: Mapping[str, Metadata], cache: MetadataCache
-) -> list[int]:
-    """Return the ids of what a host of the baseline has."""
+) -> Installed:
+    """Return what a host of the baseline has."""
     if baseline.group:
         group = baseline_group(baseline, [metadata[name] for name in baseline.repositories], cache)
         return universe.baseline(baseline, group)
-    installed, unknown = universe.listed(baseline)
-    if unknown:
-        ui.warn(
-            f"baseline '{baseline.id}': {len(unknown)} of {len(baseline.packages)} installed packages are in "
-            f"none of its repositories and count as absent: {', '.join(unknown)}"
-        )
-    return installed
+    return universe.listed(baseline)
 
 
 def merged(one: LockedPackage | None, other: LockedPackage) -> LockedPackage:
@@ -270,6 +272,7 @@ def merged(one: LockedPackage | None, other: LockedPackage) -> LockedPackage:
         required_by=tuple(sorted({*one.required_by, *other.required_by})),
         baselines=tuple(sorted({*one.baselines, *other.baselines})),
         requested=one.requested or other.requested,
+        crosses=tuple(sorted({*one.crosses, *other.crosses})),
     )
 
 

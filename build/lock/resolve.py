@@ -39,11 +39,11 @@ from build.inventory.model import (
     WantedManifest,
 )
 from build.inventory.sources import Sources
+from build.lock.dependencies import composed_closure
 from build.lock.faults import Faults
 from build.lock.images import ObjectCache, pin_image
 from build.lock.lockfile import dump_lock, read_lock
 from build.lock.packages import LockCache, lock_packages
-from build.lock.solver import composed_closure
 from build.upstream.http import HttpClient
 from build.upstream.pythonfiles import lock_python
 from build.upstream.registry import RegistryClient

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from build.base.errors import IntegrityError, SignatureError
 from build.inventory.model import Blob, Digest, LockedPackage
-from build.lock.solver import Sum
+from build.lock.stated import Sum
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.openpgp import TrustedKeys
 from build.upstream.rpmheader import RpmHeader, read_header

@@ -30,7 +30,7 @@ from build.inventory.model import (
 from build.inventory.sources import Sources
 from build.lock.faults import in_threads
 from build.lock.images import ObjectCache, pin_image
-from build.lock.packages import LockCache, baseline_group, make_universe, used_repositories
+from build.lock.packages import LockCache, base_repositories, baseline_group, make_universe, used_repositories
 from build.lock.solver import Universe
 from build.upstream.http import HttpClient
 from build.upstream.openpgp import TrustedKeys, read_keys
@@ -136,7 +136,7 @@ class Survey:
 
     def _package_questions(self) -> Iterator[_Question]:
         """Yield what is asked of the metadata that could be read."""
-        universe = make_universe(self._metadata, self._metadata_cache)
+        universe = make_universe(self._metadata, base_repositories(self._inventory), self._metadata_cache)
         for baseline in self._inventory.baselines:
             where = ", ".join(baseline.repositories)
             yield _Question(f"baseline '{baseline.id}'", where, functools.partial(self._baseline, baseline))

@@ -15,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 class Rpm:
     """One package of a repository; ``requires`` and ``provides`` are names, files or ``name = evr``.
 
+    ``pre`` is required too, by a scriptlet.
     ``stated_size`` is what metadata says: -1 for the truth, None for nothing.
     """
 
@@ -22,6 +23,7 @@ class Rpm:
     evr: str = "1.0-1.el9"
     arch: str = "noarch"
     requires: tuple[str, ...] = ()
+    pre: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     recommends: tuple[str, ...] = ()
@@ -68,11 +70,11 @@ class Rpm:
         return "" if size is None else f'package="{size}" '
 
 
-def _entries(kind: str, names: Sequence[str]) -> str:
-    if not names:
+def _entries(kind: str, names: Sequence[str], pre: Sequence[str] = ()) -> str:
+    if not names and not pre:
         return ""
     lines = []
-    for name in names:
+    for name in (*names, *pre):
         word, _, rest = (name, "", "") if name.startswith("(") else name.partition(" ")
         attributes = f"name={quoteattr(word)}"
         if rest:
@@ -82,6 +84,7 @@ def _entries(kind: str, names: Sequence[str]) -> str:
             version, _, release = version.partition("-")
             attributes += f' flags="{flags}" epoch="{epoch or 0}" ver="{version}"'
             attributes += f' rel="{release}"' if release else ""
+        attributes += ' pre="1"' if name in pre else ""
         lines.append(f"<rpm:entry {attributes}/>")
     return f"<rpm:{kind}>{''.join(lines)}</rpm:{kind}>"
 
@@ -105,7 +108,7 @@ def primary_xml(rpms: Sequence[Rpm]) -> bytes:
         f'<size {rpm.size_attribute}installed="1" archive="1"/><location {_base(rpm)}href="{rpm.location}"/>'
         f"<format><rpm:license>MIT</rpm:license>"
         + _entries("provides", [f"{rpm.name} = {rpm.evr}", *rpm.provides])
-        + _entries("requires", rpm.requires)
+        + _entries("requires", rpm.requires, rpm.pre)
         + _entries("conflicts", rpm.conflicts)
         + _entries("recommends", rpm.recommends)
         + "</format></package>"

@@ -131,11 +131,13 @@ def test_an_install_profile_is_without_some_packages(site: Site) -> None:
 FIREWALLD = "  - {name: firewalld, repository: [baseos, appstream], purpose: firewall}\n"
 
 
-def test_what_the_rest_requires_cannot_be_missing(site: Site) -> None:
+def test_what_the_rest_requires_stays_with_a_note(site: Site) -> None:
     write(site, BASELINES.replace("group: core}\npackages", "group: core, without: [nftables]}\npackages"))
-    with pytest.raises(SolverError) as caught:
-        lock(site)
-    assert caught.value.message == "baseline 'el9.6' cannot be without nftables"
+    made = lock(site)
+    assert made.baselines[0].package_count == 4
+    assert made.baselines[0].notes == ("not without nftables: the rest of group 'core' requires it",)
+    assert made.baselines[1].notes == ()
+    assert read_lock(site.lock_file) == made
 
 
 def test_a_host_gives_its_own_list(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,9 +148,11 @@ def test_a_host_gives_its_own_list(site: Site, capsys: pytest.CaptureFixture[str
     write(site, BASELINES.replace(OURS, listed))
     made = lock(site)
     assert made.baselines[0].group == ""
-    assert made.baselines[0].package_count == 2
+    assert made.baselines[0].package_count == 3
     assert {package.version for package in made.packages} == {"2.235", "2.245"}
-    assert "1 of 3 installed packages are in none of its repositories" in capsys.readouterr().err
+    (note,) = made.baselines[0].notes
+    assert note.startswith("1 of 3 installed packages are in none of its repositories")
+    assert note in capsys.readouterr().err
     assert read_lock(site.lock_file) == made
 
 

@@ -14,7 +14,7 @@ from build.fetch.transfer import run_fetch
 from build.inventory.model import Digest, Lock
 from build.lock.lockfile import read_lock
 from build.lock.resolve import newest, run_lock
-from build.lock.solver import Sum
+from build.lock.stated import Sum
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm
 from tests.unit.build.fakesite import Site, fake_site
