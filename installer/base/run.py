@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -67,27 +68,7 @@ def run(
         _memory_file("stdout") as out,
         _memory_file("stderr") as err,
     ):
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=source,
-                stdout=out,
-                stderr=err,
-                env={**_environment(), **(env or {})},
-                start_new_session=True,
-            )
-        except FileNotFoundError as exc:
-            raise HostError(
-                f"there is no command '{words[0]}' on this host",
-                details=f"searched in {SEARCH_PATH}\ncommand: {shlex.join(words)}",
-                resolution="install the package that holds it, then run this again",
-            ) from exc
-        except OSError as exc:
-            raise HostError(
-                f"'{words[0]}' cannot be executed: {exc.strerror or exc}",
-                details=f"command: {shlex.join(words)}",
-                resolution="check its permissions, and that its file system is not mounted noexec",
-            ) from exc
+        process = _start(words, stdin=source, stdout=out, stderr=err, env=env)
         is_late = False
         with _registered(process.pid, words[0], running_dir):
             try:
@@ -114,6 +95,126 @@ def run(
             resolution="run the command above by hand to see more",
         )
     return completed
+
+
+class Conversation:
+    """A command that stays and answers one line of text for each line that it is told.
+
+    Like :func:`run`: an argument list, a rebuilt environment, a session of its own that is noted while it runs.
+    What it says on stderr is kept in memory for the error. When its stdin ends (this process closes it, or is
+    killed), the command is expected to finish what it does and to end.
+    """
+
+    def __init__(self, args: Sequence[str | Path], *, running_dir: Path = RUNNING_DIR) -> None:
+        """Start the command.
+
+        Raises:
+            HostError: there is no such program.
+        """
+        self._words = [str(word) for word in args]
+        self._cleanup = contextlib.ExitStack()
+        self._buffer = b""
+        try:
+            self._errors = self._cleanup.enter_context(_memory_file("stderr"))
+            child_in, to_child = os.pipe()
+            from_child, child_out = os.pipe()
+            self._requests = self._cleanup.enter_context(os.fdopen(to_child, "wb", buffering=0))
+            self._answers = self._cleanup.enter_context(os.fdopen(from_child, "rb", buffering=0))
+            with os.fdopen(child_in, "rb"), os.fdopen(child_out, "wb"):
+                self._process = _start(self._words, stdin=child_in, stdout=child_out, stderr=self._errors)
+            self._cleanup.enter_context(_registered(self._process.pid, self._words[0], running_dir))
+        except BaseException:
+            self._cleanup.close()
+            raise
+
+    def ask(self, line: str, *, timeout_s: float, log_file: Path = COMMANDS_LOG_FILE) -> str:
+        """Tell the command one line and return the line that it answers, without its newline.
+
+        Raises:
+            CommandError: it ended, or did not answer within ``timeout_s``: then it was ended, with all it started.
+        """
+        started = time.monotonic()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._requests.write(line.encode("utf-8") + b"\n")
+            answer = self._read_line(started + timeout_s)
+        except BaseException:
+            self.end()
+            raise
+        shown = Completed(0 if answer is not None else self._process.returncode or 0, "", self.said)
+        _log(log_file, [*self._words, "<<", line], shown, time.monotonic() - started)
+        if answer is not None:
+            return answer.decode("utf-8", errors="replace")
+        is_late = time.monotonic() >= started + timeout_s
+        self.end()
+        ending = f"no answer within {timeout_s:g} s" if is_late else describe_code(self._process.returncode)
+        raise CommandError(
+            f"'{self._words[0]}' did not answer: {ending}",
+            details=_facts([*self._words, "<<", line], ending, shown, log_file),
+            resolution="see the last lines above",
+        )
+
+    @property
+    def said(self) -> str:
+        """Return what the command has said on stderr so far."""
+        return _read(self._errors)
+
+    def close(self, *, timeout_s: float = 60.0) -> None:
+        """Let the command end by itself; after ``timeout_s`` end it. May be called again."""
+        self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        self.end()
+
+    def end(self) -> None:
+        """End the command with all that it has started, if it still runs."""
+        if self._process.poll() is None:
+            _end(self._process)
+        self._cleanup.close()
+
+    def _read_line(self, deadline: float) -> bytes | None:
+        """Return the next line; None when the command has ended or the time is over."""
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
+            chunk = self._answers.read(65_536) if ready else b""
+            if not chunk:
+                if ready:
+                    self._process.wait()
+                return None
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
+def _start(
+    words: Sequence[str], *, stdin: int, stdout: int, stderr: int, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a command as the leader of a session of its own.
+
+    Raises:
+        HostError: there is no such program, or it cannot be executed.
+    """
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={**_environment(), **(env or {})},
+            start_new_session=True,
+        )
+    except FileNotFoundError as exc:
+        raise HostError(
+            f"there is no command '{words[0]}' on this host",
+            details=f"searched in {SEARCH_PATH}\ncommand: {shlex.join(words)}",
+            resolution="install the package that holds it, then run this again",
+        ) from exc
+    except OSError as exc:
+        raise HostError(
+            f"'{words[0]}' cannot be executed: {exc.strerror or exc}",
+            details=f"command: {shlex.join(words)}",
+            resolution="check its permissions, and that its file system is not mounted noexec",
+        ) from exc
 
 
 def describe_code(returncode: int) -> str:

@@ -244,6 +244,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             ui.detail(traceback.format_exc())
             raise
         finally:
+            context.salt.close()
             ui.close()
         ui.note(phases.describe(outcomes))
     if arguments.json:

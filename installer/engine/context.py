@@ -11,6 +11,7 @@ from installer.base.ui import Ui
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts
 from installer.engine.journal import Journal
+from installer.engine.saltworker import SaltWorkers
 from installer.media.product import Product
 
 
@@ -32,3 +33,4 @@ class Context:
     source_dir: Path
     config_file: Path
     paths: Paths = field(default_factory=Paths)
+    salt: SaltWorkers = field(default_factory=SaltWorkers)

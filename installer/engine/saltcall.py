@@ -2,8 +2,8 @@
 """Run Salt on this host: local mode from the media, or connected to the master; read its answer; tell its progress.
 
 The installer calls ``salt-call`` and nothing else of Salt: the answer comes on its own standard output, so there is
-no job to poll and no minion to wait for. Local mode has a configuration directory of its own, which the minion never
-reads: nothing of it can be left behind in ``/etc/salt``.
+no job to poll and no minion to wait for. One stays for all calls of a mode (saltworker.py). Local mode has a
+configuration directory of its own, which the minion never reads: nothing of it can be left behind in ``/etc/salt``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from installer.base import files
-from installer.base.errors import PackageError, SaltError
-from installer.base.run import run
+from installer.base.errors import CommandError, PackageError, SaltError
 from installer.config.authority import Authority
 from installer.engine.context import Context
+from installer.engine.saltworker import LOCAL_DIR
 
-SALT_CALL = "/usr/bin/salt-call"
-LOCAL_DIR = "/etc/caisson/salt/local"
-CONNECTED_DIR = "/etc/salt"
 LOG_NAME = "salt.log"
 CALL_TIMEOUT_S = 900.0
 FOLLOW_INTERVAL_S = 0.5
@@ -175,37 +172,38 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
     return Applied(total=len(states), changed=tuple(changed))
 
 
-def call(context: Context, function: str, arguments: Sequence[str] = (), *, local: bool) -> Any:
-    """Run one execution function by ``salt-call`` and return what it returned.
+def call(
+    context: Context,
+    function: str,
+    arguments: Sequence[Any] = (),
+    options: Mapping[str, Any] | None = None,
+    *,
+    local: bool,
+) -> Any:
+    """Let Salt run one execution function with JSON arguments, and return what it returned.
 
     Raises:
-        SaltError: Salt is not installed, took too long, or its answer is no JSON.
+        SaltError: Salt is not installed, took too long, the function raised, or Salt ended.
     """
     log_file = _log_file(context)
-    command = [
-        SALT_CALL,
-        f"--config-dir={LOCAL_DIR if local else CONNECTED_DIR}",
-        "--out=json",
-        "--log-level=quiet",
-        f"--log-file={log_file}",
-        "--log-file-level=info",
-        *(["--local"] if local else []),
-        function,
-        *arguments,
-    ]
+    request = {"function": function, "args": list(arguments), "kwargs": dict(options or {})}
     with _Follower(log_file, context):
-        completed = run(command, timeout_s=CALL_TIMEOUT_S, check=False)
-    # What is before the answer is Salt's own noise; without a brace the parser says why.
-    answer_text = completed.stdout[max(completed.stdout.find("{"), 0) :]
-    try:
-        return json.loads(answer_text)["local"]
-    except (ValueError, KeyError) as exc:
-        said = (completed.stderr or completed.stdout).strip().splitlines()[-20:]
+        try:
+            text = context.salt.worker(log_file, local=local).ask(
+                json.dumps(request), timeout_s=CALL_TIMEOUT_S
+            )
+            answer: dict[str, Any] = json.loads(text)
+        except (CommandError, ValueError) as exc:
+            context.salt.close()
+            details = exc.details if isinstance(exc, CommandError) else str(exc)
+            raise SaltError(
+                f"Salt gave no answer to {function}", details=details, resolution=f"see {log_file}"
+            ) from exc
+    if "error" in answer:
         raise SaltError(
-            f"salt-call {function} gave no answer (exit code {completed.returncode})",
-            details="\n".join(said),
-            resolution=f"see {log_file}",
-        ) from exc
+            f"Salt cannot run {function}", details=str(answer["error"]), resolution=f"see {log_file}"
+        )
+    return answer["return"]
 
 
 class _Follower:

@@ -27,6 +27,7 @@ def run_minion_local(context: Context) -> bool:
     """Write the pillar and the local configuration; make sure that Salt starts and finds its states."""
     changed = _answer_names(context)
     changed = saltcall.write_configuration(context) or changed
+    context.salt.close()  # one that has read what was there before
     names = saltcall.call(context, "cp.list_states", local=True)
     if not isinstance(names, list) or "roles.bootstrap" not in names:
         raise SaltError(
@@ -43,7 +44,7 @@ def run_node_checks(context: Context) -> bool:
     What the phase before tried (programs, a container, packets, dnf) is not tried twice.
     """
     answer = saltcall.call(
-        context, "caisson_preflight.run", [str(context.config_file), "with_trials=False"], local=True
+        context, "caisson_preflight.run", [str(context.config_file)], {"with_trials": False}, local=True
     )
     if not isinstance(answer, dict) or "failed" not in answer:
         raise SaltError("the preflights gave no answer through Salt", details=str(answer)[:2000])

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from installer.base.errors import CommandError, HostError
-from installer.base.run import run
+from installer.base.run import Conversation, run
 
 pytestmark = pytest.mark.subprocess
 
@@ -120,3 +122,56 @@ def test_a_child_that_stays_does_not_hold_the_command_up() -> None:
     found = run(["bash", "-c", "sleep 3 & echo done"], timeout_s=30)
     assert time.monotonic() - started < 2
     assert found.stdout == "done\n"
+
+
+ECHO = """
+import sys, time
+for line in sys.stdin:
+    word = line.strip()
+    if word == "hang": time.sleep(60)
+    if word == "die": print("no more of this", file=sys.stderr); sys.exit(7)
+    if word == "big": word = "x" * 200_000
+    print(word, flush=True)
+open(sys.argv[1], "w").write("ended by itself")
+"""
+
+
+@pytest.fixture
+def talking(tmp_path: Path) -> Iterator[Conversation]:
+    """Return a real Python that repeats what it is told."""
+    running_dir = tmp_path / "running"
+    running_dir.mkdir()
+    conversation = Conversation([sys.executable, "-c", ECHO, tmp_path / "end"], running_dir=running_dir)
+    yield conversation
+    conversation.end()
+    assert list(running_dir.iterdir()) == []
+
+
+@pytest.mark.subprocess
+def test_a_conversation_answers_line_for_line_and_ends_by_itself(
+    talking: Conversation, tmp_path: Path
+) -> None:
+    """By Python. What is longer than a pipe holds comes whole, and the note is there as long as it runs."""
+    log_file = tmp_path / "commands.log"
+    assert talking.ask("one", timeout_s=10, log_file=log_file) == "one"
+    assert len(talking.ask("big", timeout_s=10, log_file=log_file)) == 200_000
+    assert len(list((tmp_path / "running").iterdir())) == 1
+    talking.close()
+    assert (tmp_path / "end").read_text() == "ended by itself"
+    assert "'<<' one" in log_file.read_text()
+
+
+@pytest.mark.subprocess
+def test_a_conversation_that_dies_says_how(talking: Conversation, tmp_path: Path) -> None:
+    """By Python."""
+    with pytest.raises(CommandError, match="did not answer: exit code 7") as caught:
+        talking.ask("die", timeout_s=10, log_file=tmp_path / "none" / "log")
+    assert "no more of this" in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_a_conversation_that_hangs_is_ended(talking: Conversation, tmp_path: Path) -> None:
+    """By Python."""
+    with pytest.raises(CommandError, match=r"no answer within 0\.3 s"):
+        talking.ask("hang", timeout_s=0.3, log_file=tmp_path / "none" / "log")
+    assert not (tmp_path / "end").exists()
