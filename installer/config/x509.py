@@ -7,10 +7,13 @@ Source: RFC 5280, 4.1 and 4.2; ITU-T X.690, 8.1 (tags and lengths).
 
 from __future__ import annotations
 
+import calendar
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 SEQUENCE, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER, BOOLEAN = 0x30, 0x03, 0x04, 0x06, 0x01
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 VERSION, EXTENSIONS = 0xA0, 0xA3
 # id-ce-..., as DER writes 2.5.29.N.
 SUBJECT_KEY_IDENTIFIER, KEY_USAGE, BASIC_CONSTRAINTS = b"\x55\x1d\x0e", b"\x55\x1d\x0f", b"\x55\x1d\x13"
@@ -20,8 +23,12 @@ KEY_CERT_SIGN = 0x80 >> 5
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a strict verifier asks of an authority's certificate besides its signature and its dates."""
+    """What a strict verifier asks of an authority's certificate besides its signature, and when it ends.
 
+    ``not_after`` is in seconds since 1970, UTC.
+    """
+
+    not_after: int
     has_subject: bool
     has_subject_key_identifier: bool
     has_key_usage: bool
@@ -50,7 +57,9 @@ def _facts(body: bytes) -> Certificate:
         raise ValueError("a certificate has more fields")
     extensions = dict(_extensions(dict(fields[6:]).get(EXTENSIONS, b"")))
     usage = _bits(extensions[KEY_USAGE][1]) if KEY_USAGE in extensions else b""
+    _, (end_tag, end) = _elements(fields[3][1])
     return Certificate(
+        not_after=_seconds(end_tag, end),
         has_subject=bool(fields[4][1]),
         has_subject_key_identifier=SUBJECT_KEY_IDENTIFIER in extensions,
         has_key_usage=KEY_USAGE in extensions,
@@ -68,6 +77,21 @@ def _extensions(field: bytes) -> Iterator[tuple[bytes, tuple[bool, bytes]]]:
                 raise ValueError("an extension has a value")
             is_critical = any(tag == BOOLEAN and value != b"\x00" for tag, value in rest)
             yield identifier, (is_critical, rest[-1][1])
+
+
+def _seconds(tag: int, value: bytes) -> int:
+    """Return a UTCTime or GeneralizedTime as seconds since 1970. Source: RFC 5280, 4.1.2.5.
+
+    >>> _seconds(UTC_TIME, b"700101000010Z"), _seconds(GENERALIZED_TIME, b"20500101000000Z")
+    (10, 2524608000)
+    """
+    text = value.decode("ascii")
+    if tag == UTC_TIME:
+        text = ("20" if int(text[:2]) < 50 else "19") + text
+    if tag not in (UTC_TIME, GENERALIZED_TIME) or not re.fullmatch(r"[0-9]{14}Z", text):
+        raise ValueError(f"no time: {value!r}")
+    year, *rest = int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2))
+    return calendar.timegm((year, *rest))
 
 
 def _bits(value: bytes) -> bytes:

@@ -22,6 +22,7 @@ from installer.engine.context import Context
 from installer.media import mounting as media
 from installer.media.product import Product, load
 from installer.operations import cluster_state
+from installer.operations.certificates import CertificateState, certificate_rows, find_certificates
 from installer.operations.cluster_state import NodeState, PodState
 
 SERVICES = ("containerd", "kubelet", "salt-minion", "firewalld")
@@ -143,6 +144,7 @@ class State:
     static_pods: tuple[StaticPodState, ...]
     nodes: tuple[NodeState, ...]
     pods: tuple[PodState, ...]
+    certificates: tuple[CertificateState, ...]
     faults: tuple[str, ...]
 
     def error(self) -> InstallerError | None:
@@ -182,6 +184,7 @@ class State:
                 "total": len(self.pods),
                 "not_ready": [asdict(pod) for pod in self.pods if not pod.is_ready],
             },
+            "certificates": [asdict(certificate) for certificate in self.certificates],
             "faults": list(self.faults),
             "exit_code": 0 if error is None else error.exit_code,
         }
@@ -201,6 +204,8 @@ class State:
             tables.append(("Pods that are not Ready", pod_rows(not_ready)))
         elif self.pods:
             tables.append((f"{len(self.pods)} pods, all Ready", []))
+        if self.certificates:
+            tables.append(("Certificates, those that end first first", certificate_rows(self.certificates)))
         return tables
 
 
@@ -223,7 +228,9 @@ def gather_state(product: Product, paths: Paths) -> State:
     faults += [
         f"pod {pod.namespace}/{pod.name} is not Ready: {pod.state}" for pod in pods if not pod.is_ready
     ]
-    return State(media_state(product, paths), services, static_pods, nodes, pods, tuple(faults))
+    certificates = find_certificates(paths)
+    faults += [certificate.fault for certificate in certificates if certificate.fault]
+    return State(media_state(product, paths), services, static_pods, nodes, pods, certificates, tuple(faults))
 
 
 def media_state(product: Product, paths: Paths) -> MediaState:

@@ -19,6 +19,7 @@ CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 CONFIGURATION_FILE = "/etc/caisson/kubeadm/init.yaml"
 PATCHES_DIR = "/etc/kubernetes/patches"
 STAMPS_DIR = "/var/lib/caisson/kubeadm"
+CERTIFICATE_VALIDITY = "43800h0m0s"  # five years
 # Found on every host that Caisson prepared; each is named, never "all".
 EXPECTED_PREFLIGHTS = ("Firewalld",)
 
@@ -52,6 +53,8 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
         "clusterName": cluster["name"],
         "kubernetesVersion": "v" + caisson["versions"]["kubernetes"],
         "controlPlaneEndpoint": f"{cluster['endpoint']}:6443",
+        # An air-gapped cluster may go without an upgrade, which is what renews kubeadm's year, for longer than that.
+        "certificateValidityPeriod": CERTIFICATE_VALIDITY,
         "networking": {"podSubnet": networks["pods"], "serviceSubnet": networks["services"]},
         **({"apiServer": {"certSANs": sans}} if sans else {}),
     }

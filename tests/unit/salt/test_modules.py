@@ -48,6 +48,7 @@ def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all
 ) -> None:
     init, cluster, kubelet, proxy = load("caisson_kubeadm").configuration(caisson)
     assert cluster["kubernetesVersion"] == "v1.36.4"
+    assert cluster["certificateValidityPeriod"] == "43800h0m0s"
     assert cluster["controlPlaneEndpoint"] == "api.lab.internal:6443"
     assert cluster["apiServer"] == {"certSANs": ["k8s.example.com", "10.77.1.100"]}
     assert init["nodeRegistration"]["ignorePreflightErrors"] == ["Firewalld", "SystemVerification"]

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell when each certificate of this host ends: a cluster whose certificates have ended does not start again."""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from installer.base.paths import Paths
+from installer.config import x509
+
+DAY_S = 86_400
+WARNING_DAYS = 60
+#: The kubelet renews its own certificate when 10 to 30 % of its life are left, 36 to 109 days of a year.
+#: Source: client-go, util/certificate, jitteryDuration.
+SELF_RENEWING_WARNING_DAYS = 14
+CERTIFICATE_GLOBS = ("etc/kubernetes/pki/*.crt", "etc/kubernetes/pki/etcd/*.crt", "etc/caisson/pki/*.crt")
+KUBECONFIG_GLOB = "etc/kubernetes/*.conf"
+KUBELET_CLIENT_FILE = "var/lib/kubelet/pki/kubelet-client-current.pem"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\n.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class CertificateState:
+    """A certificate of this host; ``fault`` says what is wrong with it, empty when nothing is.
+
+    ``ends`` is a date (UTC), empty when the file could not be read; ``days_left`` is negative past it.
+    """
+
+    file: str
+    ends: str
+    days_left: int
+    fault: str
+
+
+def find_certificates(paths: Paths, *, now: float | None = None) -> tuple[CertificateState, ...]:
+    """Return the certificates of Kubernetes, etcd, the kubelet and Caisson on this host, those that end first first."""
+    moment = time.time() if now is None else now
+    root = paths.at("/")
+    files = [file for pattern in (*CERTIFICATE_GLOBS, KUBECONFIG_GLOB) for file in root.glob(pattern)]
+    kubelet_file = root / KUBELET_CLIENT_FILE
+    states = [_state(file, root, moment, WARNING_DAYS) for file in files if not _is_kubelets(file)]
+    if kubelet_file.exists():
+        states.append(_state(kubelet_file, root, moment, SELF_RENEWING_WARNING_DAYS))
+    return tuple(sorted(states, key=lambda state: (state.days_left, state.file)))
+
+
+def certificate_rows(states: tuple[CertificateState, ...]) -> list[tuple[str, ...]]:
+    """Return the table of certificates."""
+    return [
+        ("CERTIFICATE", "ENDS", "DAYS LEFT"),
+        *((state.file, state.ends, str(state.days_left)) for state in states),
+    ]
+
+
+def _is_kubelets(file: Path) -> bool:
+    """Say whether a kubeconfig names the kubelet's own certificate, which is looked at as a file."""
+    return file.name in ("kubelet.conf", "bootstrap-kubelet.conf")
+
+
+def _state(file: Path, root: Path, now: float, warning_days: int) -> CertificateState:
+    shown = "/" + str(file.relative_to(root))
+    try:
+        not_after = min(x509.parse(der).not_after for der in _certificates(file))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as exc:
+        return CertificateState(shown, "", 0, f"certificate {shown} cannot be read: {exc}")
+    days_left = int((not_after - now) // DAY_S)
+    ends = time.strftime("%Y-%m-%d", time.gmtime(not_after))
+    fault = ""
+    if days_left < 0:
+        fault = f"certificate {shown} ended on {ends}"
+    elif days_left < warning_days:
+        fault = f"certificate {shown} ends in {days_left} days, on {ends}"
+    return CertificateState(shown, ends, days_left, fault)
+
+
+def _certificates(file: Path) -> Iterator[bytes]:
+    """Yield the certificates of a PEM file or of a kubeconfig's users, in DER.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, yaml.YAMLError: there is none to be read.
+    """
+    content = file.read_bytes()
+    if file.suffix == ".conf":
+        users = yaml.safe_load(content)["users"]
+        content = b"\n".join(base64.b64decode(user["user"]["client-certificate-data"]) for user in users)
+    found = _PEM.findall(content)
+    if not found:
+        raise ValueError("it holds no certificate")
+    for pem in found:
+        yield ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
