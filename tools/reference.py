@@ -292,6 +292,9 @@ Proxies and `~/.netrc` are honoured everywhere. Logins of registries are those o
 `skopeo login`, where those keep them (containers-auth.json(5)), credential helpers and stores included. Trusted are the
 certificate authorities that `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE` or `SSL_CERT_DIR` names, else
 those of the system.
+
+By `signature_policy` the manifest for linux/amd64 is judged, under the name that the mirror gives to the image: a
+signature of an index alone does not count. Without a policy the digests of the lock are all that images are held to.
 """
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ from build.lock.images import ObjectCache
 from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
+from build.upstream.imagepolicy import ImagePolicy
 from build.upstream.locations import file_url
 from build.upstream.openpgp import TrustedKeys, read_keys
 from build.upstream.pythonfiles import fetch_python
@@ -225,7 +227,7 @@ def run_fetch(
     StoreError, CommandError.
     """
     work = read_work(profile_file, lock_file, store_dir, sources or Sources())
-    if work.plan.missing or work.plan.unchecked:
+    if work.plan.missing or work.plan.unchecked or work.unjudged:
         check_route(work)
         with work.store.exclusive():
             Fetcher(work, objects_dir).run(workers)
@@ -270,6 +272,18 @@ class Work:
     trusted: Mapping[str, TrustedKeys]
     items: tuple[Item, ...]
     plan: FetchPlan
+    policy: ImagePolicy | None = None
+    judged: SignedTable
+
+    @property
+    def unjudged(self) -> tuple[LockedImage, ...]:
+        """Return the images that the signature policy was not asked about; none without a policy."""
+        policy = self.policy
+        if policy is None:
+            return ()
+        return tuple(
+            image for image in self.lock.images if not self.judged.has(image.platform.digest, policy)
+        )
 
 
 def read_work(profile_file: Path, lock_file: Path | None, store_dir: Path, sources: Sources) -> Work:
@@ -291,7 +305,15 @@ def read_work(profile_file: Path, lock_file: Path | None, store_dir: Path, sourc
         lambda item: signed.has(item.blob.digest, trusted[item.repository]),
     )
     return Work(
-        profile=profile, lock=lock, store=store, signed=signed, trusted=trusted, items=items, plan=plan
+        profile=profile,
+        lock=lock,
+        store=store,
+        signed=signed,
+        trusted=trusted,
+        items=items,
+        plan=plan,
+        policy=ImagePolicy.read(profile.signature_policy) if profile.signature_policy else None,
+        judged=SignedTable(store_dir / "judged"),
     )
 
 
@@ -318,6 +340,7 @@ class Fetcher:
     """Fetches a plan in a bounded number of threads; the first error stops all, and partial files stay."""
 
     def __init__(self, work: Work, objects_dir: Path | None = None) -> None:
+        self._work = work
         self._plan = work.plan
         self._profile = profile = work.profile
         self._store = work.store
@@ -346,6 +369,17 @@ class Fetcher:
             }
             with self._progress:
                 self._run_all([*plan.missing, *plan.unchecked], set(plan.unchecked), workers)
+        self._judge_images()
+
+    def _judge_images(self) -> None:
+        """Have every image judged by the signature policy, if there is one. Raises: SignatureError."""
+        policy = self._work.policy
+        if policy is None:
+            return
+        for image in self._work.unjudged:
+            endpoints = self._profile.registries[image.reference.registry].endpoints
+            first_mirror(endpoints, functools.partial(policy.check, image, self._store))
+            self._work.judged.add(image.platform.digest, policy)
 
     def _run_all(self, items: Iterable[Item], unchecked: set[Item], workers: int) -> None:
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch")

@@ -295,6 +295,7 @@ class Profile:
     """Where bytes come from. All paths are absolute.
 
     ``python_indexes`` are addresses of simple indexes; empty for those of the user's own pip configuration.
+    ``signature_policy`` is a containers-policy.json(5) that images must satisfy, where a site has one.
     """
 
     name: str
@@ -307,6 +308,7 @@ class Profile:
     manifests: Mapping[str, str]
     python_indexes: tuple[str, ...] = ()
     connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
+    signature_policy: Path | None = None
 
     def manifest_url(self, url: str) -> str:
         """Return where a manifest is fetched: the longest prefix that the profile rewrites, replaced."""

@@ -62,6 +62,7 @@ def _with_extra(profile: Profile, extra: Record, directory: Path) -> Profile:
 
 
 def _parse_profile(record: Record, file: Path) -> Profile:
+    policy = record.optional_text("signature_policy")
     profile = Profile(
         name=record.parsed("name", _profile_name, ""),
         is_lab=record.flag("lab"),
@@ -73,6 +74,7 @@ def _parse_profile(record: Record, file: Path) -> Profile:
         manifests=record.text_map("manifests", required=False),
         python_indexes=record.text_or_texts("python_index", _base_url) if record.has("python_index") else (),
         connect_timeout_s=_connect_timeout_s(record),
+        signature_policy=None if policy is None else Path(file.parent, policy).resolve(),
     )
     record.close()
     return profile

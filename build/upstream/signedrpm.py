@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from build.base.errors import IntegrityError, SignatureError
 from build.base.run import run
@@ -106,8 +107,16 @@ def parse_rpmkeys(text: str, *, is_success: bool) -> str:
     return "" if is_success else "rpmkeys refuses it"
 
 
+class Voucher(Protocol):
+    """What vouches for content, by the digest of all that decides it: keys, a policy."""
+
+    @property
+    def digest(self) -> Digest:
+        """Return the digest."""
+
+
 class SignedTable:
-    """Which packages were found to be signed by which set of keys: a file of ``digest keys`` lines."""
+    """Which content was found good by what: a file of ``digest voucher`` lines."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -117,13 +126,13 @@ class SignedTable:
         except FileNotFoundError:
             self._lines = set()
 
-    def has(self, digest: Digest, trusted: TrustedKeys) -> bool:
-        """Say whether the package's signature was checked with these keys."""
-        return f"{digest.hex} {trusted.digest.hex}" in self._lines
+    def has(self, digest: Digest, by: Voucher) -> bool:
+        """Say whether the content was checked with these keys, or this policy."""
+        return f"{digest.hex} {by.digest.hex}" in self._lines
 
-    def add(self, digest: Digest, trusted: TrustedKeys) -> None:
+    def add(self, digest: Digest, by: Voucher) -> None:
         """Note that it was checked."""
-        line = f"{digest.hex} {trusted.digest.hex}"
+        line = f"{digest.hex} {by.digest.hex}"
         with self._lock:
             self._lines.add(line)
             with self._file.open("a", encoding="ascii") as stream:
