@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The products and chores of this repository: ``doit list`` names them, ``doit`` alone builds the ISO.
 
-Variables: upstream=NAME (lab, production, a profile's path), sign=KEY, extra=FILE,.. policy=FILE, name=NAME.
+Variables: upstream=NAME (lab, production, a profile's path), sign=KEY, extra=FILE,.. policy=FILE, name=NAME, keys=only.
 """
 
 import functools

@@ -27,7 +27,8 @@ from build.inventory.inventory import inventory_digest
 from build.inventory.model import Digest, Inventory, Lock, Profile
 from build.inventory.profile import profile_file
 from build.inventory.sources import Sources
-from build.lock.lockfile import read_lock
+from build.lock.keys import run_lock_keys, warn_of_keys, with_key_files
+from build.lock.lockfile import dump_lock, read_lock
 from build.lock.why import run_why
 from build.store.digests import DigestCache
 from build.store.objects import Store, default_cache_dir
@@ -49,6 +50,7 @@ class Project:
     extra: str = ""
     policy: str = ""
     name: str = ""
+    keys: str = ""
 
     @classmethod
     def asked_for(cls, root_dir: Path, variable: Callable[[str, str], str]) -> Project:
@@ -60,6 +62,7 @@ class Project:
             extra=variable("extra", ""),
             policy=variable("policy", ""),
             name=variable("name", ""),
+            keys=variable("keys", ""),
         )
 
     @property
@@ -143,7 +146,7 @@ class Project:
     @functools.cached_property
     def lock(self) -> Lock:
         """Read the lock. Raises: LockError, also when the inventory has changed since; ProfileError."""
-        lock = read_lock(self.lock_file)
+        lock = with_key_files(read_lock(self.lock_file), self.profile)
         if lock.inventory_digest != inventory_digest(self.inventory, self.profile):
             raise LockError(
                 f"the lock '{self.lock_file.name}' is older than what it locks",
@@ -160,8 +163,15 @@ class Project:
 
     @functools.cached_property
     def product(self) -> Product:
-        """Return what the bundle is made of."""
-        return Product(lock=self.lock, inventory=self.inventory, lock_digest=Digest.of_file(self.lock_file))
+        """Return what the bundle is made of.
+
+        It is named after its lock; with key files that the lock does not have yet, after the lock with them.
+        """
+        lock, written = self.lock, read_lock(self.lock_file)
+        digest = (
+            Digest.of_file(self.lock_file) if lock == written else Digest.of_bytes(dump_lock(lock).encode())
+        )
+        return Product(lock=lock, inventory=self.inventory, lock_digest=digest)
 
     @property
     def iso_file(self) -> Path:
@@ -199,7 +209,14 @@ class Project:
     # ------------------------------------------------------------ the products
 
     def plan_lock(self) -> Iterator[Step]:
-        """Plan the lock. A committed one is written only when it is asked for, and then always made anew."""
+        """Plan the lock. A committed one is written only when it is asked for, and then always made anew.
+
+        When the keys are asked for (``keys=only``) their files are taken in, and nothing is resolved.
+        """
+        if self.keys:
+            run = functools.partial(run_lock_keys, self.profile_file, self.lock_file, self.sources)
+            yield Step(name="", doc=f"the keys in the lock of upstream {self.upstream}", run=run)
+            return
         yield Step(
             name="",
             doc=f"the lock of upstream {self.upstream}",
@@ -258,7 +275,7 @@ class Project:
         if signing_key:
             yield sign.plan_signature(sums_file, signing_key, workspace)
         signature = (sign.part_file(workspace),) if signing_key else ()
-        yield iso.plan_iso(
+        assembly = iso.plan_iso(
             parts=(*parts, product_files.part_file(workspace), *signature),
             sums_file=sums_file,
             proofs=(closedworld.report_file(workspace),),
@@ -270,6 +287,8 @@ class Project:
             workspace=workspace,
             signing_key=signing_key,
         )
+        run = functools.partial(_run_and_warn_of_keys, assembly.run, self.profile, lock)
+        yield dataclasses.replace(assembly, run=run)
 
     def plan_sbom_counts(self) -> Iterator[Step]:
         """Plan the question how many of what the bundle holds."""
@@ -300,6 +319,12 @@ class Project:
             sbom.part_file(workspace),
             installertree.part_file(workspace),
         )
+
+
+def _run_and_warn_of_keys(run: Callable[[], None], profile: Profile, lock: Lock) -> None:
+    """Run the assembly, and say last what its user has to do something about."""
+    run()
+    warn_of_keys(profile, lock)
 
 
 def _run_lock(profile_file: Path, lock_file: Path, sources: Sources) -> None:

@@ -37,6 +37,7 @@ from build.inventory.model import (
 )
 from build.inventory.sources import Sources
 from build.lock.images import ObjectCache
+from build.lock.keys import with_key_files
 from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
 from build.upstream.http import HttpClient, first_mirror
@@ -292,7 +293,7 @@ def read_work(profile_file: Path, lock_file: Path | None, store_dir: Path, sourc
     Raises: LockError, ProfileError, InventoryError, KeyFileError, StoreError.
     """
     profile, inventory = sources.read(profile_file)
-    lock = read_lock(lock_file or profile.lock_file)
+    lock = with_key_files(read_lock(lock_file or profile.lock_file), profile)
     check_fresh(lock, profile, inventory)
     store = Store(store_dir)
     signed = SignedTable(store_dir / "signed")
@@ -414,7 +415,7 @@ class Fetcher:
         self._progress.finish_item()
 
     def _fetch_key(self, item: Item) -> None:
-        """Take the key file of the profile; it must still be the one that was locked."""
+        """Take the key file of the profile; it must still be the one that the plan was made with."""
         for pinned in self._profile.repositories[item.repository].keys:
             data = pinned.file.read_bytes()
             if Digest.of_bytes(data) == item.blob.digest:
@@ -422,9 +423,9 @@ class Fetcher:
                 self._progress.add(len(data))
                 return
         raise KeyFileError(
-            f"the {item.what} is not the file that was locked",
-            details=f"locked: {item.blob.digest}",
-            resolution="restore the file, or run './doit.sh lock' if the new key is meant",
+            f"the file of the {item.what} changed while things were fetched",
+            details=f"it was: {item.blob.digest}",
+            resolution="run the same command again",
         )
 
     def _take_read(self, item: Item) -> bool:

@@ -438,7 +438,10 @@ class LockedPython:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LockedKey:
-    """A key file that a repository's RPMs are signed with. The file is in the store by its digest."""
+    """A key that a repository's RPMs are signed with, pinned by its fingerprint.
+
+    Its file, by digest, is the one that it was locked with; a build takes the one that the profile has by then.
+    """
 
     repository: str
     fingerprint: str

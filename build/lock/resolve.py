@@ -32,7 +32,6 @@ from build.inventory.model import (
     Lock,
     LockedComposed,
     LockedExtra,
-    LockedKey,
     LockedManifest,
     LockedPackage,
     Profile,
@@ -42,6 +41,7 @@ from build.inventory.sources import Sources
 from build.lock.dependencies import composed_closure
 from build.lock.faults import Faults
 from build.lock.images import ObjectCache, pin_image
+from build.lock.keys import lock_keys
 from build.lock.lockfile import dump_lock, read_lock
 from build.lock.packages import LockCache, lock_packages
 from build.upstream.http import HttpClient
@@ -230,21 +230,6 @@ def _lock_manifest(wanted: WantedManifest, profile: Profile, cache: MetadataCach
         digest=Digest.of_file(file),
         size_bytes=file.stat().st_size,
     )
-
-
-def lock_keys(profile: Profile, repositories: Iterable[str]) -> tuple[LockedKey, ...]:
-    """Return the keys of repositories that packages come from, in the order of the lock."""
-    keys = [
-        LockedKey(
-            repository=name,
-            fingerprint=pinned.fingerprint,
-            digest=Digest.of_file(pinned.file),
-            size_bytes=pinned.file.stat().st_size,
-        )
-        for name in repositories
-        for pinned in profile.repositories[name].keys
-    ]
-    return tuple(sorted(keys, key=lambda key: (key.repository, key.fingerprint)))
 
 
 def _by(items: Iterable[_In], key: Callable[[_In], str]) -> tuple[_In, ...]:

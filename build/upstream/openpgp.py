@@ -242,7 +242,7 @@ def key_warnings(trusted: TrustedKeys, now_s: float) -> tuple[str, ...]:
             state = f"ends in {days} days" if days >= 0 else "has ended"
             warnings.append(
                 f"the key of repository '{trusted.repository}' {state} ({key.end_text}): {key.fingerprint}; "
-                f"get the prolonged key from upstream and replace {trusted.files[0].name}"
+                f"get the prolonged key from upstream and replace {trusted.files[0].name}: its fingerprint stays"
             )
     return tuple(warnings)
 
