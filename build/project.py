@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from build.base.errors import BuildError, LockError
@@ -321,10 +321,13 @@ class Project:
         )
 
 
-def _run_and_warn_of_keys(run: Callable[[], None], profile: Profile, lock: Lock) -> None:
+def _run_and_warn_of_keys(
+    run: Callable[[], Mapping[Path, str] | None], profile: Profile, lock: Lock
+) -> Mapping[Path, str] | None:
     """Run the assembly, and say last what its user has to do something about."""
-    run()
+    made = run()
     warn_of_keys(profile, lock)
+    return made
 
 
 def _run_lock(profile_file: Path, lock_file: Path, sources: Sources) -> None:

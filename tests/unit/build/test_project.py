@@ -57,7 +57,7 @@ def test_the_committed_lock_is_made_whenever_it_is_asked_for(repository_dir: Pat
 def test_the_keys_of_a_lock_are_asked_for_alone(repository_dir: Path, tmp_path: Path) -> None:
     copy_profile(repository_dir, tmp_path)
     variables = {"keys": "only"}
-    (step,) = Project.asked_for(tmp_path, lambda name, default: variables.get(name, default)).plan_lock()
+    (step,) = Project.asked_for(tmp_path, variables.get).plan_lock()
     assert (step.doc, step.outputs) == ("the keys in the lock of upstream production", ())
 
 

@@ -31,6 +31,7 @@ def key(tmp_path: Path) -> Iterator[Signer]:
 @pytest.fixture
 def site(tmp_path: Path, key: Signer) -> Iterator[Site]:
     with fake_site(tmp_path / "site", key) as made:
+        (made.root_dir / "versions.yaml").write_text("format: 1\nversions: {tool: '1.0', caisson: '1.2.3'}\n")
         run_lock(made.profile_file, None, made.root_dir / "cache", sources=made.sources)
         yield made
 
