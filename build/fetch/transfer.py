@@ -349,7 +349,11 @@ class Fetcher:
         self._trusted = work.trusted
         self._read = ObjectCache(objects_dir) if objects_dir else None
         self._stop = threading.Event()
-        self._http = HttpClient(pause=self._pause, connect_timeout_s=profile.connect_timeout_s)
+        self._http = HttpClient(
+            pause=self._pause,
+            connect_timeout_s=profile.connect_timeout_s,
+            client_certificates=profile.client_certificates,
+        )
         self._clients = {
             host: RegistryClient(registry, self._http) for host, registry in profile.registries.items()
         }

@@ -389,6 +389,7 @@ def _parse_package(record: Record, reader: _Reader) -> WantedPackage:
         repositories=record.text_or_texts("repository"),
         purpose=record.text("purpose"),
         version=reader.optional_text(record, "version"),
+        stream=record.parsed("stream", _stream, "") if record.has("stream") else None,
         source=record.source,
     )
     record.close()
@@ -468,6 +469,10 @@ def is_allowed(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+_stream = fitting(
+    r"[A-Za-z0-9][A-Za-z0-9._+-]*:[A-Za-z0-9][A-Za-z0-9._+-]*",
+    "stream {text!r} must be MODULE:STREAM, as in nginx:1.24",
+)
 _version = fitting(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", "version {text!r} must be letters, digits and . _ + ~ -")
 _release = fitting(r"[1-9][0-9]*\.[0-9]+", 'release {text!r} must be a minor release of EL, as in "9.8"')
 _baseline_id = fitting(

@@ -167,13 +167,15 @@ class Baseline:
 class WantedPackage:
     """An RPM named in packages.yaml. No version: the newest that the solver takes.
 
-    ``repositories`` are the ids of the repositories that it may come from.
+    ``repositories`` are the ids of the repositories that it may come from; ``stream`` is the module stream
+    (``nginx:1.24``) that it is taken from, None for a package outside modules or of a default stream.
     """
 
     name: str
     repositories: tuple[str, ...]
     purpose: str
     version: str | None = None
+    stream: str | None = None
     source: str = ""
 
 
@@ -253,12 +255,18 @@ class PinnedKey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A yum repository of a profile; its mirrors are asked in turn. Each of ``base_urls`` ends in a slash."""
+    """A yum repository of a profile; its mirrors are asked in turn. Each of ``base_urls`` ends in a slash.
+
+    ``client_certificate`` is shown to servers that ask who we are; ``client_key`` is its private key, None where
+    the certificate's file has it too.
+    """
 
     id: str
     base_urls: tuple[str, ...]
     metadata: MetadataTrust
     keys: tuple[PinnedKey, ...]
+    client_certificate: Path | None = None
+    client_key: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -310,6 +318,16 @@ class Profile:
     connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
     signature_policy: Path | None = None
 
+    @property
+    def client_certificates(self) -> Mapping[str, tuple[Path, Path]]:
+        """Return certificate and private key by the beginning of the addresses that they are for."""
+        return {
+            url: (repository.client_certificate, repository.client_key or repository.client_certificate)
+            for repository in self.repositories.values()
+            if repository.client_certificate is not None
+            for url in repository.base_urls
+        }
+
     def manifest_url(self, url: str) -> str:
         """Return where a manifest is fetched: the longest prefix that the profile rewrites, replaced."""
         prefixes = [prefix for prefix in self.manifests if url.startswith(prefix)]
@@ -344,7 +362,8 @@ class LockedPackage:
     """One RPM. ``location`` is relative to the repository's base URL.
 
     ``required_by`` are names of locked packages, sorted; empty for a package that only the inventory wants.
-    ``baselines`` are the ids of those that need this very build, sorted. ``licence`` is the RPM's own tag.
+    ``baselines`` are the ids of those that need this very build, sorted. ``licence`` is the RPM's own tag;
+    ``stream`` the module stream that the build is of, if any.
     ``crosses`` are those of ``required_by`` that come from another repository, where this one comes from no
     base repository: a dependency that the inventory allowed by naming the package.
     """
@@ -363,6 +382,7 @@ class LockedPackage:
     baselines: tuple[str, ...] = ()
     licence: str = ""
     crosses: tuple[str, ...] = ()
+    stream: str = ""
 
     @property
     def nevra(self) -> str:

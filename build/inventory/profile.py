@@ -103,6 +103,7 @@ def _parse_repositories(profile: Record, directory: Path, *, required: bool = Fa
         record = table.record(name) if table else None
         if record is None:
             continue
+        _refuse_lists(record, name)
         base_urls = record.text_or_texts("base_url", _base_url)
         trust = record.parsed("metadata", _metadata_trust, MetadataTrust.SIGNED)
         if trust is MetadataTrust.TLS and any(url.startswith("http://") for url in base_urls):
@@ -112,9 +113,44 @@ def _parse_repositories(profile: Record, directory: Path, *, required: bool = Fa
         keys = tuple(_parse_key(key, directory) for key in record.records("keys"))
         if record.has("keys") and not keys:
             record.fault(f"repository '{name}' names no key: its packages could not be verified", key="keys")
+        certificate, key = _parse_client(record, directory, base_urls)
         record.close()
-        found[name] = Repository(id=name, base_urls=base_urls, metadata=trust, keys=keys)
+        found[name] = Repository(
+            id=name,
+            base_urls=base_urls,
+            metadata=trust,
+            keys=keys,
+            client_certificate=certificate,
+            client_key=key,
+        )
     return found
+
+
+def _refuse_lists(record: Record, name: str) -> None:
+    """Say what takes the place of a list of mirrors that a server makes up."""
+    for kind in ("mirrorlist", "metalink"):
+        if record.has(kind):
+            record.leave(kind)
+            record.fault(
+                f"repository '{name}' names a {kind}, which is not supported: a lock should not depend on a list that "
+                "changes with the hour; give addresses of mirrors as base_url, a list of them is asked in turn",
+                key=kind,
+            )
+
+
+def _parse_client(
+    record: Record, directory: Path, base_urls: Sequence[str]
+) -> tuple[Path | None, Path | None]:
+    """Return the client's certificate and its private key."""
+    files = [
+        (directory / record.text(field)).resolve() if record.has(field) else None
+        for field in ("client_certificate", "client_key")
+    ]
+    if files[1] and not files[0]:
+        record.fault("'client_key' belongs to a 'client_certificate', which is missing", key="client_key")
+    if files[0] and not all(url.startswith("https://") for url in base_urls):
+        record.fault("'client_certificate' needs TLS, so base_url must be https://", key="client_certificate")
+    return files[0], files[1]
 
 
 def _parse_key(record: Record, directory: Path) -> PinnedKey:

@@ -137,7 +137,12 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
 
     Raises: all faults that any of them met, as one error; see :func:`run_lock`.
     """
-    http, faults = HttpClient(connect_timeout_s=profile.connect_timeout_s), Faults()
+    http, faults = (
+        HttpClient(
+            connect_timeout_s=profile.connect_timeout_s, client_certificates=profile.client_certificates
+        ),
+        Faults(),
+    )
     metadata_cache, objects = MetadataCache(cache.metadata_dir, http), ObjectCache(cache.objects_dir)
     clients = {host: RegistryClient(registry, http) for host, registry in profile.registries.items()}
     branches = ThreadPoolExecutor(max_workers=4)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import requests
 import requests.utils
 
-from build.base.errors import BuildError, IntegrityError, NetworkError, SignatureError
+from build.base.errors import BuildError, CredentialsError, IntegrityError, NetworkError, SignatureError
 from build.inventory.model import DEFAULT_CONNECT_TIMEOUT_S, Digest
 from build.store.objects import Partial, Store
 from build.upstream.answers import (
@@ -103,7 +103,8 @@ def _is_damage(exc: BuildError) -> bool:
 class HttpClient:
     """HTTP for the threads of one run; each thread has its own connections.
 
-    ``pause`` waits; it may raise to give up. A host that could not be reached at all is not tried again.
+    ``client_certificates`` are certificate and private key by the beginning of addresses. ``pause`` waits; it may
+    raise to give up. A host that could not be reached at all is not tried again.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class HttpClient:
         pause: Callable[[float], None] = time.sleep,
         user_agent: str = "caisson",
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
+        client_certificates: Mapping[str, tuple[Path, Path]] | None = None,
     ) -> None:
         self._tries = tries
         self._pause = pause
         self._user_agent = user_agent
         self._connect_timeout_s = connect_timeout_s
+        self._client_certificates = client_certificates or {}
         self._local = threading.local()
         self._known_hosts: set[str] = set()
         self._resolved: set[str] = set()
@@ -390,7 +393,23 @@ class HttpClient:
             data=form,
             timeout=(self._connect_timeout_s, READ_TIMEOUT_S),
             stream=True,
+            cert=self._client_certificate(url),
         )
+
+    def _client_certificate(self, url: str) -> tuple[str, str] | None:
+        """Return the files that a profile names for an address. Raises: CredentialsError when one is not there."""
+        for base_url in sorted(self._client_certificates, key=len, reverse=True):
+            if url.startswith(base_url):
+                certificate, key = self._client_certificates[base_url]
+                for file in (certificate, key):
+                    if not file.is_file():
+                        raise CredentialsError(
+                            f"the client certificate for {base_url} cannot be read",
+                            details=f"there is no file {file}",
+                            resolution="correct client_certificate and client_key in the profile",
+                        )
+                return str(certificate), str(key)
+        return None
 
     def _checked(
         self, response: requests.Response, url: str, what: str, passed: frozenset[int]

@@ -193,8 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(tls: tuple[Path, Path] | None = None) -> Iterator[FakeUpstream]:
-    """Run a server until the end of the block; with TLS where its certificate and key are given."""
+def serve(tls: tuple[Path, Path] | None = None, *, clients_of: Path | None = None) -> Iterator[FakeUpstream]:
+    """Run a server until the end of the block; with TLS where its certificate and key are given.
+
+    ``clients_of`` is the authority whose clients alone are let in.
+    """
     upstream = FakeUpstream()
     handler = type("Handler", (_Handler,), {"upstream": upstream})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -202,6 +205,9 @@ def serve(tls: tuple[Path, Path] | None = None) -> Iterator[FakeUpstream]:
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
+        if clients_of is not None:
+            context.load_verify_locations(clients_of)
+            context.verify_mode = ssl.CERT_REQUIRED
         server.socket = context.wrap_socket(server.socket, server_side=True)
         upstream.scheme = "https"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))

@@ -209,12 +209,26 @@ def test_a_profile_has_absolute_paths_and_rewrites(sources: Sources) -> None:
     assert profile.manifest_url("https://example.com/a") == "https://example.com/a"
 
 
+def test_a_client_certificate_is_for_the_addresses_of_its_repository(sources: Sources) -> None:
+    fields = "metadata: tls, client_certificate: c.pem"
+    sources.write(profile=PROFILE.replace("metadata: tls", fields))
+    profile = sources.profile()
+    file = profile.file.parent.resolve() / "c.pem"
+    assert profile.client_certificates == {"https://x/k/": (file, file)}
+    sources.write(profile=PROFILE.replace("metadata: tls", f"{fields}, client_key: k.pem"))
+    assert sources.profile().client_certificates == {"https://x/k/": (file, file.with_name("k.pem"))}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
         ("metadata: tls", "metadata: none", "'metadata' must be one of: signed, tls; not 'none'"),
         ('base_url: "https://x/k/"', 'base_url: "http://x/k/"', "base_url must be https://"),
         ('base_url: "https://x/k/"', 'base_url: "https://x/k"', "end with a slash"),
+        ("metadata: tls,", "metadata: tls, mirrorlist: x,", "names a mirrorlist, which is not supported"),
+        ('base_url: "https://x/k/"', "metalink: x", "give addresses of mirrors as base_url"),
+        ("metadata: tls,", "metadata: tls, client_key: x,", "belongs to a 'client_certificate'"),
+        ("metadata: signed,", "metadata: signed, client_certificate: x,", "'client_certificate' needs TLS"),
         ("A" * 40, "A" * 39, "must be 40 hexadecimal digits"),
         ("name: test", "name: Te st", "must be lower-case letters"),
         ("lab: true", "lab: maybe", "'lab' must be true or false"),

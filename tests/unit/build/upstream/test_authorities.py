@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import NetworkError
+from build.base.errors import CredentialsError, NetworkError
 from build.upstream import authorities
 from build.upstream.authorities import trusted_authorities
 from build.upstream.http import HttpClient
@@ -90,3 +90,26 @@ def test_the_order(tmp_path: Path) -> None:
     two.touch()
     assert trusted_authorities({"SSL_CERT_FILE": str(one), "REQUESTS_CA_BUNDLE": str(two)}) == str(two)
     assert trusted_authorities({"SSL_CERT_DIR": f"/none:{tmp_path}"}) == str(tmp_path)
+
+
+def test_a_server_that_asks_who_we_are(
+    authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The certificate is shown at its own addresses alone, and one that is missing is named."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority[0]))
+    leaf, gone = make_leaf(tmp_path, authority), tmp_path / "gone.pem"
+    with serve(tls=leaf, clients_of=authority[0]) as upstream:
+        upstream.put("/cdn/thing", b"x")
+
+        def ask_with(prefix: str, files: tuple[Path, Path]) -> bytes:
+            client = HttpClient(
+                tries=1, pause=lambda _seconds: None, client_certificates={f"{upstream.url}{prefix}": files}
+            )
+            return client.request("GET", f"{upstream.url}/cdn/thing").body
+
+        assert ask_with("/cdn/", leaf) == b"x"
+        with pytest.raises(NetworkError):
+            ask_with("/other/", leaf)
+        with pytest.raises(CredentialsError, match="client certificate") as caught:
+            ask_with("/cdn/", (leaf[0], gone))
+        assert str(gone) in caught.value.details
