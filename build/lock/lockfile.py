@@ -156,6 +156,7 @@ def _parse_package(record: Record) -> LockedPackage:
         baselines=record.texts("baselines"),
         licence=record.text("licence", ""),
         crosses=record.texts("crosses", required=False),
+        stream=record.text("stream", ""),
     )
     if package.location.startswith("/") or ".." in package.location.split("/") or "://" in package.location:
         record.fault("'location' must be relative to its repository", key="location")
@@ -316,6 +317,7 @@ def _dump_package(item: LockedPackage) -> dict[str, _Value]:
         "baselines": list(item.baselines),
         **({"licence": item.licence} if item.licence else {}),
         **({"crosses": list(item.crosses)} if item.crosses else {}),
+        **({"stream": item.stream} if item.stream else {}),
     }
 
 

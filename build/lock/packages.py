@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from build.base import ui
@@ -26,6 +26,7 @@ from build.inventory.model import (
 from build.inventory.policy import check_policy
 from build.lock.baselines import Installed
 from build.lock.faults import Faults, in_threads
+from build.lock.modules import read_modules, stream_filter
 from build.lock.solver import Solution, Universe
 from build.lock.solvfiles import RepositoryFiles, UnreadableSolvError
 from build.lock.sums import SumTable, proved
@@ -79,7 +80,7 @@ def lock_packages(
     """Solve the wanted packages, and check what was found; what is wrong goes to the faults."""
     trusted = read_trusted(profile, used_repositories(inventory), faults)
     metadata = load_metadata(inventory, profile, trusted, metadata_cache, faults)
-    universe = faults.attempt(lambda: make_universe(metadata, base_repositories(inventory), metadata_cache))
+    universe = faults.attempt(lambda: make_universe(metadata, inventory, metadata_cache))
     if universe is None:
         return Solved()
     wanted = [package for package in inventory.packages if metadata.keys() >= {*package.repositories}]
@@ -136,12 +137,23 @@ def load_metadata(
     return {item.repository.id: item for item in found}
 
 
-def make_universe(metadata: Mapping[str, Metadata], bases: Collection[str], cache: MetadataCache) -> Universe:
-    """Load all packages. Raises: SolverError, IntegrityError, NetworkError."""
+def make_universe(metadata: Mapping[str, Metadata], inventory: Inventory, cache: MetadataCache) -> Universe:
+    """Load all packages, with module streams as the inventory asks for them.
+
+    Raises: InventoryError, SolverError, IntegrityError, NetworkError.
+    """
+    modules = {
+        name: cache.plain_file(item.repository, item.modules)
+        for name, item in metadata.items()
+        if item.modules is not None
+    }
+    wanted = [package for package in inventory.packages if metadata.keys() >= {*package.repositories}]
+    streams = stream_filter(read_modules(modules), wanted)
+    bases = base_repositories(inventory)
     while True:
         files = in_threads(lambda item: _repository_files(item, cache), list(metadata.values()))
         try:
-            return Universe(files, bases)
+            return Universe(files, bases, streams)
         except UnreadableSolvError as exc:  # of another libsolv, or of a power cut: read the metadata again
             exc.solv_file.unlink()
 

@@ -14,6 +14,7 @@ of its own needs it anyway; the lock then says who else uses it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import solv
@@ -23,9 +24,12 @@ from build.inventory.model import Baseline, LockedPackage, WantedPackage
 from build.lock import baselines
 from build.lock.baselines import Installed, quoted
 from build.lock.dependencies import Crossing, crossings, requirements, users
+from build.lock.modules import StreamFilter, hidden_builds, provided
 from build.lock.pool import PackagePool, UnsolvableError, cannot_be_had, fits, problem_lines, split_evr
 from build.lock.solvfiles import RepositoryFiles
 from build.lock.stated import Sum, stated_package
+
+_NOTHING_PROVIDES = re.compile(r"nothing provides (\S+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,11 +65,22 @@ class _Question:
 
 
 class Universe:
-    """All packages of all repositories of a profile. ``bases`` are the repositories that baselines name."""
+    """All packages of all repositories of a profile. ``bases`` are the repositories that baselines name.
 
-    def __init__(self, repositories: Iterable[RepositoryFiles], bases: Collection[str]) -> None:
+    ``streams`` hides packages of module streams.
+    """
+
+    def __init__(
+        self,
+        repositories: Iterable[RepositoryFiles],
+        bases: Collection[str],
+        streams: StreamFilter = StreamFilter(),  # noqa: B008 - frozen
+    ) -> None:
         files = tuple(repositories)
         self._pool = PackagePool(files)
+        self._streams = streams
+        self._masked = hidden_builds(self._pool.solv, streams)
+        self._pool.hide_forever(self._masked)
         self._bases = frozenset(bases)
         self._base_urls = {item.id: item.base_urls for item in files}
         self._unproved: dict[tuple[str, str], Sum] = {}
@@ -165,7 +180,18 @@ class Universe:
         )
         others = self._pool.candidates(package.name, package.repositories)
         if others:
-            return f"{text}; it has {', '.join(dict.fromkeys(other.evr for other in reversed(others)))}"
+            text += f"; it has {', '.join(dict.fromkeys(other.evr for other in reversed(others)))}"
+        masked = [
+            f"{build} is {reason}"
+            for number, reason in self._masked.items()
+            if (build := self._pool.package(number)).name == package.name
+            and build.repo.name in package.repositories
+            and (package.version is None or fits(build.evr, package.version))
+        ]
+        if masked:
+            return f"{text}; {'; '.join(sorted(masked))}: 'stream' in packages.yaml asks for one"
+        if others:
+            return text
         elsewhere = {solvable.repo.name for solvable in self._pool.named(package.name)}
         return f"{text}; it is in {', '.join(sorted(elsewhere))}" if elsewhere else text
 
@@ -196,7 +222,18 @@ class Universe:
             return self._pool.solve([*host, *jobs, *preferences])
         except UnsolvableError as exc:
             lines = list(problem_lines(exc, "packages.yaml", question.wanted))
+            lines += self._masked_providers(lines)
             raise self._explained(question, lines, refused) from exc
+
+    def _masked_providers(self, lines: Iterable[str]) -> list[str]:
+        """Return which hidden builds of module streams would provide what libsolv says that nothing does."""
+        missing = {found[1] for line in lines if (found := _NOTHING_PROVIDES.search(line))}
+        masked = ((self._pool.package(number), reason) for number, reason in self._masked.items())
+        return sorted(
+            f"{build} would provide {name}: it is {reason}; 'stream' in packages.yaml asks for one"
+            for build, reason in masked
+            for name in missing & {build.name, *provided(build)}
+        )
 
     def _is_allowed(self, question: _Question) -> _Allowed:
         wanted = {number for numbers in question.ids.values() for number in numbers}
@@ -298,6 +335,7 @@ class Universe:
             requested=solvable.id in requested,
             required_by=tuple(sorted({user.name for user in wanted_by})),
             baselines=(baseline.id,),
+            stream=self._streams.active.get(str(solvable), ""),
             crosses=() if package.repository in self._bases else tuple(sorted(others)),
         )
 

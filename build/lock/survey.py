@@ -30,7 +30,7 @@ from build.inventory.model import (
 from build.inventory.sources import Sources
 from build.lock.faults import in_threads
 from build.lock.images import ObjectCache, pin_image
-from build.lock.packages import LockCache, base_repositories, baseline_group, make_universe, used_repositories
+from build.lock.packages import LockCache, baseline_group, make_universe, used_repositories
 from build.lock.solver import Universe
 from build.upstream.http import HttpClient
 from build.upstream.openpgp import TrustedKeys, read_keys
@@ -85,7 +85,9 @@ class Survey:
         self._inventory = inventory
         self._profile = profile
         self._cache = cache
-        self._http = HttpClient(connect_timeout_s=profile.connect_timeout_s)
+        self._http = HttpClient(
+            connect_timeout_s=profile.connect_timeout_s, client_certificates=profile.client_certificates
+        )
         self._metadata_cache = MetadataCache(cache.metadata_dir, self._http)
         self._trusted: dict[str, TrustedKeys] = {}
         self._metadata: dict[str, Metadata] = {}
@@ -136,7 +138,11 @@ class Survey:
 
     def _package_questions(self) -> Iterator[_Question]:
         """Yield what is asked of the metadata that could be read."""
-        universe = make_universe(self._metadata, base_repositories(self._inventory), self._metadata_cache)
+        try:
+            universe = make_universe(self._metadata, self._inventory, self._metadata_cache)
+        except BuildError as exc:
+            yield _Question("packages", ", ".join(self._metadata), functools.partial(_refuse, exc))
+            return
         for baseline in self._inventory.baselines:
             where = ", ".join(baseline.repositories)
             yield _Question(f"baseline '{baseline.id}'", where, functools.partial(self._baseline, baseline))
@@ -198,6 +204,10 @@ class Survey:
 
     def _python(self, wanted: WantedPython) -> str:
         return lock_python(wanted, self._cache.python_dir, self._http, self._profile.python_indexes).file
+
+
+def _refuse(fault: BuildError) -> str:
+    raise fault
 
 
 def _image(image: WantedImage, client: RegistryClient, objects: ObjectCache) -> str:
