@@ -21,6 +21,7 @@ code  class                  meaning
 10    SaltError              a Salt state failed, or Salt did not answer
 11    ClusterError           a part of the cluster did not become ready in time
 12    HostError              the host itself: not root, no usable Python, a needed tool is missing
+13    OtherBundleError       the host is installed from another ISO than this one
 20    DegradedError          ``status``: the media is missing, the cluster is up all the same
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
 130   StoppedError           stopped by the user or by a signal; run it again to resume
@@ -140,6 +141,12 @@ class HostError(InstallerError):
     """The host cannot run the installer at all."""
 
     exit_code = 12
+
+
+class OtherBundleError(InstallerError):
+    """The host is installed from another version or build than this media's."""
+
+    exit_code = 13
 
 
 class DegradedError(InstallerError):

@@ -47,6 +47,11 @@ class Paths:
         return self.at("/var/lib/caisson")
 
     @property
+    def installed_file(self) -> Path:
+        """Which bundle this host is installed from, noted before its first package."""
+        return self.state_dir / "installed.json"
+
+    @property
     def journal_file(self) -> Path:
         """What was begun and what was finished, one JSON object a line."""
         return self.state_dir / "journal.jsonl"

@@ -38,7 +38,7 @@ from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
 from installer.operations import bootstrap as phases
-from installer.operations import report
+from installer.operations import installed, report
 
 COMMANDS = ("bootstrap", "check", "status", "config", "explain")
 LOG_NAME = "bootstrap.log"
@@ -206,6 +206,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             details=found.title,
             resolution="for a test give --accept-lab-bundle; else use a bundle of the production profile",
         )
+    installed.refuse_other(found, paths)
     file = _config_file(arguments, paths)
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])

@@ -24,7 +24,7 @@ from installer.engine.context import Context
 from installer.media import dnf, rpmkeys, signature
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import cluster, report
+from installer.operations import cluster, installed, report
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 HANDED_OVER_FILE = "/etc/salt/minion.d/90-caisson.conf"
@@ -150,6 +150,7 @@ def run_stop_minion(context: Context) -> bool:
 
 def run_install_minion(context: Context) -> bool:
     """Install salt-minion from the media; its package starts it, so stop it again until it is handed over."""
+    installed.note(context.product, context.paths)
     is_changed = dnf.install(
         MINION_PACKAGES,
         paths=context.paths,
