@@ -15,19 +15,37 @@ _FORMER_NAMES = {
 }  # fmt: skip
 _IDS = frozenset(
     {
-        "0BSD", "AFL-2.1", "Apache-1.1", "Apache-2.0", "Artistic-2.0", "BSD-1-Clause", "BSD-2-Clause",
-        "BSD-2-Clause-Views", "BSD-3-Clause", "BSD-4-Clause", "BSD-4-Clause-UC", "BSL-1.0", "CC-BY-3.0",
-        "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0", "EPL-1.0", "EPL-2.0", "FSFAP", "FSFUL", "FSFULLR",
-        "GFDL-1.3-or-later", "GPL-1.0-or-later", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only",
-        "GPL-3.0-or-later", "HPND", "ISC", "LGPL-2.0-only", "LGPL-2.0-or-later", "LGPL-2.1-only",
-        "LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "MIT", "MIT-0", "MPL-1.1", "MPL-2.0",
-        "OFL-1.1", "OpenSSL", "PSF-2.0", "Python-2.0", "Sleepycat", "TCL", "Unicode-DFS-2016", "Unlicense",
-        "Vim", "W3C", "X11", "Zlib", "blessing", "bzip2-1.0.6", "curl", "libtiff",
+        "0BSD", "AFL-2.1", "AGPL-3.0-only", "AGPL-3.0-or-later", "AMD-newlib", "ANTLR-PD",
+        "APSL-2.0", "Afmparse", "Apache-1.0", "Apache-1.1", "Apache-2.0", "Artistic-2.0",
+        "BSD-1-Clause", "BSD-2-Clause", "BSD-2-Clause-Patent", "BSD-2-Clause-Views",
+        "BSD-3-Clause", "BSD-3-Clause-Clear", "BSD-4-Clause", "BSD-4-Clause-UC",
+        "BSD-Source-Code", "BSL-1.0", "Bitstream-Vera", "BlueOak-1.0.0", "CC-BY-2.5",
+        "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-PDDC", "CC0-1.0",
+        "CDDL-1.0", "CMU-Mach", "CNRI-Python", "CPL-1.0", "EPL-1.0", "EPL-2.0", "Eurosym",
+        "FDK-AAC", "FSFAP", "FSFUL", "FSFULLR", "FTL", "GFDL-1.2-or-later", "GFDL-1.3-or-later",
+        "GPL-1.0-or-later", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only",
+        "GPL-3.0-or-later", "HP-1986", "HPND", "HPND-Intel", "HPND-Markus-Kuhn",
+        "HPND-merchantability-variant", "ICU", "IJG", "ISC", "Inner-Net-2.0", "Kazlib",
+        "LGPL-2.0-only", "LGPL-2.0-or-later", "LGPL-2.1-only", "LGPL-2.1-or-later",
+        "LGPL-3.0-only", "LGPL-3.0-or-later", "Leptonica", "Linux-OpenIB",
+        "Linux-man-pages-copyleft", "Linux-man-pages-copyleft-2-para", "MIT", "MIT-0", "MIT-Wu",
+        "MPL-1.1", "MPL-2.0", "MS-PL", "MS-RL", "MakeIndex", "Martin-Birgmeier", "MirOS",
+        "NCSA", "NIST-PD", "NTP", "OAR", "OFL-1.1", "OFL-1.1-RFN", "OLDAP-2.8", "OML",
+        "OpenSSL", "PHP-3.01", "PSF-2.0", "Plexus", "PostgreSQL", "Python-2.0", "Python-2.0.1",
+        "Qhull", "Ruby", "Ruby-pty", "SGI-B-2.0", "SISSL", "SMLNJ", "SWL", "Sendmail",
+        "Sleepycat", "Spencer-86", "SunPro", "TCL", "TTWL", "UCAR", "Unicode-3.0",
+        "Unicode-DFS-2015", "Unicode-DFS-2016", "Unlicense", "Vim", "W3C", "W3C-19980720",
+        "WTFPL", "X11", "Xdebug-1.03", "ZPL-2.1", "Zend-2.0", "Zlib", "blessing", "bzip2-1.0.6",
+        "curl", "dtoa", "libtiff", "metamail", "psfrag", "xlock", "xpp",
     }
 )  # fmt: skip
 _EXCEPTIONS = frozenset(
-    {"Autoconf-exception-3.0", "Bison-exception-2.2", "Classpath-exception-2.0", "GCC-exception-3.1",
-     "GCC-exception-2.0", "LLVM-exception", "Linux-syscall-note", "Libtool-exception"}
+    {
+        "Autoconf-exception-3.0", "Autoconf-exception-generic-3.0", "Bison-exception-2.2",
+        "Classpath-exception-2.0", "GCC-exception-2.0", "GCC-exception-3.1",
+        "GNU-compiler-exception", "GPL-3.0-389-ds-base-exception", "LLVM-exception",
+        "Libtool-exception", "Linux-syscall-note", "Qwt-exception-1.0", "Texinfo-exception",
+    }
 )  # fmt: skip
 _WORDS = re.compile(r"\s*(\(|\)|\b(?:and|or|with|AND|OR|WITH)\b(?!\S))\s*")
 

@@ -55,6 +55,8 @@ def _required_by(package: LockedPackage) -> str:
 def is_licence_allowed(text: str, policy: Policy) -> bool:
     """Say whether a licence tag is allowed: of names joined by "and" all must be, of "or" one.
 
+    Upper and lower case are the same. Source: SPDX 2.3, annex D.2, "Case sensitivity".
+
     >>> policy = Policy(licences=("MIT", "GPL*"))
     >>> [is_licence_allowed(tag, policy) for tag in ("MIT", "GPLv2+ and (BSD or MIT)", "MIT and BSD", "")]
     [True, True, False, False]
@@ -100,7 +102,9 @@ class _Expression:
         if self._next() == "with":  # an exception only ever permits more
             self._words.pop(0)
             self._name()
-        return bool(name) and any(fnmatch.fnmatchcase(name, item) for item in self._policy.licences)
+        return bool(name) and any(
+            fnmatch.fnmatchcase(name.lower(), item.lower()) for item in self._policy.licences
+        )
 
     def _name(self) -> str:
         words = []
