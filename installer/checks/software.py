@@ -68,7 +68,7 @@ LEFTOVERS = (
     "/etc/kubernetes/*.conf",
     "/etc/kubernetes/manifests/*",
     "/etc/kubernetes/pki/*",
-    "/var/lib/etcd/member",
+    "/var/lib/etcd/*",
     "/var/lib/kubelet/config.yaml",
     "/var/lib/kubelet/pki/*",
     "/etc/cni/net.d/*",
@@ -98,7 +98,8 @@ def has_no_other_cluster(host: Host) -> Iterator[Finding]:
     if host.is_ours:
         return
     for pattern in LEFTOVERS:
-        found = sorted(host.root.glob(pattern.lstrip("/")))
+        # A disk of its own has a lost+found, which is nobody's.
+        found = sorted(file for file in host.root.glob(pattern.lstrip("/")) if file.name != "lost+found")
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             yield Finding(f"/{found[0].relative_to(host.root)}{more}")

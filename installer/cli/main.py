@@ -31,7 +31,7 @@ from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
 from installer.config import bootstrap as config
-from installer.config import facts, starter
+from installer.config import changes, facts, starter
 from installer.engine import leftovers, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
@@ -97,6 +97,10 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     config_check = actions.add_parser("check", help="name every fault of a configuration")
     _add_common(config_check)
     config_check.set_defaults(handler=_config_check)
+
+    config_diff = actions.add_parser("diff", help="compare a configuration with the installed one")
+    _add_common(config_diff)
+    config_diff.set_defaults(handler=_config_diff)
 
     config_explain = actions.add_parser("explain", help="explain a key of the configuration")
     config_explain.add_argument(
@@ -231,6 +235,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         )
         paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         leftovers.wait(paths.running_dir, progress=ui.note)
+        changes.check(paths, loaded, gathered)
         chosen = phases.select(phases.PHASES, arguments.start_from, context)
         ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
         for text in loaded.notes:
@@ -317,6 +322,29 @@ def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  #
         for note in loaded.notes:
             print(f"note: {note}")
     return 0
+
+
+def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    _need_root()
+    file = _config_file(arguments, paths)
+    addresses = facts.read_addresses()
+    loaded = config.load(file, host_addresses=[address.address for address in addresses])
+    gathered = facts.gather(loaded, addresses)
+    installed = changes.installed(paths)
+    if installed is None:
+        raise HostError(
+            "there is no control plane on this host yet, so nothing to compare with",
+            resolution=f"'{arguments.program} config check' checks a configuration before the installation",
+        )
+    found = changes.compare(installed, changes.values(loaded, gathered))
+    is_refused = any(change.verdict.startswith("refused") for change in found)
+    if arguments.json:
+        shown = [{**vars(change), "verdict": change.verdict} for change in found]
+        print(json.dumps({"format": 1, "file": str(file), "fields": shown}, indent=1))
+    else:
+        rows = [(change.key, change.old, change.new, change.verdict) for change in found]
+        print("\n".join(format_table([("FIELD", "INSTALLED", file.name, "THE NEXT RUN"), *rows])))
+    return ConfigError.exit_code if is_refused else 0
 
 
 def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all

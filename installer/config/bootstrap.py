@@ -32,6 +32,8 @@ SERVICES_PREFIXES = range(12, 29)
 """kube-apiserver takes at most 2^20 addresses, kubeadm wants at least ten. Source: the same."""
 DNS_NAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 """What kubeadm takes as a name in certSANs. Source: kubeadm validation.go, ValidateCertSANs."""
+OWN_PATCHES = ("kube-apiserver0+json.json", "kubeletconfiguration0+strategic.json")
+"""What Caisson itself gives to kubeadm (salt/_modules/caisson_kubeadm.py); a test compares."""
 UNUSABLE = tuple(
     ipaddress.IPv4Network(cidr)
     for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
@@ -432,9 +434,13 @@ def _override_faults(document: Document) -> Iterator[Fault]:
         seen.add(name)
     patches = document.get("overrides", "kubeadmPatches")
     for name, text in (patches if isinstance(patches, dict) else {}).items():
+        if name in OWN_PATCHES:
+            path = ("overrides", "kubeadmPatches", name)
+            yield document.fault(path, "is the name of a patch of Caisson's own: give it another")
         if isinstance(text, str):
             try:
-                yaml.safe_load(text)
+                # kubeadm splits a patch file at its '---' and applies each part. Source: kubeadm 1.36, util/patches.
+                list(yaml.safe_load_all(text))
             except yaml.YAMLError as exc:
                 problem = " ".join(str(exc).split())
                 yield document.fault(("overrides", "kubeadmPatches", name), f"is not valid YAML: {problem}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
-from installer.config.authority import Authority
+from installer.config import changes
 from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
@@ -40,31 +40,11 @@ class Applied:
 def pillar(context: Context) -> dict[str, Any]:
     """Return the pillar: the user's facts, validated once, and what the media holds. Pure."""
     config, facts, product = context.config, context.facts, context.product
-    overrides = config.overrides
     return {
         "version": product.version,
         "self_dir": str(context.paths.self_dir(product.full_version)),
         "media_dir": str(context.media_dir),
-        "cluster": {"name": config.cluster_name, "endpoint": config.endpoint},
-        "networks": {
-            "control_plane": [str(cidr) for cidr in config.networks.control_plane_cidrs],
-            "workload_plane": [str(cidr) for cidr in config.networks.workload_plane_cidrs],
-            "pods": str(config.networks.pods_cidr),
-            "services": str(config.networks.services_cidr),
-            "vip": str(config.networks.vip) if config.networks.vip else None,
-        },
-        "api_server": {"extra_sans": list(config.extra_sans)},
-        "authorities": {
-            "services": _authority(config.services_authority),
-            "cluster": _authority(config.cluster_authority),
-        },
-        "node": {
-            "name": facts.node_name,
-            "control_plane_address": str(facts.control_plane_address),
-            "control_plane_interface": facts.control_plane_interface,
-            "workload_plane_address": str(facts.workload_plane_address),
-            "workload_plane_interface": facts.workload_plane_interface,
-        },
+        **changes.values(config, facts),
         # A resolver on a loopback address is not one that a pod could ask.
         "nameservers": [entry for entry in facts.nameservers if not entry.startswith(("127.", "::1"))],
         "versions": dict(product.versions),
@@ -79,23 +59,7 @@ def pillar(context: Context) -> dict[str, Any]:
         },
         "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
         "media_servers": [{"address": str(facts.control_plane_address), "port": 8443}],
-        "overrides": {
-            "containerd": overrides.containerd,
-            "kubelet": dict(overrides.kubelet),
-            "kube_proxy": dict(overrides.kube_proxy),
-            "kubeadm_patches": dict(overrides.kubeadm_patches),
-            "ignore_preflights": [
-                {"id": entry.id, "reason": entry.reason} for entry in overrides.ignore_preflights
-            ],
-        },
     }
-
-
-def _authority(given: Authority | None) -> dict[str, str] | None:
-    """Return where the files of a site's authority are: a key itself is never in the pillar."""
-    if given is None:
-        return None
-    return {"certificate_file": str(given.certificate_file), "key_file": str(given.key_file)}
 
 
 def local_configuration(context: Context) -> dict[str, Any]:

@@ -9,28 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
+    __pillar__: dict[str, Any] = {}
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 CONFIGURATION_FILE = "/etc/caisson/kubeadm/init.yaml"
 PATCHES_DIR = "/etc/kubernetes/patches"
 STAMPS_DIR = "/var/lib/caisson/kubeadm"
 CERTIFICATE_VALIDITY = "43800h0m0s"  # five years
-# Found on every host that Caisson prepared; each is named, never "all".
-EXPECTED_PREFLIGHTS = ("Firewalld",)
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+PKI_DIR = "/etc/kubernetes/pki"
+# Found on every host that Caisson prepared; each is named, never "all". A disk of its own for etcd has a lost+found;
+# anything else in there is looked for by Caisson's own check CSN403.
+EXPECTED_PREFLIGHTS = ("DirAvailable--var-lib-etcd", "Firewalld")
+OWN_CODE = re.compile(r"CSN\d")
+# Once one of these is there kubeadm's preflight has nothing left to say: it is about a host without a control plane.
+LIVING_FILES = ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/manifests/etcd.yaml")
 
 
 def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the documents of the file given to ``kubeadm init phase ... --config``."""
     node, networks, cluster = caisson["node"], caisson["networks"], caisson["cluster"]
     address = node["control_plane_address"]
-    ignored = sorted(
-        {*EXPECTED_PREFLIGHTS, *(entry["id"] for entry in caisson["overrides"]["ignore_preflights"])}
-    )
+    accepted = [entry["id"] for entry in caisson["overrides"]["ignore_preflights"]]
+    ignored = sorted({*EXPECTED_PREFLIGHTS, *(name for name in accepted if not OWN_CODE.match(name))})
     init = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
@@ -115,13 +122,87 @@ def stamp_file(phase: str) -> Path:
     return Path(STAMPS_DIR) / (phase.replace(" ", "-").replace("/", "-") + ".json")
 
 
-def expected_stamp() -> dict[str, str]:
-    """Return what a completed phase records: the digest of the configuration and the version of kubeadm."""
-    digest = hashlib.sha256(Path(CONFIGURATION_FILE).read_bytes())
-    for patch in sorted(Path(PATCHES_DIR).iterdir()):
-        digest.update(patch.name.encode() + b"\0" + patch.read_bytes())
+def reads(caisson: dict[str, Any]) -> dict[str, Any]:
+    """Return phase -> all that its result depends on: a phase is run again when this has changed, and only then.
+
+    Source: kubeadm 1.36, app/cmd/phases/init. What kubeadm's own preflight reads is left out: it is run once.
+    """
+    init, cluster, kubelet, kube_proxy = configuration(caisson)
+    registration, networking = init["nodeRegistration"], cluster["networking"]
+    given = patches(caisson)
+    where = [registration["name"], init["localAPIEndpoint"], cluster["controlPlaneEndpoint"]]
+
+    def patched(*targets: str) -> dict[str, str]:
+        return {
+            name: text for name, text in sorted(given.items()) if re.split(r"[0-9+.]", name)[0] in targets
+        }
+
+    components = [{**cluster, "apiServer": {}}, patched(*CONTROL_PLANE)]
+    return {
+        "preflight": [],
+        "certs all": [where, networking["serviceSubnet"], cluster.get("apiServer")],
+        "kubeconfig all": [where, cluster["clusterName"]],
+        "kubelet-start": [
+            kubelet,
+            {key: value for key, value in registration.items() if key != "ignorePreflightErrors"},
+            networking,
+            patched("kubeletconfiguration"),
+        ],
+        "etcd local": [where, patched("etcd")],
+        "control-plane all": [where, components],
+        "upload-config all": [cluster, kubelet],
+        "mark-control-plane": [registration["name"], registration["taints"]],
+        "bootstrap-token": [cluster["controlPlaneEndpoint"]],
+        "kubelet-finalize all": [registration["name"]],
+        "addon kube-proxy": [kube_proxy, networking, cluster["controlPlaneEndpoint"]],
+        "addon coredns": [networking, patched("corednsdeployment")],
+    }
+
+
+def expected_stamp(phase: str) -> dict[str, str]:
+    """Return what a completed phase records: the digest of what it read, and the version of kubeadm."""
+    text = json.dumps(reads(__pillar__["caisson"])[phase], sort_keys=True)
     version = __salt__["cmd.run_stdout"](["kubeadm", "version", "--output", "short"], python_shell=False)
-    return {"configuration_sha256": digest.hexdigest(), "kubeadm": version.strip()}
+    return {"inputs_sha256": hashlib.sha256(text.encode()).hexdigest(), "kubeadm": version.strip()}
+
+
+def has_living_control_plane() -> bool:
+    """Tell whether the manifests of a control plane are there already."""
+    return any(Path(file).exists() for file in LIVING_FILES)
+
+
+def remove_torn(directory: str) -> list[str]:
+    """Remove what kubeadm did not finish writing; return the paths. Only for phases that were never completed.
+
+    kubeadm writes key and certificate one after the other, and refuses (or takes) the half of a pair that a kill
+    leaves. Source: kubeadm 1.36, util/pkiutil, WriteCertAndKey, CertOrKeyExist.
+    """
+    removed = []
+    root = Path(directory)
+    for key_file in sorted(root.rglob("*.key")) + sorted(root.rglob("*.crt")) + sorted(root.rglob("*.pub")):
+        public = "sa.pub" if key_file.stem == "sa" else f"{key_file.stem}.crt"
+        pair = [key_file.with_suffix(".key"), key_file.with_name(public)]
+        if not all(_is_whole(file) for file in pair):
+            removed += [str(file) for file in pair if file.exists()]
+            for file in pair:
+                file.unlink(missing_ok=True)
+    return removed
+
+
+def _is_whole(pem_file: Path) -> bool:
+    return pem_file.is_file() and b"-----END " in pem_file.read_bytes()
+
+
+def restart_container(name: str) -> None:
+    """Stop the containers called ``name``; the kubelet starts them again. Raises RuntimeError."""
+    listed = __salt__["cmd.run_stdout"](
+        ["crictl", "ps", "--quiet", "--name", f"^{name}$"], python_shell=False
+    )
+    for container in listed.split():
+        command = ["crictl", "stop", "--timeout", "30", container]
+        outcome = __salt__["cmd.run_all"](command, python_shell=False, timeout=60)
+        if outcome["retcode"] != 0:
+            raise RuntimeError(f"crictl cannot stop {name}: {outcome['stderr'].strip()[-500:]}")
 
 
 def run_phase(phase: str) -> dict[str, Any]:

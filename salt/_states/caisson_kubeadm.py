@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State: one phase of ``kubeadm init`` has been completed with the present configuration."""
+"""State: one phase of ``kubeadm init`` has been completed with what it reads at present."""
 
 from __future__ import annotations
 
@@ -12,46 +12,103 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __opts__: dict[str, Any] = {}
 
+PKI_DIR = "/etc/kubernetes/pki"
 
-def phase_completed(name: str, phase: str, produces: list[str] | None = None) -> dict[str, Any]:
+
+def phase_completed(
+    name: str,
+    phase: str,
+    produces: list[str] | None = None,
+    renews: list[str] | None = None,
+    restarts: str = "",
+) -> dict[str, Any]:
     """Make sure that ``phase`` (for example ``certs all``) was completed.
 
-    It counts as completed when its stamp names the present configuration, patches and kubeadm version, and every
-    path in ``produces`` exists. kubeadm's phases are idempotent, so a phase cut in the middle is simply run again.
+    It counts as completed when its stamp names what the phase reads at present and kubeadm's version, and every file
+    in ``produces`` is there and not empty. When an earlier run has completed it for other inputs, the files in
+    ``renews`` are removed first (kubeadm keeps what it finds), and what read them is started anew afterwards:
+    ``restarts`` is the name of a container, or ``daemonset/NAME`` in kube-system.
     """
-    stamp_file = __salt__["caisson_kubeadm.stamp_file"](phase)
-    missing = [path for path in produces or [] if not os.path.exists(path)]
+    said: dict[str, Any] = {
+        "name": name,
+        "result": True,
+        "changes": {},
+        "comment": f"phase {phase} is complete",
+    }
     if __opts__["test"] and not os.path.exists("/usr/bin/kubeadm"):
-        return {
-            "name": name,
-            "result": None,
-            "changes": {phase: "run"},
-            "comment": "kubeadm is not installed yet",
-        }
-    expected = __salt__["caisson_kubeadm.expected_stamp"]()
-    try:
-        recorded = json.loads(stamp_file.read_text())
-    except (FileNotFoundError, ValueError):
-        recorded = None
-    if recorded == expected and not missing:
-        return {"name": name, "result": True, "changes": {}, "comment": f"phase {phase} is complete"}
+        return {**said, "result": None, "changes": {phase: "run"}, "comment": "kubeadm is not installed yet"}
+    stamp_file = __salt__["caisson_kubeadm.stamp_file"](phase)
+    expected, recorded = __salt__["caisson_kubeadm.expected_stamp"](phase), _read(stamp_file)
+    if recorded == expected and not _missing(produces):
+        return said
+    if phase == "preflight" and (recorded or __salt__["caisson_kubeadm.has_living_control_plane"]()):
+        return {**said, "comment": "kubeadm's preflight is about hosts without a control plane"}
     changes = {phase: {"old": "complete for another configuration" if recorded else "", "new": "complete"}}
     if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": f"would run phase {phase}"}
+        return {**said, "result": None, "changes": changes, "comment": f"would run phase {phase}"}
+    _make_way(phase, renews or [], is_first=recorded is None)
+    fault = _run(phase, produces, restarts if recorded else "")
+    if fault:
+        return {**said, "result": False, "comment": fault}
+    _write_durably(stamp_file, json.dumps(expected, sort_keys=True) + "\n")
+    return {**said, "changes": changes, "comment": f"phase {phase} completed"}
+
+
+def _run(phase: str, produces: list[str] | None, restarts: str) -> str:
+    """Run the phase, then start anew what read its files; return "" or what went wrong."""
     outcome = __salt__["caisson_kubeadm.run_phase"](phase)
     if outcome["retcode"] != 0:
         lines = (outcome["stdout"] + "\n" + outcome["stderr"]).strip().splitlines()[-20:]
-        comment = f"kubeadm init phase {phase} exited with {outcome['retcode']}:\n" + "\n".join(lines)
-        return {"name": name, "result": False, "changes": {}, "comment": comment}
-    absent = [path for path in produces or [] if not os.path.exists(path)]
+        return f"kubeadm init phase {phase} exited with {outcome['retcode']}:\n" + "\n".join(lines)
+    absent = _missing(produces)
     if absent:
-        comment = f"kubeadm init phase {phase} succeeded, yet {', '.join(absent)} is not there"
-        return {"name": name, "result": False, "changes": {}, "comment": comment}
-    _write_durably(stamp_file, json.dumps(expected, sort_keys=True) + "\n")
-    return {"name": name, "result": True, "changes": changes, "comment": f"phase {phase} completed"}
+        return f"kubeadm init phase {phase} succeeded, yet {', '.join(absent)} is not there or empty"
+    try:
+        _restart(restarts)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def _read(stamp_file: Path) -> Any:
+    try:
+        return json.loads(stamp_file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _missing(produces: list[str] | None) -> list[str]:
+    """Return the paths that are not there, or are there without a byte: what a power cut leaves."""
+    return [path for path in produces or [] if not os.path.exists(path) or not os.path.getsize(path)]
+
+
+def _make_way(phase: str, renews: list[str], *, is_first: bool) -> None:
+    """Remove what kubeadm would keep: halves of what was cut off, or what was made for another configuration."""
+    if not is_first:
+        for path in renews:
+            Path(path).unlink(missing_ok=True)
+    elif phase == "certs all":
+        __salt__["caisson_kubeadm.remove_torn"](PKI_DIR)
+    elif phase == "kubeconfig all":
+        # Nothing has used them yet: the stamp would be there.
+        for file in Path("/etc/kubernetes").glob("*.conf"):
+            file.unlink()
+
+
+def _restart(what: str) -> None:
+    kind, _, workload = what.rpartition("/")
+    if kind:
+        arguments = ("--namespace", "kube-system", "rollout", "restart", what)
+        __salt__["caisson_kubernetes.kubectl"](*arguments)
+        arguments = ("--namespace", "kube-system", "rollout", "status", what, "--timeout=120s")
+        __salt__["caisson_kubernetes.kubectl"](*arguments, timeout_s=150)
+    elif workload:
+        __salt__["caisson_kubeadm.restart_container"](workload)
 
 
 def _write_durably(path: Path, text: str) -> None:
+    """Write a stamp, after everything that it vouches for is on the disk: a power cut may not leave it alone."""
+    os.sync()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as stream:
@@ -59,3 +116,8 @@ def _write_durably(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

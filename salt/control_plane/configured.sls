@@ -21,15 +21,22 @@ Write kubeadm patch {{ name }}:
     - makedirs: true
     - mode: '0600'
     - require_in:
+      - file: Remove kubeadm patches of before
       - cmd: Validate kubeadm configuration
 {%- endfor %}
+
+# What is required is kept, all else in there goes: kubeadm would apply a patch that nobody asks for any more.
+Remove kubeadm patches of before:
+  file.directory:
+    - name: /etc/kubernetes/patches
+    - clean: true
 
 {%- for name, key, mode in [('ca.key', 'key_file', '0600'), ('ca.crt', 'certificate_file', '0644')] if authority %}
 
 Place the site's {{ name }} for kubeadm:
   file.managed:
     - name: /etc/kubernetes/pki/{{ name }}
-    - source: {{ authority[key] }}
+    - source: {{ authority[key] | json }}
     - mode: '{{ mode }}'
     - makedirs: true
     - show_changes: false

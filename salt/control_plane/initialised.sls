@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # The phases of `kubeadm init`, kubelet-start moved before the static pods: the standalone kubelet would start them.
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
-{%- macro phase(name, produces) %}
+{%- macro phase(name, produces, renews=[], restarts='') %}
 Complete kubeadm phase {{ name }}:
   caisson_kubeadm.phase_completed:
     - phase: {{ name }}
     - produces: {{ produces | json }}
+    - renews: {{ renews | json }}
+    - restarts: {{ restarts | json }}
     - failhard: true
 {%- endmacro %}
 include:
   - control_plane.configured
 {{ phase('preflight', []) }}
-{{ phase('certs all', ['/etc/kubernetes/pki/ca.crt', '/etc/kubernetes/pki/etcd/server.crt']) }}
+{%- set server = ['/etc/kubernetes/pki/apiserver.crt', '/etc/kubernetes/pki/apiserver.key'] %}
+{%- set made = ['/etc/kubernetes/pki/ca.crt', '/etc/kubernetes/pki/sa.pub', '/etc/kubernetes/pki/etcd/server.crt'] %}
+{{ phase('certs all', made + server, renews=server, restarts='kube-apiserver') }}
 {{ phase('kubeconfig all', ['/etc/kubernetes/admin.conf', '/etc/kubernetes/kubelet.conf']) }}
 
 Remove standalone kubelet drop-in:

@@ -15,9 +15,9 @@ import yaml
 MODULES_DIR = Path(__file__).parents[3] / "salt" / "_modules"
 
 
-def load(name: str) -> ModuleType:
-    """Import one execution module by its file, as Salt's loader does."""
-    spec = importlib.util.spec_from_file_location(name, MODULES_DIR / f"{name}.py")
+def load(name: str, directory: Path = MODULES_DIR) -> ModuleType:
+    """Import one module by its file, as Salt's loader does."""
+    spec = importlib.util.spec_from_file_location(name, directory / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -51,7 +51,11 @@ def test_kubeadm_configuration_names_the_version_the_endpoint_and_nothing_by_all
     assert cluster["certificateValidityPeriod"] == "43800h0m0s"
     assert cluster["controlPlaneEndpoint"] == "api.lab.internal:6443"
     assert cluster["apiServer"] == {"certSANs": ["k8s.example.com", "10.77.1.100"]}
-    assert init["nodeRegistration"]["ignorePreflightErrors"] == ["Firewalld", "SystemVerification"]
+    assert init["nodeRegistration"]["ignorePreflightErrors"] == [
+        "DirAvailable--var-lib-etcd",
+        "Firewalld",
+        "SystemVerification",
+    ]
     assert init["nodeRegistration"]["imagePullPolicy"] == "IfNotPresent"
     assert kubelet["cgroupDriver"] == "cgroupfs"
     assert proxy["mode"] == "nftables"

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of kubeadm's phases are run again after which change, and what is removed and started anew."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from installer.config.bootstrap import OWN_PATCHES
+from tests.unit.salt.test_modules import caisson, load  # noqa: F401  a fixture
+
+STATES_DIR = Path(__file__).parents[3] / "salt" / "_states"
+ALL_PHASES = (
+    "preflight",
+    "certs all",
+    "kubeconfig all",
+    "kubelet-start",
+    "etcd local",
+    "control-plane all",
+    "upload-config all",
+    "mark-control-plane",
+    "bootstrap-token",
+    "kubelet-finalize all",
+    "addon kube-proxy",
+    "addon coredns",
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "phases"),
+    [
+        (("api_server", "extra_sans"), ["other.example.com"], {"certs all", "upload-config all"}),
+        (("networks", "vip"), "10.77.1.101", {"certs all", "upload-config all"}),
+        (("overrides", "kubelet"), {"maxPods": 200}, {"kubelet-start", "upload-config all"}),
+        (("overrides", "kube_proxy"), {"mode": "iptables"}, {"addon kube-proxy"}),
+        (("overrides", "ignore_preflights"), [{"id": "CSN117", "reason": "x"}], set()),
+        (("overrides", "ignore_preflights"), [{"id": "NumCPU", "reason": "x"}], set()),
+        (("overrides", "kubeadm_patches"), {}, {"etcd local"}),
+        (("overrides", "kubeadm_patches"), {"etcd0+merge.yaml": "x", "etcd1.json": "{}"}, {"etcd local"}),
+        (
+            ("overrides", "kubeadm_patches"),
+            {"etcd0+merge.yaml": "x", "kube-scheduler+json.json": "[]"},
+            {"control-plane all"},
+        ),
+        (
+            ("overrides", "kubeadm_patches"),
+            {"etcd0+merge.yaml": "x", "kubeletconfiguration+merge.json": "{}"},
+            {"kubelet-start"},
+        ),
+    ],
+)
+def test_a_change_runs_again_what_reads_it(
+    caisson: dict[str, Any],  # noqa: F811
+    place: tuple[str, str],
+    value: object,
+    phases: set[str],
+) -> None:
+    module, changed = load("caisson_kubeadm"), copy.deepcopy(caisson)
+    changed[place[0]][place[1]] = value
+    before, after = module.reads(caisson), module.reads(changed)
+    assert tuple(before) == ALL_PHASES
+    assert {phase for phase in before if before[phase] != after[phase]} == phases
+
+
+def test_only_kubeadm_s_own_names_reach_kubeadm(caisson: dict[str, Any]) -> None:  # noqa: F811
+    caisson["overrides"]["ignore_preflights"] = [{"id": name, "reason": "x"} for name in ("CSN117", "NumCPU")]
+    ignored = load("caisson_kubeadm").configuration(caisson)[0]["nodeRegistration"]["ignorePreflightErrors"]
+    assert ignored == ["DirAvailable--var-lib-etcd", "Firewalld", "NumCPU"]
+
+
+def test_the_names_of_caisson_s_own_patches_are_reserved(caisson: dict[str, Any]) -> None:  # noqa: F811
+    caisson["overrides"]["kubeadm_patches"] = {}
+    assert tuple(sorted(load("caisson_kubeadm").patches(caisson))) == OWN_PATCHES
+
+
+def test_halves_of_pairs_go_and_whole_ones_stay(tmp_path: Path) -> None:
+    key, certificate = "-----BEGIN X-----\n-----END X-----\n", "-----BEGIN Y-----\n-----END Y-----\n"
+    files = {
+        "ca.crt": certificate,
+        "ca.key": key,
+        "apiserver.key": key,
+        "sa.key": key,
+        "front-proxy-ca.crt": certificate,
+        "front-proxy-ca.key": "",
+        "etcd/server.crt": "-----BEGIN Y-----\ncut o",
+        "etcd/server.key": key,
+        "etcd/ca.crt": certificate,
+        "etcd/ca.key": key,
+    }
+    (tmp_path / "etcd").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    removed = load("caisson_kubeadm").remove_torn(str(tmp_path))
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {"ca.crt", "ca.key", "etcd/ca.crt", "etcd/ca.key"}
+    assert {str(Path(file).relative_to(tmp_path)) for file in removed} == set(files) - left
+
+
+class Host:
+    """A host on which ``kubeadm`` writes one file, kept as a record of what was asked of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.inputs = directory, "1"
+        self.product, self.is_living = directory / "made.crt", False
+        self.done: list[str] = []
+
+    def run_phase(self, phase: str) -> dict[str, Any]:
+        self.done.append(f"{phase}, {'kept' if self.product.exists() else 'new'}")
+        if not self.product.exists():
+            self.product.write_text("x")
+        return {"retcode": 0, "stdout": "", "stderr": ""}
+
+    def functions(self) -> dict[str, Any]:
+        return {
+            "caisson_kubeadm.stamp_file": lambda phase: self.directory / f"{phase}.json",
+            "caisson_kubeadm.expected_stamp": lambda _: {"inputs_sha256": self.inputs},
+            "caisson_kubeadm.has_living_control_plane": lambda: self.is_living,
+            "caisson_kubeadm.run_phase": self.run_phase,
+            "caisson_kubeadm.remove_torn": lambda _: self.done.append("remove torn"),
+            "caisson_kubeadm.restart_container": lambda name: self.done.append(f"restart {name}"),
+            "caisson_kubernetes.kubectl": lambda *words, **_: self.done.append(" ".join(words[2:])),
+        }
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def state(host: Host) -> ModuleType:
+    module = load("caisson_kubeadm", STATES_DIR)
+    module.__dict__.update(__salt__=host.functions(), __opts__={"test": False})
+    return module
+
+
+def completed(host: Host, phase: str = "certs all", **given: Any) -> list[str]:
+    """Run the state once; return what it asked of the host."""
+    host.done = []
+    answer = state(host).phase_completed("x", phase, produces=[str(host.product)], **given)
+    assert answer["result"], answer
+    assert bool(answer["changes"]) == bool(host.done)
+    return host.done
+
+
+def test_a_changed_name_renews_the_certificate_and_restarts_its_server(host: Host) -> None:
+    given: dict[str, Any] = {"renews": [str(host.product)], "restarts": "kube-apiserver"}
+    assert completed(host, **given) == ["remove torn", "certs all, new"]
+    assert completed(host, **given) == []
+    host.inputs = "2"
+    assert completed(host, **given) == ["certs all, new", "restart kube-apiserver"]
+    assert completed(host, **given) == []
+
+
+def test_a_changed_kube_proxy_is_rolled_out(host: Host) -> None:
+    given = {"restarts": "daemonset/kube-proxy"}
+    completed(host, "addon kube-proxy", **given)
+    host.inputs = "2"
+    assert completed(host, "addon kube-proxy", **given) == [
+        "addon kube-proxy, kept",
+        "rollout restart daemonset/kube-proxy",
+        "rollout status daemonset/kube-proxy --timeout=120s",
+    ]
+
+
+def test_an_empty_product_is_made_again(host: Host) -> None:
+    completed(host)
+    host.product.write_text("")
+    host.product.unlink()
+    assert completed(host) == ["certs all, new"]
+    host.product.write_text("")
+    answer = state(host).phase_completed("x", "certs all", produces=[str(host.product)])
+    assert answer["result"] is False
+    assert "is not there or empty" in answer["comment"]
+
+
+@pytest.mark.parametrize("is_living", [True, False])
+def test_preflight_is_never_run_against_a_living_control_plane(host: Host, *, is_living: bool) -> None:
+    host.is_living = is_living
+    host.product.write_text("x")
+    assert completed(host, "preflight") == ([] if is_living else ["preflight, kept"])
+    host.inputs = "2"
+    assert completed(host, "preflight") == []
+
+
+def test_what_a_stamp_vouches_for_is_on_the_disk_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append((host.directory / "certs all.json").exists()))
+    completed(host)
+    assert seen == [False]
+    assert json.loads((host.directory / "certs all.json").read_text()) == {"inputs_sha256": "1"}
