@@ -114,7 +114,9 @@ class Journal:
         self._append(phase, START)
 
     def done(self, phase: str, *, changed: bool, seconds: float) -> None:
-        """Write that ``phase`` is finished, and whether it changed anything."""
+        """Write that ``phase`` is finished, and whether it changed anything; what it made is on the disk first."""
+        if changed:
+            os.sync()
         self._append(phase, DONE, changed=changed, seconds=seconds)
 
     def failed(self, phase: str, *, seconds: float) -> None:

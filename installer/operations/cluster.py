@@ -122,7 +122,7 @@ def run_addons(context: Context) -> bool:
 
 
 def run_verify_cluster(context: Context) -> bool:
-    """Wait until every node and pod is Ready."""
+    """Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own."""
     return _apply(context, "cluster.ready", local=False)
 
 

@@ -13,6 +13,17 @@ from installer.base.errors import ClusterError, CommandError, HostError
 from installer.base.run import run
 
 KUBECTL_TIMEOUT_S = 30.0
+APPS = ("calico-kube-controllers", "calico-node", "kube-dns", "kube-proxy")
+"""The label ``k8s-app`` of what kubeadm and Calico's manifest bring."""
+STATIC_PODS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "nginx",
+    "registry",
+    "salt-master",
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,10 @@ class NodeState:
 
 @dataclass(frozen=True)
 class PodState:
-    """A pod as the API shows it; ``state`` is a word for people: Running, Pending, CrashLoopBackOff."""
+    """A pod as the API shows it; ``state`` is a word for people: Running, Pending, CrashLoopBackOff.
+
+    ``is_ours``: the bootstrap applied it. All others are the site's: shown, never judged.
+    """
 
     namespace: str
     name: str
@@ -36,6 +50,7 @@ class PodState:
     is_ready: bool
     restarts: int
     node: str
+    is_ours: bool = False
 
 
 def get_nodes(kubeconfig_file: Path) -> tuple[NodeState, ...]:
@@ -57,7 +72,9 @@ def get_pods(kubeconfig_file: Path) -> tuple[PodState, ...]:
 
 
 def get_running_pods() -> frozenset[str]:
-    """Return the names of the pods that have a running container on this host; asks containerd, not the API.
+    """Return the names of the pods of kube-system that have a running container on this host.
+
+    Asks containerd, not the API. Another namespace's pod may have any name: ``nginx-...`` is the commonest there is.
 
     Raises:
         ClusterError: containerd does not answer.
@@ -68,6 +85,7 @@ def get_running_pods() -> frozenset[str]:
             str(container["labels"]["io.kubernetes.pod.name"])
             for container in listed["containers"] or ()
             if container.get("state") == "CONTAINER_RUNNING"
+            and container["labels"].get("io.kubernetes.pod.namespace") == "kube-system"
         )
     except (CommandError, HostError, ValueError, KeyError, TypeError) as exc:
         raise ClusterError(
@@ -121,9 +139,25 @@ def parse_pods(data: Mapping[str, Any]) -> tuple[PodState, ...]:
                     int(entry.get("restartCount", 0)) for entry in status.get("containerStatuses", ())
                 ),
                 node=item.get("spec", {}).get("nodeName", "-"),
+                is_ours=_is_ours(item) and phase != "Failed",
             )
         )
     return tuple(sorted(pods, key=lambda pod: (pod.namespace, pod.name)))
+
+
+def _is_ours(item: Mapping[str, Any]) -> bool:
+    """Tell whether the bootstrap applied this pod: by its label, or a static pod by its name.
+
+    One that has failed for good (it was evicted) is left out by the caller: its controller has made another.
+    """
+    metadata = item["metadata"]
+    if metadata["namespace"] != "kube-system":
+        return False
+    node = item.get("spec", {}).get("nodeName", "-")
+    owners = {(owner.get("kind"), owner.get("name")) for owner in metadata.get("ownerReferences", ())}
+    if ("Node", node) in owners:
+        return str(metadata["name"]).replace(f"-{node}", "") in STATIC_PODS
+    return bool(owners) and metadata.get("labels", {}).get("k8s-app") in APPS
 
 
 def _has_condition(status: Mapping[str, Any], name: str) -> bool:

@@ -17,6 +17,7 @@ from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_seconds
 from installer.checks.host import PORTS_FILE, read_ports
+from installer.config import changes
 from installer.engine import journal
 from installer.engine.context import Context
 from installer.media import mounting as media
@@ -182,7 +183,8 @@ class State:
             "nodes": [asdict(node) for node in self.nodes],
             "pods": {
                 "total": len(self.pods),
-                "not_ready": [asdict(pod) for pod in self.pods if not pod.is_ready],
+                "not_ready": [asdict(pod) for pod in self.pods if not pod.is_ready and pod.is_ours],
+                "site_not_ready": [asdict(pod) for pod in self.pods if not pod.is_ready and not pod.is_ours],
             },
             "certificates": [asdict(certificate) for certificate in self.certificates],
             "faults": list(self.faults),
@@ -200,9 +202,16 @@ class State:
         ]
         not_ready = [pod for pod in self.pods if not pod.is_ready]
         tables = [(product.title, parts), ("Nodes", node_rows(self.nodes))]
-        if not_ready:
-            tables.append(("Pods that are not Ready", pod_rows(not_ready)))
-        elif self.pods:
+        for title, found in (
+            ("Pods that are not Ready", [pod for pod in not_ready if pod.is_ours]),
+            (
+                "Pods of the site that are not Ready (no fault of the node)",
+                [p for p in not_ready if not p.is_ours],
+            ),
+        ):
+            if found:
+                tables.append((title, pod_rows(found)))
+        if self.pods and not not_ready:
             tables.append((f"{len(self.pods)} pods, all Ready", []))
         if self.certificates:
             tables.append(("Certificates, those that end first first", certificate_rows(self.certificates)))
@@ -226,7 +235,9 @@ def gather_state(product: Product, paths: Paths) -> State:
         faults.append(exc.message)
     faults += [f"node {node.name} is not Ready" for node in nodes if not node.is_ready]
     faults += [
-        f"pod {pod.namespace}/{pod.name} is not Ready: {pod.state}" for pod in pods if not pod.is_ready
+        f"pod {pod.namespace}/{pod.name} is not Ready: {pod.state}"
+        for pod in pods
+        if pod.is_ours and not pod.is_ready
     ]
     certificates = find_certificates(paths)
     faults += [certificate.fault for certificate in certificates if certificate.fault]
@@ -281,8 +292,15 @@ def _static_pods(paths: Paths, faults: list[str]) -> tuple[StaticPodState, ...]:
     except ClusterError as exc:
         faults.append(exc.message)
         return tuple(StaticPodState(name, is_running=False) for name in names)
+    known = changes.installed(paths)
+    node = str(known["node"]["name"]) if known else ""
     states = tuple(
-        StaticPodState(name, is_running=any(pod == name or pod.startswith(f"{name}-") for pod in running))
+        StaticPodState(
+            name,
+            is_running=f"{name}-{node}" in running
+            if node
+            else any(pod.startswith(f"{name}-") for pod in running),
+        )
         for name in names
     )
     faults += [f"static pod {state.name} does not run" for state in states if not state.is_running]

@@ -132,28 +132,64 @@ def read_text(path: str) -> str:
     return Path(path).read_text()
 
 
-def not_ready() -> list[str]:
-    """Return one line for each node and pod that is not Ready, and for each workload that has too few pods.
+# What the bootstrap applies, all in kube-system. Everything else is the site's: it is not waited for.
+WORKLOADS = ("coredns", "calico-kube-controllers", "calico-node", "kube-proxy")
+STATIC_PODS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "nginx",
+    "registry",
+    "salt-master",
+)
 
-    Raises RuntimeError when the API server does not answer.
+
+def not_ready(node: str) -> list[str]:
+    """Return one line for each part that Caisson applied and that is not Ready; ``node`` is this host's.
+
+    A site's own workloads are its own, and so are nodes that are away. A Deployment is Ready when it has the pods that
+    it wants: one that was evicted and replaced is no fault. Raises RuntimeError when the API server does not answer.
     """
-    lines = [
-        f"node {node['metadata']['name']}: not Ready"
-        for node in json.loads(kubectl("get", "nodes", "--output", "json"))["items"]
-        if not _is_ready(node["status"].get("conditions", []))
-    ]
-    workloads = kubectl("get", "deployments,daemonsets", "--all-namespaces", "--output", "json")
-    for item in json.loads(workloads)["items"]:
-        status, spec = item["status"], item["spec"]
-        wanted = spec["replicas"] if item["kind"] == "Deployment" else status.get("desiredNumberScheduled", 0)
-        ready = status.get("readyReplicas" if item["kind"] == "Deployment" else "numberReady", 0)
-        if ready < wanted or status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
-            lines.append(f"{item['kind'].lower()} {item['metadata']['name']}: {ready} of {wanted} ready")
-    for pod in json.loads(kubectl("get", "pods", "--all-namespaces", "--output", "json"))["items"]:
-        if pod["status"].get("phase") == "Succeeded" or _is_ready(pod["status"].get("conditions", [])):
-            continue
-        lines.append(f"pod {pod['metadata']['name']}: {_pod_reason(pod['status'])}")
+    this = json.loads(kubectl("get", "node", node, "--output", "json"))
+    lines = [] if _is_ready(this["status"].get("conditions", [])) else [f"node {node}: not Ready"]
+    listed = json.loads(
+        kubectl("--namespace", "kube-system", "get", "deployments,daemonsets", "--output", "json")
+    )
+    workloads = {item["metadata"]["name"]: item for item in listed["items"]}
+    pods = json.loads(kubectl("--namespace", "kube-system", "get", "pods", "--output", "json"))["items"]
+    here = {pod["metadata"]["name"]: pod for pod in pods if pod["spec"].get("nodeName") == node}
+    for name in WORKLOADS:
+        lines += _workload_faults(name, workloads.get(name), here)
+    for name in STATIC_PODS:
+        pod = here.get(f"{name}-{node}")
+        if pod is None:
+            lines.append(f"pod {name}-{node}: not there")
+        elif not _is_ready(pod["status"].get("conditions", [])):
+            lines.append(f"pod {name}-{node}: {_pod_reason(pod['status'])}")
     return lines
+
+
+def _workload_faults(name: str, item: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
+    """Return why a workload is not Ready. Of a DaemonSet the pod on this node counts: others come and go."""
+    if item is None:
+        return [f"{name}: not there"]
+    kind, status = item["kind"].lower(), item["status"]
+    if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+        return [f"{kind} {name}: not looked at yet"]
+    if kind == "deployment":
+        wanted, ready = item["spec"]["replicas"], status.get("readyReplicas", 0)
+        return [] if ready >= wanted else [f"{kind} {name}: {ready} of {wanted} ready"]
+    own = [
+        pod
+        for pod in here.values()
+        if any(
+            owner["uid"] == item["metadata"]["uid"] for owner in pod["metadata"].get("ownerReferences", [])
+        )
+    ]
+    if any(_is_ready(pod["status"].get("conditions", [])) for pod in own):
+        return []
+    return [f"{kind} {name}: {_pod_reason(own[0]['status']) if own else 'no pod on this node yet'}"]
 
 
 def _is_ready(conditions: list[dict[str, Any]]) -> bool:

@@ -82,14 +82,14 @@ def corefile_fits(name: str, nameservers: list[str]) -> dict[str, Any]:
     return {"name": name, "result": True, "changes": changes, "comment": "Corefile changed"}
 
 
-def everything_ready(name: str, timeout_s: int = 300) -> dict[str, Any]:
-    """Wait until every node, workload and pod is Ready; on failure say which are not and why."""
+def applied_ready(name: str, node: str, timeout_s: int = 300) -> dict[str, Any]:
+    """Wait until what Caisson applied is Ready, and this ``node``; on failure say which are not and why."""
     if __opts__["test"]:
         return {"name": name, "result": True, "changes": {}, "comment": "not waited for in test mode"}
     started = time.monotonic()
     while True:
         try:
-            lines = __salt__["caisson_kubernetes.not_ready"]()
+            lines = __salt__["caisson_kubernetes.not_ready"](node)
         except RuntimeError as error:
             lines = [str(error)]
         waited = time.monotonic() - started

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 def key_made(name: str, pki_dir: str) -> dict[str, Any]:
     """Make sure that ``minion.pem`` and ``minion.pub`` are in ``pki_dir``."""
-    if os.path.exists(os.path.join(pki_dir, "minion.pub")):
+    if __salt__["caisson_minion.has_key"](pki_dir):
         return {"name": name, "result": True, "changes": {}, "comment": "the minion has its key pair"}
     changes = {pki_dir: "minion key pair made"}
     if __opts__["test"]:

@@ -17,8 +17,9 @@ from installer.checks.preflight import Finding, Report, Result, Status
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import bootstrap as config
-from installer.config import facts, starter
+from installer.config import changes, facts, starter
 from installer.config.facts import Address
+from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.operations import bootstrap as phases
 from installer.operations.bootstrap import Phase
@@ -257,3 +258,38 @@ def test_caisson_without_words_shows_its_help(capsys: Captured) -> None:
         cli.main([])
     assert caught.value.code == 0
     assert "usage: caisson" in capsys.readouterr().out
+
+
+def test_config_diff_and_a_bootstrap_that_is_refused(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    file, paths = tree.parent / "b.yaml", Paths(tree.parent / "root")
+    assert call(tree, "config", "diff", "--config", str(file)) == 12
+    assert "there is no control plane on this host yet" in capsys.readouterr().err
+    use_phases(monkeypatch, Phase("CSP901", "one", "do", saltcall.write_configuration, "none"))
+    assert call(tree, *bootstrap_words(tree)) == 0
+    stamp = paths.at(changes.FIRST_STAMP)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+    capsys.readouterr()
+    assert call(tree, "config", "diff", "--config", str(file)) == 0
+    text = file.read_text()
+    file.write_text(text + "apiServer: {extraSans: [k8s.example.com]}\n")
+    assert call(tree, "config", "diff", "--config", str(file)) == 0
+    line = next(
+        line for line in capsys.readouterr().out.splitlines() if "extraSans" in line and "k8s" in line
+    )
+    assert line.split() == ["apiServer.extraSans", "-", '["k8s.example.com"]', "applied"]
+    file.write_text(text.replace("networks:", "networks:\n  pods: {cidr: 10.1.0.0/16}"))
+    assert call(tree, "config", "diff", "--json", "--config", str(file)) == 3
+    fields = {field["key"]: field for field in json.loads(capsys.readouterr().out)["fields"]}
+    assert fields["networks.pods.cidr"]["verdict"] == "refused: pods have addresses of it"
+    assert fields["clusterName"]["verdict"] == "unchanged"
+    use_phases(monkeypatch, Phase("CSP901", "one", "do", lambda _: pytest.fail("a phase was run"), "none"))
+    installed = paths.config_file.read_text()
+    assert call(tree, *bootstrap_words(tree)) == 3
+    said = capsys.readouterr().err
+    assert (
+        "networks.pods.cidr: installed with 10.233.0.0/16, now 10.1.0.0/16: pods have addresses of it" in said
+    )
+    assert paths.config_file.read_text() == installed

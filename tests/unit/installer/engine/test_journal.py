@@ -70,3 +70,17 @@ def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     with pytest.raises(HostError, match=r"cannot be (written|read)"):
         Journal(tmp_path / "state/journal.jsonl").start("one")
+
+
+def test_what_a_phase_made_is_on_the_disk_before_it_counts_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    file = tmp_path / "journal.jsonl"
+    monkeypatch.setattr("os.sync", lambda: seen.append(len(journal.read(file))))
+    written = Journal(file)
+    written.start("a")
+    written.done("a", changed=True, seconds=1)
+    assert seen == [1]
+    written.done("b", changed=False, seconds=1)
+    assert seen == [1]

@@ -16,6 +16,7 @@ from installer.base.mounts import Mount
 from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.base.ui import Ui
+from installer.engine import saltcall
 from installer.engine.journal import Journal
 from installer.media import mounting as media
 from installer.operations import cluster_state, report
@@ -43,9 +44,23 @@ NODES: dict[str, Any] = {
 }
 
 
+OWNERS = {
+    "etcd-node1": ({"kind": "Node", "name": "node1"}, ""),
+    "coredns": ({"kind": "ReplicaSet", "name": "coredns-1"}, "kube-dns"),
+    "calico": ({"kind": "DaemonSet", "name": "calico-node"}, "calico-node"),
+    "thrown-out": ({"kind": "ReplicaSet", "name": "coredns-1"}, "kube-dns"),
+}
+
+
 def pod(name: str, **status: object) -> dict[str, Any]:
+    owner, app = OWNERS.get(name, ({"kind": "ReplicaSet", "name": "x"}, ""))
     return {
-        "metadata": {"namespace": "kube-system", "name": name},
+        "metadata": {
+            "namespace": "kube-system",
+            "name": name,
+            "ownerReferences": [owner],
+            "labels": {"k8s-app": app},
+        },
         "spec": {"nodeName": "node1"},
         "status": status,
     }
@@ -89,6 +104,7 @@ class Host:
         self.has_api = True
         self.pods = {"items": PODS["items"][:2]}
         self.running = ["etcd-node1"]
+        self.namespace = "kube-system"
 
     def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
         del timeout_s, check
@@ -96,7 +112,13 @@ class Host:
             return Completed(0, self.services[args[2].removesuffix(".service")] + "\n", "")
         if args[0] == "crictl":
             containers = [
-                {"labels": {"io.kubernetes.pod.name": name}, "state": "CONTAINER_RUNNING"}
+                {
+                    "labels": {
+                        "io.kubernetes.pod.name": name,
+                        "io.kubernetes.pod.namespace": self.namespace,
+                    },
+                    "state": "CONTAINER_RUNNING",
+                }
                 for name in self.running
             ]
             return Completed(0, json.dumps({"containers": containers}), "")
@@ -140,7 +162,7 @@ def test_pods() -> None:
     found = {pod.name: pod for pod in cluster_state.parse_pods(PODS)}
     assert list(found) == ["calico", "coredns", "done", "etcd-node1", "thrown-out"]
     assert found["etcd-node1"] == PodState(
-        "kube-system", "etcd-node1", "Running", is_ready=True, restarts=2, node="node1"
+        "kube-system", "etcd-node1", "Running", is_ready=True, restarts=2, node="node1", is_ours=True
     )
     assert (found["coredns"].state, found["coredns"].is_ready) == ("ErrImagePull", False)
     assert (found["calico"].state, found["done"].is_ready) == ("Pending", True)
@@ -195,8 +217,46 @@ def test_faults_come_before_a_missing_media(host: Host, tmp_path: Path) -> None:
         "static pod etcd does not run",
         "pod kube-system/calico is not Ready: Pending",
         "pod kube-system/coredns is not Ready: ErrImagePull",
-        "pod kube-system/thrown-out is not Ready: Evicted",
     ]
+
+
+def test_pods_of_the_site_are_shown_and_change_no_exit_code(host: Host, tmp_path: Path) -> None:
+    """A crashing, a pending and an evicted one, one of them in kube-system and called like ours."""
+    waiting = {"restartCount": 9, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    site = [
+        {**pod("crashing", containerStatuses=[waiting]), "spec": {"nodeName": "node1"}},
+        pod("waiting", phase="Pending"),
+        pod("thrown-out", phase="Failed", reason="Evicted"),
+        pod("calico-node", phase="Pending"),
+    ]
+    for item in site[:3]:
+        item["metadata"]["namespace"] = "shop"
+    host.pods = {"items": [*PODS["items"][:2], *site]}
+    state = state_of(tmp_path)
+    assert state.error() is None
+    data = state.to_json(make_product())
+    assert data["pods"]["not_ready"] == []
+    assert [entry["name"] for entry in data["pods"]["site_not_ready"]] == [
+        "calico-node",
+        "crashing",
+        "thrown-out",
+        "waiting",
+    ]
+    title, rows = state.tables(make_product())[-1]
+    assert title == "Pods of the site that are not Ready (no fault of the node)"
+    assert ("shop", "crashing", "CrashLoopBackOff", "no", "9") in rows
+
+
+def test_a_deployment_that_is_called_like_a_static_pod_hides_nothing(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "etc/kubernetes/manifests/nginx.yaml").write_text("metadata: {name: nginx}\n")
+    host.running, host.namespace = ["etcd-node1", "nginx-7c5ddbdf54-x2v9k"], "shop"
+    assert "static pod nginx does not run" in state_of(tmp_path).faults
+    saltcall.write_configuration(make_context(tmp_path))
+    stamp = tmp_path / "var/lib/caisson/kubeadm/certs-all.json"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+    host.namespace = "kube-system"
+    assert state_of(tmp_path).faults == ("static pod nginx does not run",)
 
 
 def test_the_api_is_down(host: Host, tmp_path: Path) -> None:

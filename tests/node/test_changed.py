@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bootstrap.yaml is changed once the cluster is there: what may change is applied, the rest is refused untouched."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from installer.base.errors import ConfigError
+from lab.node import Lab, Node, bootstrap_config
+
+from .installing import install, lab_iso, pods, shell, start, wait_ready
+
+pytestmark = pytest.mark.lab
+
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+SERVED = (
+    "echo | openssl s_client -connect 10.77.1.11:6443 2>/dev/null | openssl x509 -noout -ext subjectAltName"
+)
+PLACES = "find /etc/kubernetes /etc/caisson /etc/containerd /etc/salt /var/lib/kubelet/config.yaml -type f"
+BROKEN_PODS = f"""
+{KUBECTL} create deployment nginx --image=registry.example.com/none:1
+image=$({KUBECTL} -n kube-system get daemonset kube-proxy -o jsonpath='{{.spec.template.spec.containers[0].image}}')
+{KUBECTL} run crashing --image=$image --command -- /none
+{KUBECTL} run waiting --image=registry.example.com/none:1 --overrides='{{"spec":{{"nodeSelector":{{"no":"where"}}}}}}'
+"""
+
+
+def changed(*, patched: bool = True) -> str:
+    """Return the lab's usual configuration with one more name, one more ignored check, one field of the kubelet."""
+    text = bootstrap_config("node1")
+    more = "apiServer: {extraSans: [k8s.example.com]}\n"
+    text = text.replace("  kubelet:\n", "  kubelet:\n    maxPods: 77\n")
+    text = text.replace("  ignorePreflights:", "  ignorePreflights:\n    - {id: CSN117, reason: a test}")
+    if patched:
+        patch = 'kube-scheduler+merge.yaml: "metadata: {annotations: {example.com/of: test}}"'
+        text = text.replace("  kubelet:\n", f"  kubeadmPatches:\n    {patch}\n  kubelet:\n")
+    return text + more
+
+
+@pytest.fixture(scope="module")
+def node(lab: Lab) -> Node:
+    """Return a node that was installed with the lab's usual configuration."""
+    node = lab.start_node("node1", iso=lab_iso())
+    install(node)
+    return node
+
+
+def test_what_may_change_is_applied(node: Node) -> None:
+    assert "k8s.example.com" not in shell(node, SERVED)
+    install(node, changed())
+    assert "k8s.example.com" in shell(node, SERVED)
+    limit = f"{KUBECTL} get node node1 -o jsonpath='{{.status.allocatable.pods}}'"
+    deadline = time.monotonic() + 60
+    while shell(node, limit) != "77" and time.monotonic() < deadline:
+        time.sleep(1)
+    assert shell(node, limit) == "77"
+    assert "example.com/of" in shell(node, "cat /etc/kubernetes/manifests/kube-scheduler.yaml")
+    assert wait_ready(node, 90) == []
+    assert "0 changes" in install(node, changed()).output
+
+
+def test_a_patch_that_is_taken_out_goes(node: Node) -> None:
+    install(node, changed(patched=False))
+    assert "example.com/of" not in shell(node, "cat /etc/kubernetes/manifests/kube-scheduler.yaml")
+
+
+def test_what_cannot_change_is_refused_and_nothing_is_touched(node: Node) -> None:
+    before = shell(node, f"{PLACES} | sort | xargs sha256sum"), pods(node)
+    text = changed(patched=False).replace("clusterName: lab", "clusterName: other")
+    ended = start(node, node.prepare_bootstrap(text))
+    assert ended.returncode == ConfigError.exit_code, ended.output
+    assert ended.phase == ""
+    assert "clusterName: installed with lab, now other" in ended.output
+    assert (shell(node, f"{PLACES} | sort | xargs sha256sum"), pods(node)) == before
+
+
+def test_broken_pods_of_a_site_change_no_exit_code(node: Node) -> None:
+    shell(node, BROKEN_PODS)
+    time.sleep(10)
+    ended = install(node, changed(patched=False))
+    assert "0 changes" in ended.output
+    answer = node.run(["caisson", "status", "--json"], timeout_s=60)
+    found = json.loads(answer.stdout)["pods"]
+    assert found["not_ready"] == []
+    assert {entry["name"].split("-")[0] for entry in found["site_not_ready"]} == {
+        "nginx",
+        "crashing",
+        "waiting",
+    }
