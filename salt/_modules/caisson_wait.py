@@ -8,6 +8,9 @@ import socket
 import ssl
 import urllib.parse
 
+# X509_V_FLAG_PARTIAL_CHAIN of OpenSSL; Python has its name from 3.10 on.
+PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
+
 
 def probe_tcp(host: str, port: int) -> str:
     """Return "" when ``host:port`` accepts a connection, else why not."""
@@ -47,6 +50,6 @@ def _context(ca_file: str) -> ssl.SSLContext:
     flags by default from 3.13 on. Source: docs of ssl.create_default_context.
     """
     context = ssl.create_default_context(cafile=ca_file or None)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

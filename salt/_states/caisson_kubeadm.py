@@ -98,10 +98,9 @@ def _make_way(phase: str, renews: list[str], *, is_first: bool) -> None:
 def _restart(what: str) -> None:
     kind, _, workload = what.rpartition("/")
     if kind:
-        arguments = ("--namespace", "kube-system", "rollout", "restart", what)
-        __salt__["caisson_kubernetes.kubectl"](*arguments)
-        arguments = ("--namespace", "kube-system", "rollout", "status", what, "--timeout=120s")
-        __salt__["caisson_kubernetes.kubectl"](*arguments, timeout_s=150)
+        rollout = ("--namespace", "kube-system", "rollout")
+        __salt__["caisson_kubernetes.kubectl"](*rollout, "restart", what)
+        __salt__["caisson_kubernetes.kubectl"](*rollout, "status", what, "--timeout=120s", timeout_s=150)
     elif workload:
         __salt__["caisson_kubeadm.restart_container"](workload)
 
