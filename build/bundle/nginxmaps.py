@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from build.base.errors import BuildError, joined_faults
 from build.inventory.model import Digest, Reference
 
 
@@ -52,6 +54,8 @@ class Served:
 
 
 _HEX = "(?<oci_hex>[0-9a-f]{64})"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._:/-]+")
+_DOT = r"\."
 _MIN_HASH_BUCKET = 256
 _MIN_HASH_SIZE = 2048
 
@@ -60,7 +64,10 @@ def render_maps(served: Sequence[Served]) -> str:
     """Render oci-maps.conf: to be included once, at the http level.
 
     It sets ``map_hash_bucket_size`` and ``map_hash_max_size``, which the including file must then not set.
+
+    Raises: BuildError for a name that would not be read as it is meant.
     """
+    _check_names(str(image.reference) for image in served)
     tags = {str(image.reference): image.digest.hex for image in served}
     types = {digest.hex: kind.location for image in served for digest, kind in image.manifests}
     listed: dict[str, list[str]] = {}
@@ -82,12 +89,28 @@ def render_maps(served: Sequence[Served]) -> str:
             '    default "";',
             '    "~^(?<oci_ns_host>[A-Za-z0-9.-]+(?::[0-9]+)?)$" "$oci_ns_host/";',
             "}",
-            *_map('"$oci_ns$oci_repo:$oci_ref"', "$oci_tag", '""', tags),
+            "# Keys are patterns, because nginx does not tell upper from lower case in others: tags do.",
+            *_map('"$oci_ns$oci_repo:$oci_ref"', "$oci_tag", '""', _patterns(tags)),
             *_map("$oci_hex", "$oci_location", "@registry", types),
-            *_map('"$oci_ns$oci_repo"', "$oci_tags", '""', lists),
+            *_map('"$oci_ns$oci_repo"', "$oci_tags", '""', _patterns(lists)),
             "",
         )
     )
+
+
+def _patterns(values: Mapping[str, str]) -> dict[str, str]:
+    return {f"~^{name.replace('.', _DOT)}$": value for name, value in values.items()}
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse names that would not be read by nginx as they are meant, whoever let them through."""
+    faults = [repr(name) for name in names if not _PLAIN_NAME.fullmatch(name)]
+    if faults:
+        raise BuildError(
+            "names of images cannot be served by nginx",
+            details=joined_faults(faults),
+            resolution="rename them in images.yaml: letters, digits and . _ - / : are possible",
+        )
 
 
 def _map(source: str, variable: str, default: str, values: Mapping[str, str]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from build.base.errors import BuildError
 from build.bundle.nginxmaps import ManifestType, Served, render_locations, render_maps
 from build.inventory.model import Digest, Reference
 
@@ -28,6 +30,17 @@ SERVED = (
     ),
     Served(
         reference=Reference.parse("docker.io/library/nginx:1.30"),
+        digest=NGINX,
+        manifests=((NGINX, ManifestType.DOCKER_MANIFEST),),
+    ),
+    # Two tags that differ only in case are two tags.
+    Served(
+        reference=Reference.parse("docker.io/site/tool:RC.1"),
+        digest=PAUSE,
+        manifests=((PAUSE, ManifestType.OCI_MANIFEST),),
+    ),
+    Served(
+        reference=Reference.parse("docker.io/site/tool:rc.1"),
         digest=NGINX,
         manifests=((NGINX, ManifestType.DOCKER_MANIFEST),),
     ),
@@ -66,6 +79,27 @@ def test_locations(golden: Callable[[str, str], None]) -> None:
 
 def test_maps_of_an_empty_layout_are_maps(golden: Callable[[str, str], None]) -> None:
     golden("oci-maps-empty.conf", render_maps(()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tag": 'x" evil; }'},
+        {"tag": "x\ny"},
+        {"repository": "a;b"},
+        {"registry": 'r"; include /etc/passwd; "'},
+        {"registry": "$host"},
+        {"tag": "a.*"},
+        {"tag": "x\\"},
+    ],
+)
+def test_a_name_that_nginx_would_read_otherwise_is_refused(change: dict[str, str]) -> None:
+    """Whoever made the reference: a manifest of a vendor names images too."""
+    reference = dataclasses.replace(SERVED[0].reference)
+    for name, value in change.items():
+        object.__setattr__(reference, name, value)  # past its own checks
+    with pytest.raises(BuildError, match="cannot be served by nginx"):
+        render_maps([dataclasses.replace(SERVED[0], reference=reference)])
 
 
 class Client:
@@ -134,6 +168,8 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         (f"pause/manifests/{PAUSE}?ns=registry.k8s.io", ManifestType.OCI_MANIFEST, PAUSE),
         (f"any/name/manifests/{NGINX}", ManifestType.DOCKER_MANIFEST, NGINX),
         ("library/nginx/manifests/1.30?ns=docker.io", ManifestType.DOCKER_MANIFEST, NGINX),
+        ("site/tool/manifests/RC.1?ns=docker.io", ManifestType.OCI_MANIFEST, PAUSE),
+        ("site/tool/manifests/rc.1?ns=docker.io", ManifestType.DOCKER_MANIFEST, NGINX),
     ],
 )
 def test_manifests_are_served_with_their_type(
