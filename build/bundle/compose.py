@@ -122,8 +122,8 @@ def run_compose(recipe: Recipe, store: Store, directory: Path, part: Path) -> No
     a file's owner is unknown.
     """
     base_manifest = oci.read_manifest(store, recipe.base.platform, f"image {recipe.base.reference}")
-    base_config = json.loads(store.require(recipe.base.config, f"image {recipe.base.reference}").read_bytes())
-    layers = [store.require(blob, f"image {recipe.base.reference}: layer") for blob in recipe.base.layers]
+    base_config = json.loads(store.read(recipe.base.config, f"image {recipe.base.reference}"))
+    layers = [store.checked(blob, f"image {recipe.base.reference}: layer") for blob in recipe.base.layers]
     system = scan_base(layers)
     directory.mkdir(parents=True, exist_ok=True)
     layer_file = directory / "layer.tar.gz"
@@ -288,7 +288,7 @@ def _write_layer(recipe: Recipe, store: Store, system: BaseSystem, file: Path) -
                 writer = _LayerWriter(recipe, system, archive)
                 for package in recipe.packages:
                     blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
-                    writer.add_package(package, store.require(blob, f"package {package.nevra}"))
+                    writer.add_package(package, store.checked(blob, f"package {package.nevra}"))
                 writer.add_accounts()
     return _Layer(blob=Blob(digest=packed.digest, size_bytes=packed.size_bytes), diff_id=plain.digest)
 

@@ -86,7 +86,7 @@ def run_installer(
     owners = dict.fromkeys(tree, "installer")
     for package in packages:
         blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
-        data = store.require(blob, f"Python package {package.name}").read_bytes()
+        data = store.read(blob, f"Python package {package.name}")
         for path, content in unpack_python(package, data).items():
             vendored = f"{VENDOR_DIR}/{path}"
             if vendored in tree:

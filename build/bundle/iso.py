@@ -23,7 +23,7 @@ from build.bundle.imagewriting import write_image
 from build.inventory.model import Digest
 from build.store import filelist
 from build.store.filelist import Entry
-from build.store.objects import Store
+from build.store.objects import Store, remove_damaged
 
 SUMS_PATH = "SHA256SUMS"
 #: What SHA256SUMS cannot name: itself, and what is made of it.
@@ -133,7 +133,7 @@ def _check_content(wrong: Iterable[FramedFile], entries: Sequence[Entry], store:
         if Digest.of_file(entry.source) == entry.digest:
             faults.append(f"{label}: is not in the image as it is in {entry.source}")
         elif entry.source == store.path(entry.digest):
-            store.verify(entry.digest, entry.size_bytes)
+            remove_damaged(entry.source, label)
             is_fetched_again = True
             faults.append(f"{label}: damaged in the store, now removed from it: {entry.source}")
         else:

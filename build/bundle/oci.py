@@ -151,9 +151,9 @@ def read_manifest(store: Store, descriptor: Descriptor, label: str) -> dict[str,
     Raises: MissingError; IntegrityError when it is not JSON or names another type than the lock.
     """
     blob = Blob(digest=descriptor.digest, size_bytes=descriptor.size_bytes)
-    file = store.require(blob, f"{label}: manifest")
+    data = store.read(blob, f"{label}: manifest")
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(data)
     except ValueError as exc:
         raise IntegrityError(
             f"{label}: the manifest is not JSON",

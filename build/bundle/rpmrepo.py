@@ -25,7 +25,7 @@ from build.base.plan import Step, Workspace
 from build.inventory.model import Blob, Lock, LockedKey, LockedPackage
 from build.store import filelist
 from build.store.filelist import Entry
-from build.store.objects import Store
+from build.store.objects import Store, remove_damaged
 
 REPOSITORY_DIR = "repo/el9"
 _CHANGELOG_ENTRIES = 10
@@ -178,6 +178,8 @@ def _write_metadata(
             location_href=f"Packages/{package.file_name}",
             changelog_limit=_CHANGELOG_ENTRIES,
         )
+        if record.pkgId != package.digest.hex:  # createrepo_c takes it of all bytes, so this costs nothing
+            raise remove_damaged(sources[index], f"package {package.nevra}")
         _check_header(record, package)
         record.time_file = record.time_build
         for document in documents.values():

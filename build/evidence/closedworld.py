@@ -170,7 +170,7 @@ def _wanted(world: World) -> Iterator[Wanted]:
 
 def _read_manifest(manifest: LockedManifest, store: Store) -> bytes:
     blob = Blob(digest=manifest.digest, size_bytes=manifest.size_bytes)
-    return store.require(blob, f"manifest {manifest.path}").read_bytes()
+    return store.read(blob, f"manifest {manifest.path}")
 
 
 # ---------------------------------------------------------------- kubeadm
@@ -197,7 +197,7 @@ def can_run_here() -> bool:
 def _ask_kubeadm(package: LockedPackage, version: str, store: Store) -> tuple[str, ...]:
     """Return what the kubeadm of a package says; nothing when there is none in it."""
     blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
-    file = store.require(blob, f"package {package.nevra}")
+    file = store.checked(blob, f"package {package.nevra}")
     with tempfile.TemporaryDirectory(prefix="caisson-") as scratch:
         program = _take_program(unpack_payload(file, Path(scratch)), Path(scratch, "kubeadm"))
         if program is None:

@@ -26,6 +26,7 @@ from build.evidence.inside import apk, dpkg, python, rpmdb
 from build.evidence.inside.model import Package, Release, read_release
 from build.inventory.model import Digest
 from build.store import layers
+from build.store.objects import remove_damaged
 from build.upstream.rpmpayload import unpack_payload
 
 SCAN_FORMAT = 2
@@ -68,14 +69,19 @@ class Scanner:
         self._cache_dir = cache_dir / "inside" / str(SCAN_FORMAT)
 
     def layer(self, file: Path, digest: Digest) -> Scan:
-        """Scan a layer of an image."""
-        return self._known(digest) or self._remember(digest, scan_tar(file))
-
-    def package(self, file: Path, digest: Digest) -> Scan:
-        """Scan an RPM. Raises: CommandError."""
+        """Scan a layer of an image. Raises: IntegrityError when the file is damaged."""
         known = self._known(digest)
         if known is not None:
             return known
+        _check(file, digest)
+        return self._remember(digest, scan_tar(file))
+
+    def package(self, file: Path, digest: Digest) -> Scan:
+        """Scan an RPM. Raises: CommandError; IntegrityError when the file is damaged."""
+        known = self._known(digest)
+        if known is not None:
+            return known
+        _check(file, digest)
         with tempfile.TemporaryDirectory(prefix="caisson-") as scratch:
             found = scan_tar(unpack_payload(file, Path(scratch)))
         return self._remember(digest, dataclasses.replace(found, written=()))
@@ -95,6 +101,12 @@ class Scanner:
 
     def _file(self, digest: Digest) -> Path:
         return self._cache_dir / digest.hex[:2] / f"{digest.hex}.json"
+
+
+def _check(file: Path, digest: Digest) -> None:
+    """Refuse a damaged file: what is found in it would be remembered for the good one too."""
+    if Digest.of_file(file) != digest:
+        raise remove_damaged(file, f"object {digest}")
 
 
 def parse_scan(data: Mapping[str, Any]) -> Scan:

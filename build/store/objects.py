@@ -18,15 +18,19 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from build.base.errors import IntegrityError, MissingError, StoreError
+from build.base.files import write_atomically
 from build.inventory.model import Blob, Digest
 
 CHUNK_BYTES = 1 << 20
+_SPARE_LINES = 100
+_HEX64 = re.compile("[0-9a-f]{64}")
 CACHE_VARIABLE = "CAISSON_CACHE"
 
 
@@ -45,6 +49,11 @@ class _Seen:
     @classmethod
     def of(cls, status: os.stat_result) -> _Seen:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    @property
+    def line(self) -> str:
+        """Return the words of a line after the digest."""
+        return f"{self.size_bytes} {self.mtime_ns} {self.inode}"
 
 
 class Store:
@@ -114,6 +123,29 @@ class Store:
             resolution="run 'doit fetch' where the upstream can be reached",
         )
 
+    def read(self, blob: Blob, what: str) -> bytes:
+        """Return the content of an object that must be there, small enough for memory, hashed as it is read.
+
+        A damaged one is removed, so that a fetch brings it again.
+
+        Raises: MissingError when the store does not have it; IntegrityError when it is damaged.
+        """
+        file = self.require(blob, what)
+        data = file.read_bytes()
+        if Digest.of_bytes(data) != blob.digest:
+            raise remove_damaged(file, what)
+        return data
+
+    def checked(self, blob: Blob, what: str) -> Path:
+        """Return the path of an object for a program that reads it, after reading it whole.
+
+        Raises: MissingError when the store does not have it; IntegrityError when it is damaged.
+        """
+        file = self.require(blob, what)
+        if Digest.of_file(file) != blob.digest:
+            raise remove_damaged(file, what)
+        return file
+
     def add_file(self, file: Path, digest: Digest) -> Path:
         """Move a file of the same file system into the store, after reading it whole.
 
@@ -181,6 +213,7 @@ class Store:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             try:
+                self._compact()
                 yield
             finally:
                 lock.truncate(0)
@@ -220,13 +253,30 @@ class Store:
             return
         for line in text.splitlines():
             words = line.split()
-            if len(words) == 4 and all(word.isdecimal() for word in words[1:]):
+            if len(words) == 4 and _HEX64.fullmatch(words[0]) and all(word.isdecimal() for word in words[1:]):
                 yield words[0], _Seen(int(words[1]), int(words[2]), int(words[3]))
+
+    def _compact(self) -> None:
+        """Write ``seen`` with one line an object that is there, once half of its lines say nothing new.
+
+        A line that a reader appends meanwhile may be lost: its object is then read once more.
+        """
+        file = self.root / "seen"
+        try:
+            lines = file.read_bytes().count(b"\n")
+        except OSError:
+            return
+        self._seen = None
+        table = {name: seen for name, seen in self._table().items() if self.path(Digest(name)).exists()}
+        if lines > 2 * len(table) + _SPARE_LINES:
+            text = "".join(f"{name} {seen.line}\n" for name, seen in sorted(table.items()))
+            write_atomically(file, text.encode("ascii"))
+        self._seen = table
 
     def _remember(self, digest: Digest, path: Path) -> None:
         """Append one line, in one write: lines of several processes do not mix."""
         seen = _Seen.of(path.stat())
-        line = f"{digest.hex} {seen.size_bytes} {seen.mtime_ns} {seen.inode}\n".encode("ascii")
+        line = f"{digest.hex} {seen.line}\n".encode("ascii")
         descriptor = os.open(self.root / "seen", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line)
@@ -305,6 +355,17 @@ class Partial:
                 resolution="try again; when it stays so, upstream has changed it: run 'doit lock'",
             )
         return self._store._enter(self.path, self._digest)
+
+
+def remove_damaged(file: Path, what: str) -> IntegrityError:
+    """Remove a file that is not what its digest names any more, so that it is brought again; return the error."""
+    with contextlib.suppress(OSError):  # a store that is read-only keeps it: it is never counted as good
+        file.unlink(missing_ok=True)
+    return IntegrityError(
+        f"{what} is damaged in the store",
+        details=f"{file} is not what its digest names any more, and was removed",
+        resolution="run 'doit fetch', then 'doit' again; check the disk and the memory of this machine",
+    )
 
 
 def store_error(exc: OSError, root: Path) -> StoreError:

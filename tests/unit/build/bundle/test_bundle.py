@@ -187,6 +187,24 @@ def test_a_rotten_object_of_the_store_never_gets_on_an_iso(tmp_path: Path, kind:
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("kind", ["package", "manifest of an image", "base layer"])
+def test_a_rotten_object_stops_the_step_that_reads_it(tmp_path: Path, kind: str) -> None:
+    """By rpm2archive."""
+    world = make_world(tmp_path / "world")
+    lock = world.lock
+    damaged = {
+        "package": lock.package("kubelet").digest,
+        "manifest of an image": lock.image("etcd").digest,
+        "base layer": lock.image("base-os").layers[0].digest,
+    }[kind]
+    rot(world.store.path(damaged))
+    with pytest.raises(IntegrityError, match="damaged in the store"):
+        for step in all_steps(make_project(world, write_sources(tmp_path / "checkout"))):
+            step.run()
+    assert not world.store.path(damaged).exists()
+
+
+@pytest.mark.subprocess
 def test_a_made_file_that_changed_never_gets_on_an_iso(tmp_path: Path) -> None:
     """By xorriso."""
     project = make_project(make_world(tmp_path / "world"), write_sources(tmp_path / "checkout"))

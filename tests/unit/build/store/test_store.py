@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,45 @@ def test_an_object_that_was_only_touched_is_read_once(store: Store) -> None:
 def test_a_damaged_table_costs_only_reading(store: Store) -> None:
     store.add_bytes(DATA, DIGEST)
     (store.root / "seen").write_text("nonsense\nab 1 x 3\n", encoding="ascii")
+    assert Store(store.root).has(DIGEST, len(DATA))
+
+
+def rot(path: Path) -> None:
+    """Change a byte so that size, time and inode do not tell."""
+    status = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"X" + DATA[1:])
+    path.chmod(0o444)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("read", [Store.read, Store.checked])
+def test_whoever_reads_an_object_hashes_it(store: Store, read: Callable[[Store, Blob, str], object]) -> None:
+    path = store.add_bytes(DATA, DIGEST)
+    blob = Blob(digest=DIGEST, size_bytes=len(DATA))
+    assert read(store, blob, "it") in (DATA, path)
+    rot(path)
+    assert store.has(DIGEST, len(DATA)), "its status says nothing"
+    with pytest.raises(IntegrityError, match="it is damaged in the store") as caught:
+        read(store, blob, "it")
+    assert str(path) in caught.value.details
+    assert not path.exists()
+
+
+def test_the_table_is_compacted_when_most_of_it_says_nothing_new(store: Store) -> None:
+    path = store.add_bytes(DATA, DIGEST)
+    other = Digest.of_bytes(b"gone")
+    store.add_bytes(b"gone", other).unlink()
+    for _ in range(500):
+        os.utime(path)
+        assert store.has(DIGEST, len(DATA))
+    seen = store.root / "seen"
+    assert seen.read_text().count("\n") > 500
+    with store.exclusive():
+        pass
+    (line,) = seen.read_text().splitlines()
+    assert line.startswith(DIGEST.hex)
+    assert store.has(DIGEST, len(DATA))
     assert Store(store.root).has(DIGEST, len(DATA))
 
 
