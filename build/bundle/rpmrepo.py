@@ -22,7 +22,7 @@ from build.base import ui
 from build.base.errors import BuildError, IntegrityError, joined_faults
 from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
-from build.inventory.model import Blob, Lock, LockedKey, LockedPackage
+from build.inventory.model import Blob, Digest, Lock, LockedKey, LockedPackage
 from build.store import filelist
 from build.store.filelist import Entry
 from build.store.objects import Store, remove_damaged
@@ -173,13 +173,7 @@ def _write_metadata(
     order = sorted(range(len(packages)), key=lambda index: packages[index].file_name)
     for count, index in enumerate(order):
         package = packages[index]
-        record = cr.package_from_rpm(
-            str(sources[index]),
-            location_href=f"Packages/{package.file_name}",
-            changelog_limit=_CHANGELOG_ENTRIES,
-        )
-        if record.pkgId != package.digest.hex:  # createrepo_c takes it of all bytes, so this costs nothing
-            raise remove_damaged(sources[index], f"package {package.nevra}")
+        record = _read_package(package, sources[index])
         _check_header(record, package)
         record.time_file = record.time_build
         for document in documents.values():
@@ -198,6 +192,28 @@ def _write_metadata(
         metadata.set_record(entry)
     metadata.sort_records()
     write_atomically(directory / "repomd.xml", metadata.xml_dump().encode())
+
+
+def _read_package(package: LockedPackage, source: Path) -> Any:
+    """Read a package of the store by createrepo_c, which takes the digest of all its bytes by the way.
+
+    Raises: IntegrityError when it is damaged.
+    """
+    import createrepo_c as cr  # noqa: PLC0415 - as above
+
+    try:
+        record = cr.package_from_rpm(
+            str(source),
+            location_href=f"Packages/{package.file_name}",
+            changelog_limit=_CHANGELOG_ENTRIES,
+        )
+    except (cr.CreaterepoCError, OSError) as exc:
+        if Digest.of_file(source) == package.digest:
+            raise
+        raise remove_damaged(source, f"package {package.nevra}") from exc
+    if record.pkgId != package.digest.hex:
+        raise remove_damaged(source, f"package {package.nevra}")
+    return record
 
 
 class _Header(Protocol):

@@ -38,6 +38,7 @@ from build.inventory.model import (
     LockedManifest,
     LockedPackage,
     LockedPython,
+    Profile,
     Reference,
     User,
     WantedImage,
@@ -602,6 +603,19 @@ class _Project(Project):
     """A project whose lock, inventory and store are a world's."""
 
     world: World = dataclasses.field(kw_only=True)
+
+    @property
+    def profile(self) -> Profile:
+        return Profile(
+            name="test",
+            is_lab=self.lock.is_lab,
+            file=self.root_dir / "profiles" / "test.yaml",
+            lock_file=self.root_dir / "test.lock",
+            versions={},
+            repositories={},
+            registries={},
+            manifests={},
+        )
 
     @property
     def lock(self) -> Lock:

@@ -8,11 +8,13 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from build.base.errors import BuildError, IntegrityError, VerifyError
+from build.base.plan import Step
 from build.bundle import product as product_files
 from build.bundle.frame import frame_file, parse_frame, read_back
 from build.bundle.iso import checksum_file
@@ -167,8 +169,7 @@ def test_a_rotten_object_of_the_store_never_gets_on_an_iso(tmp_path: Path, kind:
     world = make_world(tmp_path / "world")
     project = make_project(world, write_sources(tmp_path / "checkout"))
     *steps, image = all_steps(project)
-    for step in steps:
-        step.run()
+    run_all(steps)
     lock = world.lock
     damaged = {
         "layer": lock.image("etcd").layers[0].digest,
@@ -198,9 +199,9 @@ def test_a_rotten_object_stops_the_step_that_reads_it(tmp_path: Path, kind: str)
         "base layer": lock.image("base-os").layers[0].digest,
     }[kind]
     rot(world.store.path(damaged))
+    steps = all_steps(make_project(world, write_sources(tmp_path / "checkout")))
     with pytest.raises(IntegrityError, match="damaged in the store"):
-        for step in all_steps(make_project(world, write_sources(tmp_path / "checkout"))):
-            step.run()
+        run_all(steps)
     assert not world.store.path(damaged).exists()
 
 
@@ -209,8 +210,7 @@ def test_a_made_file_that_changed_never_gets_on_an_iso(tmp_path: Path) -> None:
     """By xorriso."""
     project = make_project(make_world(tmp_path / "world"), write_sources(tmp_path / "checkout"))
     *steps, image = all_steps(project)
-    for step in steps:
-        step.run()
+    run_all(steps)
     rot(project.workspace.tree_dir / "salt" / "top.sls")
     with pytest.raises(IntegrityError, match=r"1 file of the bundle") as caught:
         image.run()
@@ -225,8 +225,7 @@ def test_a_finished_image_is_read_once(tmp_path: Path) -> None:
         make_world(tmp_path / "world", ballast_bytes=8_000_000), write_sources(tmp_path / "checkout")
     )
     *steps, image = all_steps(project)
-    for step in steps:
-        step.run()
+    run_all(steps)
     known = image.run()
     parts = (*project.parts(), product_files.part_file(project.workspace))
     sums = filelist.describe_file(
@@ -243,6 +242,11 @@ def test_a_finished_image_is_read_once(tmp_path: Path) -> None:
     assert known is not None
     assert known[project.iso_file] == reading.whole.hex
     assert known[frame_file(project.iso_file)] == Digest.of_file(frame_file(project.iso_file)).hex
+
+
+def run_all(steps: Sequence[Step]) -> None:
+    for step in steps:
+        step.run()
 
 
 def bytes_read() -> int:
