@@ -211,7 +211,7 @@ class Project:
     def plan_lock(self) -> Iterator[Step]:
         """Plan the lock. A committed one is written only when it is asked for, and then always made anew.
 
-        When the keys are asked for (``keys=only``) their files are taken in, and nothing is resolved.
+        With a ``name`` only that is renewed. When the keys are asked for (``keys=only``) their files are taken in, and nothing is resolved.
         """
         if self.keys:
             run = functools.partial(run_lock_keys, self.profile_file, self.lock_file, self.sources)
@@ -220,9 +220,9 @@ class Project:
         yield Step(
             name="",
             doc=f"the lock of upstream {self.upstream}",
-            run=functools.partial(_run_lock, self.profile_file, self.lock_file, self.sources),
+            run=functools.partial(_run_lock, self.profile_file, self.lock_file, self.sources, self.name),
             inputs=(*self.inventory_files, self.profile_file),
-            outputs=(self.lock_file,) if self.needs_lock else (),
+            outputs=(self.lock_file,) if self.needs_lock and not self.name else (),
         )
 
     def plan_fetch(self) -> Iterator[Step]:
@@ -330,10 +330,10 @@ def _run_and_warn_of_keys(
     return made
 
 
-def _run_lock(profile_file: Path, lock_file: Path, sources: Sources) -> None:
+def _run_lock(profile_file: Path, lock_file: Path, sources: Sources, name: str) -> None:
     from build.lock.resolve import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
 
-    run_lock(profile_file, lock_file, default_cache_dir(), sources=sources)
+    run_lock(profile_file, lock_file, default_cache_dir(), sources=sources, name=name)
 
 
 def _run_lock_check(profile_file: Path, lock_file: Path, sources: Sources) -> None:

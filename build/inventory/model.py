@@ -501,7 +501,8 @@ class LockedExtra:
 class Lock:
     """Everything that goes into a bundle, by digest. Sequences are sorted by their id or name.
 
-    ``inventory_digest`` names the intent that was locked, so that a lock older than its inventory is noticed.
+    ``inventory_digest`` names the intent that was locked, so that a lock older than its inventory is noticed;
+    ``packages_digest`` that part of it that decides on packages (None in a lock that an older Caisson wrote).
     """
 
     profile_name: str
@@ -517,6 +518,7 @@ class Lock:
     python: tuple[LockedPython, ...]
     keys: tuple[LockedKey, ...]
     extras: tuple[LockedExtra, ...] = ()
+    packages_digest: Digest | None = None
     format: int = LOCK_FORMAT
 
     def image(self, image_id: str) -> LockedImage:

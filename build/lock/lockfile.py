@@ -92,6 +92,9 @@ def _parse(record: Record) -> Lock:
         profile_name=profile.text("name") if profile else "",
         is_lab=profile.flag("lab") if profile else False,
         inventory_digest=record.parsed("inventory", Digest.parse, _NO_DIGEST),
+        packages_digest=record.parsed("inventory_packages", Digest.parse, _NO_DIGEST)
+        if record.has("inventory_packages")
+        else None,
         source_date_epoch=record.number("source_date_epoch"),
         versions=record.text_map("versions"),
         extras=tuple(_parse_extra(item) for item in record.records("extras")),
@@ -259,6 +262,7 @@ def dump_lock(lock: Lock) -> str:
         "format": lock.format,
         "profile": {"name": lock.profile_name, "lab": lock.is_lab},
         "inventory": str(lock.inventory_digest),
+        **({"inventory_packages": str(lock.packages_digest)} if lock.packages_digest else {}),
         "source_date_epoch": lock.source_date_epoch,
         "versions": dict(sorted(lock.versions.items())),
         "extras": [

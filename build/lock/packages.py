@@ -76,8 +76,12 @@ def lock_packages(
     metadata_cache: MetadataCache,
     cache: LockCache,
     faults: Faults,
+    favoured: Sequence[LockedPackage] = (),
 ) -> Solved:
-    """Solve the wanted packages, and check what was found; what is wrong goes to the faults."""
+    """Solve the wanted packages, and check what was found; what is wrong goes to the faults.
+
+    Builds of ``favoured`` are taken rather than newer ones, where they still fit.
+    """
     trusted = read_trusted(profile, used_repositories(inventory), faults)
     metadata = load_metadata(inventory, profile, trusted, metadata_cache, faults)
     universe = faults.attempt(lambda: make_universe(metadata, inventory, metadata_cache))
@@ -89,7 +93,7 @@ def lock_packages(
     if metadata.keys() != used_repositories(inventory):
         return Solved()  # what else is amiss may only be so because a repository is
     there = [package for package in wanted if not list(universe.absent([package]))]
-    solved = _solve(inventory, there, universe, metadata, metadata_cache, faults)
+    solved = _solve(inventory, there, universe, metadata, metadata_cache, faults, favoured)
     solved = _with_sums(solved, universe, profile, trusted, http, cache, faults)
     _check_headers(solved.packages, profile, trusted, http, cache, faults)
     repositories = sorted({package.repository for package in solved.packages})
@@ -165,11 +169,12 @@ def _solve(
     metadata: Mapping[str, Metadata],
     cache: MetadataCache,
     faults: Faults,
+    favoured: Sequence[LockedPackage],
 ) -> Solved:
     baselines = []
     packages: dict[str, LockedPackage] = {}
     for baseline in inventory.baselines:
-        found = faults.attempt(lambda: _close(baseline, wanted, universe, metadata, cache))  # noqa: B023 - called at once
+        found = faults.attempt(lambda: _close(baseline, wanted, universe, metadata, cache, favoured))  # noqa: B023 - called at once
         if found is None:
             continue
         locked, closed = found
@@ -187,10 +192,11 @@ def _close(
     universe: Universe,
     metadata: Mapping[str, Metadata],
     cache: MetadataCache,
+    favoured: Sequence[LockedPackage],
 ) -> tuple[LockedBaseline, Solution]:
     """Return a baseline, and what it lacks of the wanted packages."""
     installed = _installed(baseline, universe, metadata, cache)
-    closed = universe.close(wanted, installed)
+    closed = universe.close(wanted, installed, favoured)
     locked = LockedBaseline(
         id=baseline.id,
         release=baseline.release,

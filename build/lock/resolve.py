@@ -24,7 +24,7 @@ from build.base import ui
 from build.base.document import shown_path
 from build.base.errors import MovedError
 from build.base.files import write_if_changed
-from build.inventory.inventory import inventory_digest
+from build.inventory.inventory import inventory_digest, packages_digest
 from build.inventory.model import (
     ComposedImage,
     Digest,
@@ -35,15 +35,17 @@ from build.inventory.model import (
     LockedManifest,
     LockedPackage,
     Profile,
+    WantedImage,
     WantedManifest,
 )
 from build.inventory.sources import Sources
 from build.lock.dependencies import composed_closure
 from build.lock.faults import Faults
-from build.lock.images import ObjectCache, pin_image
+from build.lock.images import ObjectCache, PinnedImage, pin_image
 from build.lock.keys import lock_keys
 from build.lock.lockfile import dump_lock, read_lock
-from build.lock.packages import LockCache, lock_packages
+from build.lock.packages import LockCache, Solved, lock_packages
+from build.lock.partial import Kept
 from build.upstream.http import HttpClient
 from build.upstream.pythonfiles import lock_python
 from build.upstream.registry import RegistryClient
@@ -55,19 +57,26 @@ _In = TypeVar("_In")
 
 
 def run_lock(
-    profile_file: Path, lock_file: Path | None, cache_dir: Path, *, sources: Sources | None = None
+    profile_file: Path,
+    lock_file: Path | None,
+    cache_dir: Path,
+    *,
+    sources: Sources | None = None,
+    name: str = "",
 ) -> None:
     """Resolve an inventory as a profile sees it, and write the lock.
 
-    ``lock_file`` is the profile's own where it is None. A lock that would not change is left untouched.
+    ``lock_file`` is the profile's own where it is None. A lock that would not change is left untouched. With a
+    ``name``, only what is called so is renewed, and the rest of the lock stays.
 
     Raises: InventoryError, ProfileError, KeyFileError, SignatureError, SolverError, PolicyError,
     NetworkError and its kinds, IntegrityError, CommandError.
     """
     started = time.monotonic()
     profile, inventory = (sources or Sources()).read(profile_file)
-    lock = make_lock(inventory, profile, LockCache.below(cache_dir))
     target = lock_file or profile.lock_file
+    kept = Kept.but(name, read_lock(target), inventory) if name else None
+    lock = make_lock(inventory, profile, LockCache.below(cache_dir), kept)
     is_first = not target.exists()
     has_changed = write_if_changed(target, dump_lock(lock))
     ui.note(
@@ -132,8 +141,8 @@ def _things(lock: Lock) -> dict[str, str]:
     return things | {"inventory": str(lock.inventory_digest)}
 
 
-def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
-    """Resolve an inventory, its branches together.
+def make_lock(inventory: Inventory, profile: Profile, cache: LockCache, kept: Kept | None = None) -> Lock:
+    """Resolve an inventory, its branches together; what is kept is not asked for.
 
     Raises: all faults that any of them met, as one error; see :func:`run_lock`.
     """
@@ -147,18 +156,28 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
     clients = {host: RegistryClient(registry, http) for host, registry in profile.registries.items()}
     branches = ThreadPoolExecutor(max_workers=4)
     try:
-        solving = branches.submit(lock_packages, inventory, profile, http, metadata_cache, cache, faults)
+        solving = branches.submit(
+            _lock_packages, inventory, profile, http, metadata_cache, cache, faults, kept
+        )
         pinning = branches.submit(
             faults.each,
-            lambda image: pin_image(image, clients[image.reference.registry], objects),
+            lambda image: (
+                (kept and _kept_image(kept, image))
+                or pin_image(image, clients[image.reference.registry], objects)
+            ),
             inventory.images,
         )
         asking = branches.submit(
-            faults.each, lambda item: _lock_manifest(item, profile, metadata_cache), inventory.manifests
+            faults.each,
+            lambda item: (kept and kept.manifest(item)) or _lock_manifest(item, profile, metadata_cache),
+            inventory.manifests,
         )
         finding = branches.submit(
             faults.each,
-            lambda item: lock_python(item, cache.python_dir, http, profile.python_indexes),
+            lambda item: (
+                (kept and kept.python(item))
+                or lock_python(item, cache.python_dir, http, profile.python_indexes)
+            ),
             inventory.python,
         )
         solved, pinned, manifests, python = (
@@ -172,7 +191,10 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
         profile_name=profile.name,
         is_lab=profile.is_lab,
         inventory_digest=inventory_digest(inventory, profile),
-        source_date_epoch=newest({**solved.build_times, **made}, int(time.time())),
+        packages_digest=packages_digest(inventory, profile),
+        source_date_epoch=kept.lock.source_date_epoch
+        if kept
+        else newest({**solved.build_times, **made}, int(time.time())),
         versions=inventory.versions,
         baselines=_by(solved.baselines, lambda item: item.id),
         packages=solved.packages,
@@ -182,12 +204,35 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache) -> Lock:
         ),
         manifests=_by(manifests, lambda item: item.id),
         python=_by(python, lambda item: item.name),
-        keys=lock_keys(profile, {package.repository for package in solved.packages}),
+        keys=kept.lock.keys
+        if kept and kept.has_packages_of(inventory, profile)
+        else lock_keys(profile, {package.repository for package in solved.packages}),
         extras=_by(
             [LockedExtra(name=item.name, version=item.version) for item in inventory.extras],
             lambda item: item.name,
         ),
     )
+
+
+def _lock_packages(
+    inventory: Inventory,
+    profile: Profile,
+    http: HttpClient,
+    metadata_cache: MetadataCache,
+    cache: LockCache,
+    faults: Faults,
+    kept: Kept | None,
+) -> Solved:
+    """Return the packages: those that are locked, where all of them are kept, else solved ones."""
+    if kept and kept.has_packages_of(inventory, profile):
+        return Solved(packages=kept.lock.packages, baselines=kept.lock.baselines)
+    favoured = kept.favoured if kept else ()
+    return lock_packages(inventory, profile, http, metadata_cache, cache, faults, favoured)
+
+
+def _kept_image(kept: Kept, wanted: WantedImage) -> PinnedImage | None:
+    locked = kept.image(wanted)
+    return None if locked is None else PinnedImage(image=locked, created=0)
 
 
 def newest(made: Mapping[str, int], now_s: int) -> int:

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from build.base import ui
 from build.base.errors import LockError
-from build.inventory.model import ComposedImage, Inventory, Lock, LockedPackage, WantedImage, WantedManifest
+from build.inventory.model import (
+    ComposedImage,
+    Inventory,
+    Lock,
+    LockedComposed,
+    LockedImage,
+    LockedPackage,
+    WantedImage,
+    WantedManifest,
+)
 from build.inventory.sources import Sources
 from build.lock.lockfile import read_lock
 
@@ -36,13 +45,31 @@ def explain(name: str, lock: Lock, inventory: Inventory) -> tuple[str, ...]:
     lines = [*_packages(name, lock, inventory), *_others(name, lock, inventory)]
     if lines:
         return tuple(lines)
-    known = {package.name for package in lock.packages} | {image.id for image in lock.images}
-    known |= {composed.id for composed in lock.composed} | {manifest.id for manifest in lock.manifests}
-    known |= {python.name for python in lock.python}
-    near = difflib.get_close_matches(name, known, n=3)
-    raise LockError(
+    raise unknown_name(name, known_names(lock))
+
+
+def known_names(lock: Lock, inventory: Inventory | None = None) -> frozenset[str]:
+    """Return what ``name=NAME`` may be: names of packages, ids of the rest, references of images.
+
+    With an inventory, what is wanted and not locked yet is among them.
+    """
+    known = {item.name for item in lock.packages} | {item.name for item in lock.python}
+    known |= {item.id for item in lock.manifests}
+    images: list[LockedImage | LockedComposed | WantedImage | ComposedImage] = [*lock.images, *lock.composed]
+    if inventory is not None:
+        known |= {item.name for item in inventory.packages} | {item.name for item in inventory.python}
+        known |= {item.id for item in inventory.manifests}
+        images += [*inventory.images, *inventory.composed]
+    return frozenset(known | {item.id for item in images} | {str(item.reference) for item in images})
+
+
+def unknown_name(name: str, known: Iterable[str]) -> LockError:
+    """Return the error of a name that nothing has, with the names that come near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    return LockError(
         f"'{name}' is not in the lock",
-        details=f"near it: {', '.join(near)}" if near else f"{len(known)} names are in it",
+        details=f"near it: {', '.join(near)}" if near else f"{len(names)} names are in it",
         resolution="name=NAME takes the name of a package, or the id of an image or a manifest; "
         "what every baseline has is not in a bundle",
     )

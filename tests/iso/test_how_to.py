@@ -155,6 +155,7 @@ GUIDES: Mapping[str, Guide] = {
         runs={
             "./doit.sh lock": Run(says=r"caisson\.lock written"),
             "./doit.sh": Run(),
+            "./doit.sh lock name=etcd": Run(says=r"caisson\.lock unchanged"),
             "./doit.sh iso upstream=lab": Run(),
             "./doit.sh list": Run(says=r"(?m)^lockcheck "),
             "./doit.sh why name=socat": Run(says=r"socat-[\s\S]*wanted by packages\.yaml:\d+"),

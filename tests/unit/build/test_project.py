@@ -61,6 +61,12 @@ def test_the_keys_of_a_lock_are_asked_for_alone(repository_dir: Path, tmp_path: 
     assert (step.doc, step.outputs) == ("the keys in the lock of upstream production", ())
 
 
+def test_one_name_is_locked_whenever_it_is_asked_for(tmp_path: Path) -> None:
+    (step,) = Project(tmp_path, "lab", name="etcd").plan_lock()
+    assert step.outputs == ()
+    assert step.run.args[-1] == "etcd"  # type: ignore[attr-defined]
+
+
 def test_the_first_lock_is_made_by_the_way(repository_dir: Path, tmp_path: Path) -> None:
     copy_profile(repository_dir, tmp_path)
     project = Project(tmp_path, "production")
