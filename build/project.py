@@ -211,7 +211,8 @@ class Project:
     def plan_lock(self) -> Iterator[Step]:
         """Plan the lock. A committed one is written only when it is asked for, and then always made anew.
 
-        With a ``name`` only that is renewed. When the keys are asked for (``keys=only``) their files are taken in, and nothing is resolved.
+        With a ``name`` only that is renewed. When the keys are asked for (``keys=only``) their files are taken in,
+        and nothing is resolved.
         """
         if self.keys:
             run = functools.partial(run_lock_keys, self.profile_file, self.lock_file, self.sources)
