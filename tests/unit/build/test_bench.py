@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from build import bench
+from build import bench, benchlock
 from build.base.errors import MissingError
 from tests.unit.build.factory import all_steps, make_project, make_world, write_sources
 
 
+@pytest.mark.loopback
+@pytest.mark.subprocess
+def test_made_up_metadata_is_locked_the_same_twice(tmp_path: Path) -> None:
+    cold, warm = benchlock.measure(tmp_path, 100)
+    assert cold.locked == warm.locked > 0
+    assert all(figures.memory_bytes > 0 and figures.cpu_s > 0 for figures in (cold, warm))
+
+
+@pytest.mark.loopback
 @pytest.mark.subprocess
 def test_every_figure_can_be_taken(
     tmp_path: Path, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
@@ -23,12 +32,14 @@ def test_every_figure_can_be_taken(
     )
     for step in all_steps(project):
         step.run()
+    monkeypatch.setattr(benchlock, "PACKAGES", 300)
     monkeypatch.setattr(bench, "_LARGE_BYTES", 32_000_000)
     monkeypatch.setattr(bench.Bench, "_doit", lambda *_: "lock: 3 packages written in 0.4 s\n")
     rows = list(bench.Bench(project, tmp_path).rows())
     assert [row.what.partition(",")[0].partition(" of ")[0] for row in rows] == [
         "assembly", "peak memory", "bytes read after writing / size", "assembly", "verify", "verify",
-        "doit with nothing to do", "warm lock", "repodata", "image / unique payload",
+        "doit with nothing to do", "warm lock", "first lock", "second lock",
+        "most memory", "repodata", "image / unique payload",
     ]  # fmt: skip
     assert all(row.ours for row in rows)
     is_met = {row.what: row.is_met for row in rows}
