@@ -25,10 +25,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from lab import golang
+from lab import golang, rpmdatabase, rpms
 from lab.cache import digest_of, file_sha256, lab_dir, produce
 from lab.errors import LabError
 from lab.progress import step
+from lab.root import OS_RELEASE
 from lab.run import run
 
 #: Part of every key: raise it when the code below makes other bytes of the same inputs.
@@ -62,6 +63,18 @@ BASE_OS_PACKAGES = (
     "libuuid1", "libzstd1", "login", "openssl", "passwd", "procps", "tar", "tzdata", "zlib1g",
 )  # fmt: skip
 
+#: What AlmaLinux's own image is made from; what these require comes with them.
+BASE_OS_RPMS = (
+    "almalinux-release", "bash", "coreutils", "filesystem", "glibc-minimal-langpack", "openssl-libs", "setup",
+    "shadow-utils", "tzdata",
+)  # fmt: skip
+
+#: Nothing is installed as dpkg would, so its database is written from what was unpacked.
+_RECORD = (
+    'for deb in "$1"/var/cache/apt/archives/*.deb; do dpkg-deb --field "$deb"; '
+    'printf "Status: install ok unpacked\\n\\n"; done > "$1"/var/lib/dpkg/status'
+)
+
 CNI_PROGRAMS = ("bandwidth", "host-local", "loopback", "portmap", "tuning")
 
 #: Left out of every root: nothing here is read by a program that runs in a container.
@@ -73,6 +86,8 @@ _DROPPED = (
     "usr/share/lintian", "usr/share/locale", "usr/share/man", "usr/share/perl5", "var/cache/apt",
     "var/cache/debconf", "var/cache/ldconfig", "var/lib/apt", "var/lib/dpkg", "var/log/apt",
 )  # fmt: skip
+#: Of what is left out, what scanners of images read.
+_KEPT = ("var/lib/dpkg", "var/lib/dpkg/status")
 #: What update-alternatives would have linked (packages are unpacked, not configured).
 _ALTERNATIVES: Mapping[str, str] = {
     "usr/bin/awk": "mawk",
@@ -166,6 +181,7 @@ class Root:
             f"--include={','.join(self.packages)}",
             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
             '--extract-hook=chroot "$1" /sbin/ldconfig',
+            f"--extract-hook={_RECORD}",
             self.suite,
         )
 
@@ -306,12 +322,13 @@ def text_file(path: str, text: str, mode: int = 0o644) -> Entry:
 
 
 def describe_images(
-    find_program: Callable[[str, str], Path], calico_filesystem_dir: Path
+    find_program: Callable[[str, str], Path], calico_filesystem_dir: Path, rpm_database: bytes
 ) -> tuple[Image, ...]:
     """Describe every image that the lab serves, ordered by id.
 
     ``find_program`` answers where a compiled program is, by component and name; ``calico_filesystem_dir`` is
-    ``node/filesystem`` of Calico's module. Versions are those of ``lab.golang``.
+    ``node/filesystem`` of Calico's module; ``rpm_database`` says what the stand-in for AlmaLinux's image has.
+    Versions are those of ``lab.golang``.
     """
     version = {known.name: known.version for known in golang.COMPONENTS}
     kubernetes, calico = version["kubernetes"], version["calico"]
@@ -350,7 +367,18 @@ def describe_images(
         Image(
             id="base-os",
             reference=f"docker.io/library/almalinux:{BASE_OS_TAG}",
-            layers=(base, on_base("libraries and certificates", BASE_OS_PACKAGES)),
+            layers=(
+                base,
+                on_base("libraries and certificates", BASE_OS_PACKAGES),
+                Layer(
+                    comment="what AlmaLinux says of itself",
+                    added=(
+                        text_file("usr/lib/os-release", OS_RELEASE),
+                        text_file("var/lib/dpkg/.wh.status", ""),
+                        Entry(path="var/lib/rpm/rpmdb.sqlite", data=rpm_database),
+                    ),
+                ),
+            ),
             command=("/bin/bash",),
             environment=(SEARCH_PATH, "LANG=C.utf8"),
         ),
@@ -625,7 +653,7 @@ def root_entries(tar: BinaryIO, accounts: Iterable[Account] = ()) -> dict[str, E
     with tarfile.open(fileobj=tar) as archive:
         for member in archive:
             path = member.name.removeprefix("./").rstrip("/")
-            if path in ("", ".") or any(path == name or path.startswith(f"{name}/") for name in _DROPPED):
+            if path in ("", ".") or _is_dropped(path):
                 continue
             entries[path] = _entry_of(archive, member, path)
     bundle = b"".join(
@@ -650,6 +678,10 @@ def root_entries(tar: BinaryIO, accounts: Iterable[Account] = ()) -> dict[str, E
             made.append(Entry(path=f"etc/{database}", data=text))
     entries.update({entry.path: entry for entry in made})
     return entries
+
+
+def _is_dropped(path: str) -> bool:
+    return path not in _KEPT and any(path == name or path.startswith(f"{name}/") for name in _DROPPED)
 
 
 def _entry_of(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
@@ -807,7 +839,9 @@ def make_images() -> tuple[MadeImage, ...]:
     """Make all images of the lab, ordered by id; programs, roots and layers that are kept are not remade."""
     programs = {known.name: golang.build(known.name) for known in golang.COMPONENTS}
     images = describe_images(
-        lambda component, name: programs[component] / name, golang.calico_module_dir() / "node" / "filesystem"
+        lambda component, name: programs[component] / name,
+        golang.calico_module_dir() / "node" / "filesystem",
+        rpmdatabase.render(rpms.baseline_rpms(BASE_OS_RPMS)),
     )
     layers = {id(layer): layer for image in images for layer in image.layers}
     with step(f"{len(images)} images"):

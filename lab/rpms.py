@@ -97,8 +97,8 @@ def all_sources() -> dict[str, tuple[Source, ...]]:
     return {repository_id: tuple(list_) for repository_id, list_ in sources.items()}
 
 
-def baseline_rpms() -> tuple[Path, ...]:
-    """Return the RPM files of the baseline (the closure of the group ``core``), for a node's rpm database."""
+def baseline_rpms(group: Iterable[str] = CORE_GROUP) -> tuple[Path, ...]:
+    """Return the RPM files of a baseline (the closure of a group), for the rpm database of a node or an image."""
     files: dict[str, Path] = {}
     known: list[Rpm] = []
     for source in (source for repository_id, source in el9.SOURCES if repository_id == "baseos"):
@@ -106,7 +106,7 @@ def baseline_rpms() -> tuple[Path, ...]:
         versioned = rpmspec.with_versions(source).packages
         known.extend(versioned)
         files |= {package.name: directory / package.file_name for package in versioned}
-    return tuple(files[package.name] for package in baseline_closure(known, CORE_GROUP))
+    return tuple(files[package.name] for package in baseline_closure(known, group))
 
 
 def baseline_closure(known: Iterable[Rpm], group: Iterable[str]) -> tuple[Rpm, ...]:

@@ -201,7 +201,7 @@ def described(tmp_path: Path) -> tuple[Image, ...]:
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    return images.describe_images(lambda component, name: Path("/programs", component, name), tmp_path)
+    return images.describe_images(lambda component, name: Path("/programs", component, name), tmp_path, b"")
 
 
 def test_the_images_are_these(described: tuple[Image, ...], golden: Callable[[str, str], None]) -> None:
