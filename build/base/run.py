@@ -68,6 +68,7 @@ def run(
     args: Sequence[str | Path],
     *,
     env: Mapping[str, str] | None = None,
+    only_env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout_s: float = 600,
     input_text: str | None = None,
@@ -78,9 +79,9 @@ def run(
 ) -> Completed:
     """Run a command to its end and return what it said.
 
-    ``env`` is added to the rebuilt environment. With ``log_file`` the command and its whole output are
-    appended there. The command is killed soon after ``cancel`` is set. ``pass_fd`` is an open
-    descriptor that it gets too, as ``/dev/fd/NUMBER``.
+    ``env`` is added to the rebuilt environment; with ``only_env`` the command gets that and nothing else.
+    With ``log_file`` the command and its whole output are appended there. The command is killed soon
+    after ``cancel`` is set. ``pass_fd`` is an open descriptor that it gets too, as ``/dev/fd/NUMBER``.
 
     Raises: CommandError when the program is not installed, when the timeout is over and, with ``check``, when
     the exit code is not 0.
@@ -100,7 +101,7 @@ def run(
     output, errors = io.BytesIO(), io.BytesIO()  # sh's own buffers keep only the last 3 MiB
     process = program(
         *words[1:],
-        _env=environment,
+        _env=environment if only_env is None else dict(only_env),
         _cwd=None if cwd is None else str(cwd),
         _in=input_text or None,
         _out=output,

@@ -15,73 +15,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import platform
-import re
-import sys
-import tarfile
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import yaml
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from typing_extensions import override
-
-from build.base import ui
-from build.base.errors import ClosedWorldError, IntegrityError, joined_faults
+from build.base.errors import ClosedWorldError, joined_faults
 from build.base.plan import Step, Workspace
-from build.base.run import run
 from build.bundle import oci, rpmrepo, salttree
+from build.evidence.imagebase import open_composed
+from build.evidence.kubeadmimages import KUBEADM_IMAGES, kubeadm_images
+from build.evidence.manifestimages import manifest_images
+from build.evidence.saltimages import literal_images, template_images
+from build.evidence.wanted import Wanted, find_image
 from build.inventory.model import Blob, Inventory, Lock, LockedBaseline, LockedManifest, LockedPackage
-from build.inventory.reference import completed
 from build.store import filelist
 from build.store.objects import Store
-from build.upstream.rpmpayload import unpack_payload
 
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-#: What kubeadm uses besides its own four images, by minor release of Kubernetes: asked for where the locked
-#: kubeadm cannot be run. Source: cmd/kubeadm/app/constants (CoreDNSVersion, DefaultEtcdVersion, PauseVersion).
-KUBEADM_IMAGES: Mapping[str, Mapping[str, str]] = {
-    "1.34": {"coredns/coredns": "v1.12.1", "etcd": "3.6.5-0", "pause": "3.10.1"},
-    "1.35": {"coredns/coredns": "v1.13.1", "etcd": "3.6.6-0", "pause": "3.10.1"},
-    "1.36": {"coredns/coredns": "v1.14.2", "etcd": "3.6.8-0", "pause": "3.10.2"},
-}
-_KUBERNETES_IMAGES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-_KUBERNETES_REGISTRY = "registry.k8s.io"
-_KUBEADM_FILE = "usr/bin/kubeadm"
-#: The name under which states find the bundle's images, by their id.
-_TABLE = "images"
-#: An image written out: a registry, a name, a tag or digest.
-_LITERAL = re.compile(
-    r"(?<![\w./-])((?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?/[a-z0-9._/-]+(?::[\w][\w.-]*|@sha256:[0-9a-f]{64}))"
-)
 _TEMPLATE_SUFFIXES = (".sls", ".j2", ".jinja")
 _TEXT_SUFFIXES = (*_TEMPLATE_SUFFIXES, ".yaml", ".yml", ".toml", ".conf", ".json")
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Wanted:
-    """An image reference, or the id of an image of the bundle, and who wants it."""
-
-    reference: str
-    by: str
-    is_id: bool = False
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class World:
-    """What is checked: the lock, and the tables of what the bundle holds."""
+    """What is checked: the lock, and the tables of what the bundle holds.
+
+    ``not_images`` is by manifest what looks like an image and is none, ``without`` by composed image what its
+    packages require and it does without; each with a reason.
+    """
 
     lock: Lock
     images: tuple[Path, ...]
     rpms: Path
     salt: Path
     store: Store
+    not_images: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    without: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def report_file(workspace: Workspace) -> Path:
@@ -97,6 +65,8 @@ def plan_closed_world(lock: Lock, inventory: Inventory, store: Store, workspace:
         rpms=rpmrepo.part_file(workspace),
         salt=salttree.part_file(workspace),
         store=store,
+        not_images={manifest.id: manifest.not_images for manifest in inventory.manifests},
+        without={image.id: image.without for image in inventory.composed},
     )
     report = report_file(workspace)
     return Step(
@@ -115,6 +85,7 @@ def plan_closed_world(lock: Lock, inventory: Inventory, store: Store, workspace:
             "manifests": [manifest.path for manifest in lock.manifests],
             "baselines": [dataclasses.asdict(baseline)["provides"] for baseline in lock.baselines],
             "table": KUBEADM_IMAGES,
+            "excused": {"not_images": world.not_images, "without": world.without},
         },
     )
 
@@ -144,22 +115,25 @@ def run_closed_world(world: World, report: Path) -> None:
             f"{what}, wanted by image {image.reference}" for what in missing_content(part, image.digest)
         ]
     faults += open_packages(world)
+    faults += open_composed(world.lock, world.store, world.without)
     if faults:
         count = len(faults)
         raise ClosedWorldError(
             f"{count} thing{'s' if count > 1 else ''} that the bundle needs "
             f"{'are' if count > 1 else 'is'} not in it",
             details=joined_faults(faults),
-            resolution="add them to images.yaml or packages.yaml and run 'doit lock', or take out what wants them",
+            resolution="add them to images.yaml or packages.yaml and run 'doit lock', or take out what wants them; "
+            "what is no image, or can be done without, is named with a reason under 'not_images' or 'without'",
         )
     filelist.write_json(report, proof)
 
 
 def _wanted(world: World) -> Iterator[Wanted]:
     """Yield every image that something in the bundle names."""
-    yield from kubeadm_images(world)
+    yield from kubeadm_images(world.lock, world.store)
     for manifest in world.lock.manifests:
-        yield from manifest_images(_read_manifest(manifest, world.store), manifest.path)
+        not_images = world.not_images.get(manifest.id, {})
+        yield from manifest_images(_read_manifest(manifest, world.store), manifest.path, not_images)
     for entry in filelist.read_part(world.salt):
         if entry.path.endswith(_TEXT_SUFFIXES):
             text = entry.source.read_text(encoding="utf-8")
@@ -171,219 +145,6 @@ def _wanted(world: World) -> Iterator[Wanted]:
 def _read_manifest(manifest: LockedManifest, store: Store) -> bytes:
     blob = Blob(digest=manifest.digest, size_bytes=manifest.size_bytes)
     return store.read(blob, f"manifest {manifest.path}")
-
-
-# ---------------------------------------------------------------- kubeadm
-
-
-def kubeadm_images(world: World) -> Iterator[Wanted]:
-    """Yield the images that kubeadm asks for by itself: it is asked, where it can be run, else the table.
-
-    Raises: ClosedWorldError for a minor release that the table does not have; CommandError; MissingError.
-    """
-    version = world.lock.versions["kubernetes"]
-    by = f"kubeadm {version}"
-    packages = [package for package in world.lock.packages if package.name == "kubeadm"]
-    listed = _ask_kubeadm(packages[0], version, world.store) if packages and can_run_here() else ()
-    for reference in listed or table_images(version):
-        yield Wanted(reference, by)
-
-
-def can_run_here() -> bool:
-    """Say whether this machine can run programs of the bundle."""
-    return sys.platform == "linux" and platform.machine() == "x86_64"
-
-
-def _ask_kubeadm(package: LockedPackage, version: str, store: Store) -> tuple[str, ...]:
-    """Return what the kubeadm of a package says; nothing when there is none in it."""
-    blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
-    file = store.checked(blob, f"package {package.nevra}")
-    with tempfile.TemporaryDirectory(prefix="caisson-") as scratch:
-        program = _take_program(unpack_payload(file, Path(scratch)), Path(scratch, "kubeadm"))
-        if program is None:
-            return ()
-        done = run(
-            [program, "config", "images", "list", "--kubernetes-version", f"v{version}"],
-            env={"HOME": scratch},
-            timeout_s=60,
-            check=False,
-        )
-    if done.returncode != 0:
-        ui.warn(f"{package.nevra} cannot say which images it needs; a table is used: {done.stderr.strip()}")
-        return ()
-    return tuple(done.stdout.split())
-
-
-def _take_program(archive_file: Path, target: Path) -> Path | None:
-    with tarfile.open(archive_file) as archive:
-        for member in archive:
-            if member.isreg() and member.name.removeprefix("./").lstrip("/") == _KUBEADM_FILE:
-                stream = archive.extractfile(member)
-                target.write_bytes(stream.read() if stream else b"")
-                target.chmod(0o700)
-                return target
-    return None
-
-
-def table_images(kubernetes: str) -> Iterator[str]:
-    """Yield the images that kubeadm of a version asks for, from the table.
-
-    Raises: ClosedWorldError for a minor release that the table does not have.
-
-    >>> next(table_images("1.36.4"))
-    'registry.k8s.io/kube-apiserver:v1.36.4'
-    """
-    minor = ".".join(kubernetes.split(".")[:2])
-    if minor not in KUBEADM_IMAGES:
-        raise ClosedWorldError(
-            f"it is not known which images kubeadm {kubernetes} asks for",
-            details=f"known minor releases: {', '.join(sorted(KUBEADM_IMAGES))}",
-            resolution="add the output of 'kubeadm config images list' to build/evidence/closedworld.py",
-        )
-    for name in _KUBERNETES_IMAGES:
-        yield f"{_KUBERNETES_REGISTRY}/{name}:v{kubernetes}"
-    for name, tag in KUBEADM_IMAGES[minor].items():
-        yield f"{_KUBERNETES_REGISTRY}/{name}:{tag}"
-
-
-# ---------------------------------------------------------------- manifests
-
-
-def manifest_images(data: bytes, name: str) -> Iterator[Wanted]:
-    """Yield the images that a manifest of any kind names: text under a key ``image``.
-
-    Raises: IntegrityError when it is not YAML.
-    """
-    try:
-        documents = list(yaml.load_all(data, Loader=_LOADER))
-    except yaml.YAMLError as exc:
-        raise IntegrityError(
-            f"manifest '{name}' is not YAML", details=str(exc), resolution="check its address in images.yaml"
-        ) from exc
-    for document in documents:
-        for reference in _images(document):
-            yield Wanted(full_reference(reference), f"{name}: {_title(document)}")
-
-
-def _title(document: object) -> str:
-    metadata = document.get("metadata") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(metadata, dict):
-        return "a document without a name"
-    return f"{document.get('kind')} {metadata.get('name')}"
-
-
-def _images(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "image" and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _images(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _images(inner)
-
-
-def full_reference(reference: str) -> str:
-    """Return a reference as runtimes complete it: with registry and tag.
-
-    >>> full_reference("nginx"), full_reference("quay.io/calico/node:v3"), full_reference("a/b@sha256:00")
-    ('docker.io/library/nginx:latest', 'quay.io/calico/node:v3', 'docker.io/a/b@sha256:00')
-    """
-    return completed(reference)
-
-
-def find_image(reference: str, tags: Mapping[str, str], digests: set[str]) -> str | None:
-    """Return the digest of the layout that satisfies a full reference, or None."""
-    name, at, digest = reference.partition("@")
-    if not at:
-        return tags.get(name)
-    return digest if digest in digests else None
-
-
-# ---------------------------------------------------------------- Salt states, static pods
-
-
-def literal_images(text: str, name: str) -> Iterator[Wanted]:
-    """Yield the images that a file writes out in full; an image named by its id alone is no such one.
-
-    >>> [want.reference for want in literal_images('sandbox = "registry.k8s.io/pause:3.10"', "config.toml")]
-    ['registry.k8s.io/pause:3.10']
-    """
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.lstrip().startswith("#"):
-            continue
-        for match in _LITERAL.finditer(line):
-            yield Wanted(match.group(1), f"{name}:{number}")
-
-
-class _SaltTags(Extension):
-    """The tags that Salt adds to Jinja, as far as finding their ends. Source: salt/utils/jinja.py, 3008."""
-
-    tags = {  # noqa: RUF012 - Jinja's own declaration is this
-        "import_json", "import_text", "import_yaml", "load_json", "load_text", "load_yaml", "profile",
-    }  # fmt: skip
-
-    @override
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return what stands inside of the tag."""
-        name = next(parser.stream).value
-        while parser.stream.current.type != "block_end":
-            next(parser.stream)
-        if name.startswith("import_"):
-            return []
-        end = "name:endprofile" if name == "profile" else "name:endload"
-        return parser.parse_statements((end,), drop_needle=True)
-
-
-def template_images(text: str, name: str) -> Iterator[Wanted]:
-    """Yield the ids of the images that a template takes from the bundle's table.
-
-    Raises: ClosedWorldError when it is no template that Jinja can read.
-
-    >>> text = "{% import_yaml 'x' as x %}{% for id in ['etcd', 'nginx'] %}{{ images[id] }}{% endfor %}"
-    >>> text += "{{ pillar['images']['pause'] }}"
-    >>> [want.reference for want in template_images(text, "x.sls")]
-    ['etcd', 'nginx', 'pause']
-    """
-    environment = jinja2.Environment(extensions=["jinja2.ext.do", _SaltTags], autoescape=True)
-    try:
-        tree = environment.parse(text)
-    except jinja2.TemplateSyntaxError as exc:
-        raise ClosedWorldError(
-            f"'{name}' cannot be searched for images",
-            details=f"line {exc.lineno}: {exc.message}",
-            resolution="mend the template",
-        ) from exc
-    loops = {
-        loop.target.name: [item.value for item in loop.iter.items if isinstance(item, nodes.Const)]
-        for loop in tree.find_all(nodes.For)
-        if isinstance(loop.target, nodes.Name) and isinstance(loop.iter, nodes.List)
-    }
-    for field in tree.find_all(nodes.Getattr):
-        if _is_table(field.node):
-            yield Wanted(field.attr, f"{name}:{field.lineno}", is_id=True)
-    for item in tree.find_all(nodes.Getitem):
-        if _is_table(item.node):
-            for image_id in _names(item.arg, loops):
-                yield Wanted(image_id, f"{name}:{item.lineno}", is_id=True)
-
-
-def _names(key: nodes.Node, loops: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """Yield what the key of a table can be: itself, or what a loop over a written list gives it."""
-    if isinstance(key, nodes.Const):
-        yield str(key.value)
-    elif isinstance(key, nodes.Name):
-        yield from map(str, loops.get(key.name, ()))
-
-
-def _is_table(node: nodes.Node) -> bool:
-    """Say whether an expression is the table of images: ``images``, ``x.images``, ``x['images']``."""
-    if isinstance(node, nodes.Name):
-        return node.name == _TABLE
-    if isinstance(node, nodes.Getattr):
-        return node.attr == _TABLE
-    return isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and node.arg.value == _TABLE
 
 
 # ---------------------------------------------------------------- content

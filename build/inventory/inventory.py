@@ -307,6 +307,7 @@ def _parse_composed(record: Record, reader: _Reader) -> ComposedImage:
         environment=record.text_map("environment", required=False),
         user=record.text("user", ""),
         working_dir=record.text("working_dir", ""),
+        without=record.text_map("without", required=False),
         source=record.source,
     )
     if record.has("packages") and not image.packages:
@@ -333,6 +334,7 @@ def _parse_manifest(record: Record, reader: _Reader) -> WantedManifest:
         url=reader.text(record, "url"),
         path=record.parsed("path", _file_name, ""),
         purpose=record.text("purpose"),
+        not_images=record.text_map("not_images", required=False),
         source=record.source,
     )
     if manifest.url and not manifest.url.startswith("https://"):

@@ -114,7 +114,8 @@ class User:
 class ComposedImage:
     """An image made here: the layers of ``base`` (an image id) and the payload of locked packages.
 
-    ``packages`` are package names, without what they require: the lock adds that.
+    ``packages`` are package names, without what they require: the lock adds that. ``without`` are capabilities
+    that the packages require and the image does without, each with the reason.
     """
 
     id: str
@@ -129,17 +130,23 @@ class ComposedImage:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     user: str = ""
     working_dir: str = ""
+    without: Mapping[str, str] = dataclasses.field(default_factory=dict)
     source: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WantedManifest:
-    """An upstream YAML file, put on the ISO verbatim as ``manifests/<path>``."""
+    """An upstream YAML file, put on the ISO verbatim as ``manifests/<path>``.
+
+    ``not_images`` is text in it that is shaped like the name of an image and is none that the bundle needs, each
+    with the reason.
+    """
 
     id: str
     url: str
     path: str
     purpose: str
+    not_images: Mapping[str, str] = dataclasses.field(default_factory=dict)
     source: str = ""
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from build.base.errors import IntegrityError
+from build.upstream.rpmtags import Tags
 
 FIRST_BYTES = 1 << 16  # more than most headers have
 
@@ -22,7 +23,7 @@ _LEAD_BYTES = 96
 _LEAD_MAGIC = b"\xed\xab\xee\xdb"
 _HEADER_MAGIC = b"\x8e\xad\xe8\x01"
 _INTRO = struct.Struct(">4s4xII")
-_ENTRY = struct.Struct(">IIII")
+_ENTRY_BYTES = 16
 _LARGEST_BYTES = 1 << 26
 _SHA256 = 8
 
@@ -30,7 +31,6 @@ _SHA256 = 8
 _DSA, _RSA, _SHA256_OF_HEADER, _OPENPGP, _PGP, _GPG = 267, 268, 273, 278, 1002, 1005
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCH = 1000, 1001, 1002, 1003, 1022
 _PAYLOAD_DIGEST, _PAYLOAD_ALGORITHM, _FORMAT = 5092, 5093, 5114
-_INT32, _STRING, _BINARY = 4, 6, 7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,12 +140,10 @@ def _other_signature(signature: _Header) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Header:
-    """One header structure: an index of tags, and their values."""
+class _Header(Tags):
+    """One header structure: its tags, and its own bytes."""
 
     blob: bytes
-    entries: dict[int, tuple[int, int, int]]
-    values: bytes
 
     @classmethod
     def parse(cls, data: bytes, start: int, what: str) -> tuple[_Header, int]:
@@ -154,31 +152,11 @@ class _Header:
         if len(data) < intro_end:
             raise ShortError(intro_end)
         magic, count, size_bytes = _INTRO.unpack_from(data, start)
-        values_start = intro_end + count * _ENTRY.size
+        values_start = intro_end + count * _ENTRY_BYTES
         end = values_start + size_bytes
         if magic != _HEADER_MAGIC or end > _LARGEST_BYTES:
             raise IntegrityError(f"{what} has a header that cannot be read", details=f"at byte {start}")
         if len(data) < end:
             raise ShortError(end)
-        entries = {}
-        for number in range(count):
-            tag, kind, offset, length = _ENTRY.unpack_from(data, intro_end + number * _ENTRY.size)
-            entries[tag] = (kind, offset, length)
-        return cls(data[start:end], entries, data[values_start:end]), end
-
-    def text(self, tag: int) -> str:
-        """Return a text, or the first of several; the empty text when there is none."""
-        kind, offset, _ = self.entries.get(tag, (0, 0, 0))
-        if kind < _STRING or kind == _BINARY:
-            return ""
-        return self.values[offset : self.values.find(b"\0", offset)].decode(errors="replace")
-
-    def number(self, tag: int) -> int:
-        """Return a number; 0 when there is none."""
-        kind, offset, _ = self.entries.get(tag, (0, 0, 0))
-        return int.from_bytes(self.values[offset : offset + 4]) if kind == _INT32 else 0
-
-    def binary(self, tag: int) -> bytes | None:
-        """Return bytes; None when there are none."""
-        kind, offset, length = self.entries.get(tag, (0, 0, 0))
-        return self.values[offset : offset + length] if kind == _BINARY else None
+        tags = Tags.of_index(data[intro_end:values_start], data[values_start:end])
+        return cls(tags.entries, tags.values, data[start:end]), end

@@ -19,6 +19,7 @@ _INT16, _INT32, _STRING, _BINARY, _STRINGS, _TEXT = 3, 4, 6, 7, 8, 9
 
 NAME, VERSION, RELEASE, EPOCH, VENDOR, LICENCE, ARCH = 1000, 1001, 1002, 1003, 1011, 1014, 1022
 SOURCE_RPM, PROVIDES, PROVIDE_FLAGS, PROVIDE_VERSIONS = 1044, 1047, 1112, 1113
+REQUIRES, REQUIRE_FLAGS, REQUIRE_VERSIONS = 1049, 1048, 1050
 OLD_FILE_NAMES, DIR_INDEXES, BASE_NAMES, DIR_NAMES, FILE_CAPABILITIES = 1027, 1116, 1117, 1118, 5010
 
 
@@ -51,13 +52,14 @@ class Tags:
 
     def text(self, tag: int) -> str:
         """Return a text, or the first of several; the empty text when there is none."""
-        return next(self._texts(tag, 1), "")
+        return next((value.decode(errors="replace") for value in self._values(tag, 1)), "")
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """Return all texts of a tag. Bytes that are no UTF-8 are kept as surrogates."""
-        return tuple(self._texts(tag, self.entries.get(tag, (0, 0, 0))[2]))
+        values = self._values(tag, self.entries.get(tag, (0, 0, 0))[2])
+        return tuple(value.decode(errors="surrogateescape") for value in values)
 
-    def _texts(self, tag: int, count: int) -> Iterator[str]:
+    def _values(self, tag: int, count: int) -> Iterator[bytes]:
         kind, offset, _ = self.entries.get(tag, (0, 0, 0))
         if kind not in (_STRING, _STRINGS, _TEXT):
             return
@@ -65,7 +67,7 @@ class Tags:
             end = self.values.find(b"\0", offset)
             if end < 0:
                 return
-            yield self.values[offset:end].decode(errors="surrogateescape")
+            yield self.values[offset:end]
             offset = end + 1
 
     def number(self, tag: int) -> int:

@@ -68,6 +68,7 @@ class Member:
     owner: str = "root"
     is_dir: bool = False
     link: str = ""
+    capabilities: str = ""
 
     @property
     def whole_mode(self) -> int:
@@ -171,6 +172,11 @@ def _file_tags(files: Sequence[Member]) -> list[_Tag]:
         _ints(1116, *(directories.index(_parent(member.path)) for member in files)),
         _many(1117, [member.path.rsplit("/", 1)[1] for member in files]),
         _many(1118, directories),
+        *(
+            [_many(5010, [member.capabilities for member in files])]
+            if any(m.capabilities for m in files)
+            else []
+        ),
         _ints(5011, 8),
     ]
 
