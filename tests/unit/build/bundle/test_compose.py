@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from build.base.errors import BuildError
-from build.bundle.compose import BaseSystem, Recipe, merge_group, merge_passwd, run_compose, scan_base
+from build.bundle.accounts import merge_group, merge_passwd
+from build.bundle.basesystem import BaseSystem, scan_base
+from build.bundle.compose import run_compose
+from build.bundle.composedlayer import Recipe
+from build.bundle.filecaps import PAX_NAME, encode
 from build.inventory.model import Digest, LockedPackage, User
 from build.store import filelist
 from build.store.objects import Store
@@ -155,6 +159,65 @@ def test_the_base_is_read_layer_by_layer(tmp_path: Path) -> None:
     assert scan_base(layers) == BaseSystem(
         links={"lib": "usr/lib"}, passwd="new:x:2:2::/:/bin/sh\n", group=""
     )
+
+
+@pytest.mark.parametrize(
+    ("upper", "left"),
+    [
+        ({"var/.wh..wh..opq": b""}, {"lib"}),
+        ({".wh.lib": b""}, {"var/run"}),
+        ({"var": "elsewhere"}, {"lib", "var"}),
+        ({"etc/.wh.passwd": b""}, {"lib", "var/run"}),
+    ],
+)
+def test_what_a_layer_above_hides_is_gone(
+    tmp_path: Path, upper: dict[str, bytes | str], left: set[str]
+) -> None:
+    lower: dict[str, bytes | str] = {
+        "lib": "usr/lib",
+        "var/run": "../run",
+        "etc/passwd": b"root:x:0:0::/:/bin/sh\n",
+    }
+    for name, files in (("0", lower), ("1", upper)):
+        (tmp_path / name).write_bytes(tar_layer(files))
+    found = scan_base([tmp_path / "0", tmp_path / "1"])
+    assert {*found.links} == left
+    assert bool(found.passwd) is ("etc/.wh.passwd" not in upper)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"caf\xe9:x:1:1::/:/bin/sh\n", "no UTF-8"), (b"x" * (1 << 21), "more than")]
+)
+def test_account_files_that_are_none_are_refused(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "layer").write_bytes(tar_layer({"etc/passwd": data}))
+    with pytest.raises(BuildError, match="/etc/passwd of the base image cannot be read") as caught:
+        scan_base([tmp_path / "layer"])
+    assert reason in caught.value.details
+    assert caught.value.resolution
+
+
+@pytest.mark.subprocess
+def test_file_capabilities_are_kept(recipe_and_store: tuple[Recipe, Store], tmp_path: Path) -> None:
+    """By rpm2archive, which does not carry them. A file beside it has none."""
+    recipe, store = recipe_and_store
+    ping = Member(path="/usr/bin/ping", mode=0o755, capabilities="cap_net_admin,cap_net_raw=p")
+    package = package_with(Pot(store), "ping", ping, Member(path="/usr/bin/other"))
+    members = compose(dataclasses.replace(recipe, packages=(package,)), store, tmp_path)
+    value = members["usr/bin/ping"].pax_headers[PAX_NAME].encode(errors="surrogateescape")
+    assert value == encode("cap_net_admin,cap_net_raw=p")
+    assert PAX_NAME not in members["usr/bin/other"].pax_headers
+
+
+@pytest.mark.subprocess
+def test_capabilities_that_nobody_knows_are_refused(
+    recipe_and_store: tuple[Recipe, Store], tmp_path: Path
+) -> None:
+    """By rpm2archive."""
+    recipe, store = recipe_and_store
+    member = Member(path="/usr/bin/new", capabilities="cap_of_tomorrow=ep")
+    package = package_with(Pot(store), "new", member)
+    with pytest.raises(BuildError, match="file capabilities of /usr/bin/new are unknown"):
+        compose(dataclasses.replace(recipe, packages=(package,)), store, tmp_path)
 
 
 def test_a_layer_in_zstd_is_refused(tmp_path: Path) -> None:
