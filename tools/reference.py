@@ -286,7 +286,8 @@ path. Paths in a profile are relative to it.
 {_schema_section("profile", "profiles/NAME.yaml")}
 Python packages come from `python_index`; without it from where the user's own pip configuration says (`index-url`,
 `extra-index-url`, `find-links`, `no-index`, in its files or in the environment). pip itself is not run: the page of a
-package is read, and its file taken by digest.
+package is read, and its file taken by digest. Other settings of pip, such as `cert` and `proxy`, are not looked at:
+what follows holds for all that is fetched.
 
 Proxies and `~/.netrc` are honoured everywhere. Logins of registries are those of `podman login`, `docker login` and
 `skopeo login`, where those keep them (containers-auth.json(5)), credential helpers and stores included. Trusted are the

@@ -13,6 +13,7 @@ from pathlib import Path
 from build.base import ui
 from build.fetch.transfer import Item, Work, read_work
 from build.inventory.sources import Sources
+from build.upstream.answers import shown_url
 
 #: Capacity of media in bytes. Source: ECMA-130 (80 min of mode 1), ECMA-267 and ECMA-359, Blu-ray BD-R 25 and 50.
 MEDIA = {
@@ -79,7 +80,7 @@ def _size(item: Item) -> str:
 def _where(item: Item) -> str:
     if item.reference is not None:
         return str(item.blob.digest)
-    return item.urls[0] if item.urls else ""
+    return shown_url(item.urls[0]) if item.urls else ""
 
 
 def _free_bytes(directory: Path) -> int:

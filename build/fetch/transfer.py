@@ -40,6 +40,7 @@ from build.lock.images import ObjectCache
 from build.lock.keys import with_key_files
 from build.lock.lockfile import read_lock
 from build.store.objects import Partial, Store
+from build.upstream.answers import shown_url
 from build.upstream.http import HttpClient, first_mirror
 from build.upstream.imagepolicy import ImagePolicy
 from build.upstream.locations import file_url
@@ -241,10 +242,11 @@ def check_route(work: Work) -> None:
     """
     for item in work.plan.missing:
         origins = _origins(item, work.profile)
+        shown = " or ".join(shown_url(url) for url in origins)
         if origins and not any(has_route(url) for url in origins):
             raise NetworkError(
                 f"{item.what} is missing, and there is no network to fetch it",
-                details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {' or '.join(origins)}\n"
+                details=f"{item.blob.digest}, {item.blob.size_bytes} bytes, from {shown}\n"
                 f"{len(work.plan.missing)} objects are missing, {ui.bytes_text(work.plan.size_bytes)}; "
                 f"store {work.store.root}",
                 resolution="run './doit.sh fetch' where the upstream can be reached, and take the store along",

@@ -19,7 +19,7 @@ from build.inventory.model import (
     Registry,
     Repository,
 )
-from build.inventory.reference import registry_host
+from build.inventory.reference import normal_name, registry_host
 
 _LONGEST_CONNECT_TIMEOUT_S = 600
 LAB_PROFILE = Path("_out/lab/upstream.yaml")
@@ -169,7 +169,8 @@ def _parse_registries(profile: Record, *, required: bool = False) -> dict[str, R
         if table is not None:
             urls = table.text_or_texts(host, _registry_url)
             try:
-                found[registry_host(host)] = Registry(host=host, endpoints=tuple(map(_endpoint, urls)))
+                name, _ = normal_name(registry_host(host), "a/b")
+                found[name] = Registry(host=name, endpoints=tuple(map(_endpoint, urls)))
             except ValueError as exc:
                 table.fault(str(exc), key=host)
     return found

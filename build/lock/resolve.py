@@ -184,6 +184,7 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache, kept: Ke
             solving.result(), pinning.result(), asking.result(), finding.result()
         )  # fmt: skip
     finally:
+        http.stop()
         branches.shutdown(cancel_futures=True)
     faults.stop("the lock")
     made = {f"image {item.image.reference}": item.created for item in pinned}

@@ -88,7 +88,7 @@ def first_mirror(mirrors: Sequence[Mirror], ask: Callable[[Mirror], T]) -> T:
         raise type(gravest)(
             f"none of {len(failed)} mirrors helps: {gravest.message}",
             details="\n".join(
-                f"{f'{mirror}: ' if isinstance(mirror, str) else ''}{exc.message}: {exc.details}"
+                f"{f'{shown_url(mirror)}: ' if isinstance(mirror, str) else ''}{exc.message}: {exc.details}"
                 for mirror, exc in zip(mirrors, failed, strict=True)
             ),
             resolution=gravest.resolution,
@@ -103,21 +103,23 @@ def _is_damage(exc: BuildError) -> bool:
 class HttpClient:
     """HTTP for the threads of one run; each thread has its own connections.
 
-    ``client_certificates`` are certificate and private key by the beginning of addresses. ``pause`` waits; it may
-    raise to give up. A host that could not be reached at all is not tried again.
+    ``client_certificates`` are certificate and private key by the beginning of addresses. ``pause`` waits in the
+    place of a sleep that :meth:`stop` ends; it may raise to give up. A host that could not be reached at all is
+    not tried again.
     """
 
     def __init__(
         self,
         *,
         tries: int = TRIES,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] | None = None,
         user_agent: str = "caisson",
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         client_certificates: Mapping[str, tuple[Path, Path]] | None = None,
     ) -> None:
         self._tries = tries
-        self._pause = pause
+        self._stopped = threading.Event()
+        self._pause = pause or self._sleep
         self._user_agent = user_agent
         self._connect_timeout_s = connect_timeout_s
         self._client_certificates = client_certificates or {}
@@ -126,6 +128,18 @@ class HttpClient:
         self._resolved: set[str] = set()
         self._absent: dict[str, RetryError] = {}
         self._said: dict[str, float] = {}
+
+    def stop(self) -> None:
+        """End the waits of all threads: what they wait for fails. For a run that ends early."""
+        self._stopped.set()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise NetworkError(
+                "the wait for another try was ended",
+                details="the run ended before it",
+                resolution="see what ended it, and run it again",
+            )
 
     def request(
         self,
@@ -324,7 +338,8 @@ class HttpClient:
     def _wait(self, url: str, exc: RetryError, seconds: float) -> None:
         """Wait before another try; say so, once for all threads, when it takes long or the host asks for it."""
         host, now = host_of(url), time.monotonic()
-        if (exc.status == 429 or seconds >= _SAID_PAUSE_S) and self._said.get(host, 0.0) <= now:
+        is_long = seconds >= (1.0 if exc.status == 429 else _SAID_PAUSE_S)
+        if is_long and self._said.get(host, 0.0) <= now:
             self._said[host] = now + seconds
             say_wait(url, exc, seconds)
         self._pause(seconds)
@@ -417,6 +432,8 @@ class HttpClient:
         """Return an answer that is a success, or one that the caller passes. Raises: see :meth:`_open`."""
         self._known_hosts.add(host_of(url))
         _check_redirects(response, url)
+        # Bytes are wanted as they are stored: some servers declare a .gz file to be gzip-encoded.
+        response.raw.headers.pop("Content-Encoding", None)
         if response.status_code != 200 and response.status_code not in passed:
             answer = Answer(
                 status=response.status_code,
@@ -425,8 +442,6 @@ class HttpClient:
                 beginning=next(response.iter_content(_REFUSAL_BYTES), b""),
             )
             check_answer(answer, url, what)
-        # Bytes are wanted as they are stored: some servers declare a .gz file to be gzip-encoded.
-        response.raw.headers.pop("Content-Encoding", None)
         return response
 
     def _resolve(self, url: str) -> None:

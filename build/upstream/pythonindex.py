@@ -69,9 +69,15 @@ def read_place(place: Place, name: str, http: HttpClient) -> tuple[IndexFile, ..
         largest_bytes=_LARGEST_PAGE_BYTES,
         what=f"Python package {name}",
     )
-    if response.headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON:
-        return parse_json(response.body, response.url)
-    return parse_html(response.body, response.url)
+    is_json = response.headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON
+    files = (parse_json if is_json else parse_html)(response.body, response.url)
+    return tuple(file for file in files if _is_safe(file.url, response.url))
+
+
+def _is_safe(url: str, page_url: str) -> bool:
+    """Say whether a page may name an address: never a file of this machine, nor one with less than its own TLS."""
+    schemes = ("https", urlsplit(page_url).scheme)
+    return urlsplit(url).scheme in schemes
 
 
 def _directory_files(directory: Path) -> Iterator[IndexFile]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import email.utils
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from build.base.errors import CredentialsError, IntegrityError, NetworkError, No
 from build.inventory.model import Digest
 from build.store.objects import Partial, Store
 from build.upstream.answers import LONGEST_WAIT_S, parse_retry_after
-from build.upstream.http import CHUNK_BYTES, FIRST_CONTACT_TRIES, HttpClient
+from build.upstream.http import CHUNK_BYTES, FIRST_CONTACT_TRIES, HttpClient, first_mirror
 from build.upstream.session import NO_LOGIN, FixedLogin, Session
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
 
@@ -129,6 +130,18 @@ def test_giving_up_ends_a_wait(upstream: FakeUpstream) -> None:
         HttpClient(pause=stop).request("GET", f"{upstream.url}/big")
 
 
+def test_a_run_that_ends_early_waits_no_more(upstream: FakeUpstream) -> None:
+    upstream.troubles["/big"] = [Trouble(status=429, headers={"Retry-After": "60"})]
+    http = HttpClient()
+    ending = threading.Timer(0.2, http.stop)
+    ending.start()
+    began = time.monotonic()
+    with pytest.raises(NetworkError, match="was ended"):
+        http.request("GET", f"{upstream.url}/big")
+    ending.join()
+    assert time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("name", ["x-amz-request-id", "X-Amz-Cf-Id", "x-guploader-uploadid"])
 def test_a_store_says_403_for_what_it_lacks(http: HttpClient, upstream: FakeUpstream, name: str) -> None:
     upstream.troubles["/big"] = [Trouble(status=403, headers={name: "x"})]
@@ -172,6 +185,13 @@ def test_a_login_in_an_address_is_not_shown(http: HttpClient, upstream: FakeUpst
         with pytest.raises(NetworkError) as caught:
             http.request("GET", f"{address}{path}")
         assert "s3cret" not in caught.value.render()
+
+
+def test_mirrors_are_named_without_their_logins(http: HttpClient, upstream: FakeUpstream) -> None:
+    address = upstream.url.replace("://", "://me:s3cret@")
+    with pytest.raises(NetworkError) as caught:
+        first_mirror([f"{address}/one", f"{address}/two"], lambda url: http.request("GET", url))
+    assert "s3cret" not in caught.value.render()
 
 
 def test_a_redirect_gets_no_login_of_netrc_s_default(

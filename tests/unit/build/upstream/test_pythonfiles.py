@@ -138,6 +138,16 @@ def test_a_login_in_the_address(
     assert "s3cret" not in caught.value.render()
 
 
+def test_a_page_cannot_name_a_file_of_this_machine(
+    index: FakeUpstream, http: HttpClient, tmp_path: Path
+) -> None:
+    (tmp_path / WHEEL).write_bytes(DATA)
+    page = f'<a href="{(tmp_path / WHEEL).as_uri()}">x</a>'
+    index.put("/simple/tiny/", page.encode(), "text/html")
+    with pytest.raises(NotFoundError):
+        lock_python(WANTED, tmp_path / "cache", http)
+
+
 def test_a_directory_of_files(http: HttpClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pip's find-links with no-index: a site that carries packages by hand."""
     links_dir = tmp_path / "my links"
