@@ -99,7 +99,7 @@ def _is_store(answer: Answer) -> bool:
 def gave_up(url: str, what: str, exc: RetryError, failed: int) -> NetworkError:
     """Make the error of a host that was asked often enough."""
     about = f" for {what}" if what else ""
-    details = f"{exc.reason}{about}; {failed} {'try' if failed == 1 else 'tries'}; url: {shown_url(url)}"
+    details = f"{exc.reason}{about}; {_tries_text(failed)}; url: {shown_url(url)}"
     if exc.status == 429:
         until = f"until {time_text(exc.retry_after_s)}" if exc.retry_after_s else "some minutes"
         return NetworkError(
@@ -122,10 +122,15 @@ def unreachable(url: str, reason: str, what: str, failed: int) -> NetworkError:
     about = f" for {what}" if what else ""
     return NetworkError(
         f"cannot reach {host_of(url)}",
-        details=f"{reason}{about}; {failed} {'try' if failed == 1 else 'tries'}; url: {shown_url(url)}",
+        details=f"{reason}{about}; {_tries_text(failed)}; url: {shown_url(url)}",
         resolution="check network and proxy settings (connect_timeout_s of the profile for a slow way), or name "
         "a mirror in reach: upstream=NAME",
     )
+
+
+def _tries_text(failed: int) -> str:
+    """Return how often it was tried; 0 stands for a host that was given up earlier in the run."""
+    return {0: "it was tried before, in this run", 1: "1 try"}.get(failed, f"{failed} tries")
 
 
 def parse_retry_after(value: str | None) -> float | None:

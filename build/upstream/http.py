@@ -325,7 +325,9 @@ class HttpClient:
             try:
                 return once()
             except RetryError as exc:
-                failed = 1 if has_progressed() else failed + 1
+                if has_progressed():
+                    failed, waited_s = 0, 0.0
+                failed += 1
                 is_known = host in self._known_hosts
                 seconds = pause_s(failed, exc.retry_after_s)
                 waited_s += seconds
