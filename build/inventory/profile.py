@@ -181,12 +181,28 @@ def _endpoint(url: str) -> Endpoint:
     return Endpoint(url=f"{parts.scheme}://{parts.netloc}", prefix=parts.path.strip("/"))
 
 
-_base_url = fitting(
-    r"https?://[^\s?#]+/", "base_url '{text}' must start with http:// or https:// and end with a slash"
+_any_base_url = fitting(
+    r"https?://[^\s/?#]+/([^\s?#]*/)?",
+    "base_url '{text}' must start with http:// or https:// and end with a slash",
 )
-_registry_url = fitting(
+_any_registry_url = fitting(
     r"https?://[^\s/?#]+(/[^\s?#]*)?", "registry address '{text}' must be http(s)://HOST[:PORT][/PREFIX]"
 )
+
+
+def _base_url(text: str) -> str:
+    return _any_base_url(_without_login(text, "~/.netrc"))
+
+
+def _registry_url(text: str) -> str:
+    return _any_registry_url(_without_login(text, "podman login, docker login or skopeo login"))
+
+
+def _without_login(text: str, instead: str) -> str:
+    """Return an address when no login is in it: a profile is read by many, and shown in errors."""
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError(f"an address has a login in it: keep that out of the profile ({instead})")
+    return text
 
 
 def _metadata_trust(text: str) -> MetadataTrust:

@@ -229,12 +229,28 @@ def test_a_client_certificate_is_for_the_addresses_of_its_repository(sources: So
         ('base_url: "https://x/k/"', "metalink: x", "give addresses of mirrors as base_url"),
         ("metadata: tls,", "metadata: tls, client_key: x,", "belongs to a 'client_certificate'"),
         ("metadata: signed,", "metadata: signed, client_certificate: x,", "'client_certificate' needs TLS"),
+        (
+            'base_url: "https://x/k/"',
+            'base_url: "https://me:pw@x/k/"',
+            "keep that out of the profile (~/.netrc)",
+        ),
         ("A" * 40, "A" * 39, "must be 40 hexadecimal digits"),
         ("name: test", "name: Te st", "must be lower-case letters"),
         ("lab: true", "lab: maybe", "'lab' must be true or false"),
         ("lock_file: test.lock\n", "", "key 'lock_file' is missing"),
         ("lock_file", "lockfile", "unknown key 'lockfile'; did you mean 'lock_file'?"),
         ("http://127.0.0.1:5000/registry.k8s.io", "127.0.0.1:5000", "must be http(s)://HOST"),
+        (
+            "http://127.0.0.1:5000/",
+            "http://me:pw@127.0.0.1:5000/",
+            "(podman login, docker login or skopeo login)",
+        ),
+        ("lab: true", "lab: true\npython_index: https://x/simple", "end with a slash"),
+        ("lab: true", "lab: true\npython_index: []", "'python_index' is empty"),
+        ("lab: true", "lab: true\nconnect_timeout_s: 0", "must be from 1 to 600"),
+        ("lab: true", "lab: true\nconnect_timeout_s: 601", "must be from 1 to 600"),
+        ("lab: true", "lab: true\nconnect_timeout_s: long", "'connect_timeout_s' must be a whole number"),
+        ("{registry.k8s.io:", "{'evil; x':", "has a bad registry host"),
     ],
 )
 def test_faults_of_a_profile(sources: Sources, old: str, new: str, fault: str) -> None:
@@ -242,6 +258,20 @@ def test_faults_of_a_profile(sources: Sources, old: str, new: str, fault: str) -
     with pytest.raises(ProfileError) as caught:
         sources.profile()
     assert fault in caught.value.details
+    assert ":pw@" not in caught.value.render()
+
+
+def test_what_a_profile_may_say_besides(sources: Sources) -> None:
+    profile = sources.profile()
+    assert (profile.python_indexes, profile.connect_timeout_s, profile.signature_policy) == ((), 10.0, None)
+    more = (
+        "python_index: ['https://a/', 'https://b/c/']\nconnect_timeout_s: 60\nsignature_policy: policy.json\n"
+    )
+    sources.write(profile=PROFILE + more)
+    profile = sources.profile()
+    assert profile.python_indexes == ("https://a/", "https://b/c/")
+    assert profile.connect_timeout_s == 60
+    assert profile.signature_policy == profile.file.parent.resolve() / "policy.json"
 
 
 @pytest.mark.parametrize(
