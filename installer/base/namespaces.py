@@ -21,6 +21,7 @@ Value = TypeVar("Value")
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MNT_DETACH = 2
 SCRATCH_SIZE = "1g"
 SCRATCH_DIRS = ("/media", "/mnt", "/srv", "/opt")
 """Directories that every host has; one of them is covered, in the namespace only."""
@@ -44,13 +45,16 @@ def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 
     )
 
 
-def unmount(target: Path) -> None:
-    """Unmount what is mounted there.
+def detach(target: Path) -> None:
+    """Take away what is mounted there, at once, whoever still has a file of it open; the kernel does the rest.
+
+    A program that is being started beside this one holds a copy of every descriptor until its exec: an unmount that
+    waited for nobody would be refused then, and say nothing about the host.
 
     Raises:
         OSError: the kernel refuses it.
     """
-    _system_call("umount", os.fsencode(target))
+    _system_call("umount2", os.fsencode(target), MNT_DETACH)
 
 
 def choose_scratch_dir(needed: Sequence[Path], candidates: Sequence[str] = SCRATCH_DIRS) -> Path:

@@ -20,7 +20,8 @@ MINIMUM_INODES = 100_000
 DATA_DIRS = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd")
 SUITABLE_TYPES = frozenset({"xfs", "ext4", "btrfs"})
 SYNC_LIMIT_S = 0.010
-LASTING_DIRS = (*DATA_DIRS, "/opt/caisson", "/usr/bin", "/etc", "/var/log")
+EXECUTED_DIRS = (*DATA_DIRS, "/opt/caisson", "/opt/cni/bin", "/opt/saltstack", "/usr/bin")
+LASTING_DIRS = (*EXECUTED_DIRS, "/etc", "/var/log")
 
 
 def has_disk_space(host: Host) -> Iterator[Finding]:
@@ -63,10 +64,15 @@ def has_usable_mounts(host: Host) -> Iterator[Finding]:
         mount = find_mount(Path(directory), mounts)
         if mount is None:
             continue
-        bad = {"ro", "noexec", "nodev"} if directory in DATA_DIRS else {"ro"}
-        options = bad.intersection(mount.options)
+        options = {"ro", *(("noexec",) if directory in EXECUTED_DIRS else ())}.intersection(mount.options)
         if options:
             yield Finding(f"{directory}: {mount.mount_point} is mounted {', '.join(sorted(options))}")
+        elif directory in DATA_DIRS and "nodev" in mount.options:
+            # Hardening guides want it, and only volumes that are raw block devices need what it forbids.
+            yield Finding(
+                f"{directory}: {mount.mount_point} is mounted nodev: raw block volumes will not work",
+                severity=Severity.WARNING,
+            )
 
 
 def has_suitable_file_systems(host: Host) -> Iterator[Finding]:
@@ -120,7 +126,7 @@ DISKS: tuple[Check, ...] = (
         Severity.ERROR,
         "the file systems can be used",
         has_usable_mounts,
-        "mount it with rw,exec,dev",
+        "mount it with rw,exec",
     ),
     Check(
         "CSN304",

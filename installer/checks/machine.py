@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -44,6 +45,8 @@ SYSCTLS: Mapping[str, str] = {
 }
 SECURE_PATHS: Mapping[str, str] = {"/usr/bin": "/bin", "/usr/sbin": "/sbin"}
 """Directories and what EL9 also calls them."""
+PROXIED_UNITS = ("containerd", "kubelet")
+UNIT_DIRS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 SEARCH_DIRS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -294,12 +297,12 @@ def has_no_proxy_in_the_way(host: Host) -> Iterator[Finding]:
     what is in /etc/environment reaches people: their kubectl then talks to a proxy.
     """
     manager = host.run(["systemctl", "show-environment"]).stdout
-    places = (
-        ("systemd's environment", manager, None),
-        ("/etc/environment", host.read("/etc/environment"), Severity.WARNING),
-    )
-    for place, text, severity in places:
-        variables = {key.lower(): value for key, value in parse_os_release(text or "").items()}
+    places = [
+        ("systemd's environment", _variables(manager), None),
+        ("/etc/environment", _variables(host.read("/etc/environment") or ""), Severity.WARNING),
+        *((place, variables, None) for place, variables in _unit_environments(host)),
+    ]
+    for place, variables, severity in places:
         proxies = [name for name in PROXY_VARIABLES if variables.get(name)]
         needed = (host.facts.control_plane_address, host.facts.endpoint) if host.facts is not None else ()
         direct = variables.get("no_proxy", "")
@@ -307,6 +310,54 @@ def has_no_proxy_in_the_way(host: Host) -> Iterator[Finding]:
         if proxies and (asked or not direct):
             names = f"no_proxy does not name {', '.join(asked)}" if asked else "there is no no_proxy"
             yield Finding(f"{place} sets {', '.join(proxies)}, and {names}", severity=severity)
+
+
+def _variables(text: str) -> dict[str, str]:
+    r"""Return the variables of a text, names in lower case; of two spellings the one that says something.
+
+    pam_env takes ``export`` before a name; systemd and curl ask for both spellings.
+
+    >>> _variables("export https_proxy=http://p:3128\nno_proxy=.internal\nNO_PROXY=\n")
+    {'https_proxy': 'http://p:3128', 'no_proxy': '.internal'}
+    """
+    found: dict[str, str] = {}
+    for key, value in parse_os_release(text).items():
+        name = (key.removeprefix("export ")).strip().lower()
+        found[name] = value or found.get(name, "")
+    return found
+
+
+def _unit_environments(host: Host) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield what drop-ins, and the files that they name, give to the units that the media will bring."""
+    for unit in PROXIED_UNITS:
+        files = [
+            file
+            for directory in UNIT_DIRS
+            for file in sorted(host.path(f"{directory}/{unit}.service.d").glob("*.conf"))
+        ]
+        for file in files:
+            place = f"/{file.relative_to(host.root)}"
+            lines = (host.read(place) or "").splitlines()
+            words = [
+                word for line in lines if line.strip().startswith("Environment=") for word in _words(line)
+            ]
+            for line in lines:
+                name = line.strip().partition("EnvironmentFile=")[2].lstrip("-")
+                words += (host.read(name) or "").splitlines() if name.startswith("/") else []
+            if words:
+                yield place, _variables("\n".join(words))
+        for name in (f"/etc/sysconfig/{unit}", f"/etc/default/{unit}"):
+            text = host.read(name)
+            if text:
+                yield name, _variables(text)
+
+
+def _words(line: str) -> list[str]:
+    """Return the assignments of one ``Environment=`` line. Source: systemd.exec(5)."""
+    try:
+        return shlex.split(line.partition("=")[2])
+    except ValueError:
+        return []
 
 
 def _is_direct(target: str, no_proxy: str) -> bool:

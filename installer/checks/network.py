@@ -19,6 +19,8 @@ TIMED_OUT = 124
 """The exit code of timeout(1) when the time is over."""
 NETWORK_MANAGER_DIR = "/etc/NetworkManager/conf.d"
 OWN_PROCESSES = frozenset({"kubelet", "containerd"})
+REFUSING_ROUTES = ("blackhole", "prohibit", "throw", "unreachable")
+"""Kinds of routes that send nothing. Source: ip-route(8)."""
 
 
 def has_free_ports(host: Host) -> Iterator[Finding]:
@@ -101,8 +103,14 @@ def _describe(host: Host, process_id: int | None) -> str:
 
 def has_default_route(host: Host) -> Iterator[Finding]:
     """Look for a default route: without one the kernel does not send packets to the address of a service."""
-    if not any(route.get("dst") == "default" for route in _routes(host)):
+    defaults = [route for route in _routes(host) if route.get("dst") == "default"]
+    if not defaults:
         yield Finding("'ip route' shows no default route")
+    elif all(route.get("type", "unicast") in REFUSING_ROUTES for route in defaults):
+        kinds = ", ".join(sorted({str(route["type"]) for route in defaults}))
+        yield Finding(
+            f"the default route is of the kind {kinds}: the kernel refuses what it should send there"
+        )
 
 
 def has_free_networks(host: Host) -> Iterator[Finding]:

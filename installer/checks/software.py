@@ -40,14 +40,20 @@ CONFLICTING_SERVICES = (
     "nftables",
     "ufw",
     "etcd",
-    "nm-cloud-setup",
 )
+CLOUD_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
+"""They write rules of routing for each address of a cloud's interface, and with these pods are not reached."""
 INSTALL_FIREWALLD = (
     "without it the ports of the cluster are open to every network; to have it, when the bootstrap has ended: "
     f"{' '.join(dnf.dnf_arguments(Paths(), 'install', 'firewalld'))} && systemctl enable --now firewalld, "
     "then run the bootstrap again"
 )
 SHOWN_NAMES = 3
+LEFT_CHAINS = "(?:KUBE-|cali-|kube-proxy|CILIUM_|OLD_CILIUM_|WEAVE|FLANNEL-|CNI-)"
+LEFT_INTERFACES = re.compile(
+    r"^(?:cilium_(?:host|net|vxlan|geneve)|lxc[0-9a-f]+|lxc_health|weave|vethwe-.*|datapath)$"
+)
+"""What Calico's, Cilium's, Weave's and flannel's own removal leaves until the next boot."""
 DNF_FILE = "/etc/dnf/dnf.conf"
 LOCKS_FILE = "/etc/dnf/plugins/versionlock.list"
 EXCLUDES = re.compile(r"^(?:exclude|excludepkgs|excludes)\s*=[ \t]*(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
@@ -73,6 +79,15 @@ LEFTOVERS = (
     "/var/lib/kubelet/pki/*",
     "/etc/cni/net.d/*",
 )
+LEFT_SETTINGS = (
+    "/etc/sysconfig/kubelet",
+    "/etc/systemd/system/kubelet.service.d/*.conf",
+    "/etc/systemd/system/containerd.service.d/*.conf",
+)
+COMMANDING = re.compile(
+    r"^\s*(?:ExecStart\s*=|(?:Environment=.*)?\bKUBELET_\w+=[\"']?[^\s\"'])", re.MULTILINE
+)
+"""What changes how a unit is started; a drop-in with a proxy alone is the business of CSN122."""
 
 
 def has_no_conflicting_packages(host: Host) -> Iterator[Finding]:
@@ -91,10 +106,17 @@ def has_no_conflicting_services(host: Host) -> Iterator[Finding]:
     for name, state in zip(names, states):
         if state in ("active", "activating", "reloading"):
             yield Finding(f"{name}.service is {state}", fix=f"systemctl disable --now {name}.service")
+    # It runs for a second every few minutes, and is never found active; what counts is whether it will run again.
+    for unit in CLOUD_UNITS:
+        if host.run(["systemctl", "is-enabled", unit]).stdout.strip() == "enabled":
+            yield Finding(f"{unit} is enabled", fix=f"systemctl disable --now {' '.join(CLOUD_UNITS)}")
 
 
 def has_no_other_cluster(host: Host) -> Iterator[Finding]:
-    """Look for files of another Kubernetes: kubeadm refuses them, or worse, takes them for its own."""
+    """Look for files of another Kubernetes: kubeadm refuses them, or worse, takes them for its own.
+
+    So does systemd with drop-ins of units that the media will bring: a flag in one wins over Caisson's.
+    """
     if host.is_ours:
         return
     for pattern in LEFTOVERS:
@@ -103,16 +125,21 @@ def has_no_other_cluster(host: Host) -> Iterator[Finding]:
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             yield Finding(f"/{found[0].relative_to(host.root)}{more}")
+    for pattern in LEFT_SETTINGS:
+        for file in sorted(host.root.glob(pattern.lstrip("/"))):
+            if COMMANDING.search(host.read(f"/{file.relative_to(host.root)}") or ""):
+                yield Finding(f"/{file.relative_to(host.root)} changes how the unit is started")
 
 
 def has_no_other_salt(host: Host) -> Iterator[Finding]:
     """Look for a Salt master that this host already obeys: it would undo what the bootstrap does."""
-    for file in sorted(host.path("/etc/salt/minion.d").glob("*.conf")) if not host.is_ours else ():
+    files = [host.path("/etc/salt/minion"), *sorted(host.path("/etc/salt/minion.d").glob("*.conf"))]
+    for file in [file for file in files if file.is_file()] if not host.is_ours else []:
         match = re.search(
             r"^master:\s*(\S.*)$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
         )
         if match:
-            yield Finding(f"/etc/salt/minion.d/{file.name} names another master: {match.group(1)}")
+            yield Finding(f"/{file.relative_to(host.root)} names another master: {match.group(1)}")
 
 
 def has_firewalld(host: Host) -> Iterator[Finding]:
@@ -138,14 +165,12 @@ def has_no_packet_leftovers(host: Host) -> Iterator[Finding]:
     if host.is_ours:
         return
     chains = host.run(["nft", "list", "chains"]).stdout
-    found = sorted(
-        set(re.findall(r"\b(?:chain|table ip6?|table inet) ((?:KUBE-|cali-|kube-proxy)\S*)", chains))
-    )
+    found = sorted(set(re.findall(rf"\b(?:chain|table ip6?|table inet) ({LEFT_CHAINS}\S*)", chains)))
     if found:
         yield Finding(f"chains of packet filters: {_shorten(found)}", fix="reboot, or: nft flush ruleset")
     links = json.loads(host.run(["ip", "-json", "link", "show"]).stdout or "[]")
     names = [str(link.get("ifname", "")) for link in links if isinstance(link, dict)]
-    interfaces = [name for name in names if POD_INTERFACES.match(name)]
+    interfaces = [name for name in names if POD_INTERFACES.match(name) or LEFT_INTERFACES.match(name)]
     if interfaces:
         yield Finding(f"interfaces: {_shorten(interfaces)}")
 
@@ -168,6 +193,9 @@ def has_suitable_selinux(host: Host) -> Iterator[Finding]:
     if running == "enforcing" and policy != "targeted":
         yield Finding(f"SELinux is enforcing with the policy '{policy}'", severity=Severity.ERROR)
     later = written.get("SELINUX", running)
+    if re.search(r"(?:^|\s)selinux=0(?:\s|$)", host.read("/proc/cmdline") or ""):
+        # RHEL 9's way to turn it off: the file says nothing as long as the boot loader says so.
+        return
     if later != running:
         yield Finding(f"SELinux is {running}, from the next boot on it will be {later}")
 

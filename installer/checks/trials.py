@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from installer.base import namespaces
+from installer.base.errors import InstallerError
 from installer.base.paths import Paths
 from installer.base.run import Completed, run
 from installer.media import dnf, rpmkeys
@@ -114,7 +115,8 @@ class Trials:
             return str(exc)
         finally:
             shutil.rmtree(layers, ignore_errors=True)
-            os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+            with contextlib.suppress(OSError):
+                os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
         return ""
 
     def run_programs(self, media: Media) -> Mapping[str, Completed]:
@@ -186,9 +188,9 @@ class Trials:
             return str(exc)
         finally:
             if zone:
-                _run(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--remove-{word}" for word in zone)])
+                _tidy(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--remove-{word}" for word in zone)])
             for name in TRIAL_INTERFACES:
-                _run(["ip", "link", "delete", name])
+                _tidy(["ip", "link", "delete", name])
             for end in ends:
                 end.close()
 
@@ -214,6 +216,12 @@ def _run(words: Sequence[str]) -> Completed:
     return run(words, timeout_s=COMMAND_TIMEOUT_S, check=False)
 
 
+def _tidy(words: Sequence[str]) -> None:
+    """Run a command that cleans up: whether it could is no finding about the host."""
+    with contextlib.suppress(InstallerError):
+        _run(words)
+
+
 def _must(words: Sequence[str]) -> None:
     completed = _run(words)
     if completed.returncode != 0:
@@ -233,7 +241,8 @@ def _unpacked(media: Media, packages: Sequence[str], scratch: Path) -> Iterator[
     try:
         yield tree
     finally:
-        shutil.rmtree(tree)
+        # In memory, and gone with the namespace: what cannot be removed is no finding.
+        shutil.rmtree(tree, ignore_errors=True)
 
 
 def _write_through(layers: Path, scratch: Path) -> None:
@@ -249,7 +258,9 @@ def _write_through(layers: Path, scratch: Path) -> None:
         if not (layers / "upper/written").is_file():
             raise OSError("what is written through the overlay does not arrive in its upper layer")
     finally:
-        namespaces.unmount(merged)
+        # The namespace's end would do it too, but the layers are removed before.
+        with contextlib.suppress(OSError):
+            namespaces.detach(merged)
 
 
 def _connect(name: str, end: namespaces.Network, gateway: str, address: str) -> None:

@@ -129,12 +129,13 @@ def run_verify_cluster(context: Context) -> bool:
 def _answer_names(context: Context) -> bool:
     """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``)."""
     file = context.paths.at("/etc/hosts")
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    # A comment in another encoding comes out as it went in.
+    text = file.read_bytes().decode("utf-8", errors="surrogateescape") if file.exists() else ""
     facts = context.facts
     wanted = hosts.with_lines(
         text, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
     )
-    return files.write_file(file, wanted, mode=0o644)
+    return files.write_file(file, wanted.encode("utf-8", errors="surrogateescape"), mode=0o644)
 
 
 def _apply(context: Context, *sls: str, local: bool) -> bool:

@@ -46,7 +46,7 @@ def active_swaps() -> list[str]:
 def swap_lines(fstab: str) -> list[str]:
     """Return the lines of ``fstab`` (its text) that turn swap on at boot."""
     found = []
-    for line in fstab.splitlines():
+    for line in fstab.split("\n"):
         fields = line.split()
         if len(fields) >= 3 and not fields[0].startswith("#") and fields[2] == "swap":
             found.append(line)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,14 @@ def features_present(name: str, modules: list[str]) -> dict[str, Any]:
 def swap_off(name: str) -> dict[str, Any]:
     """Make sure that nothing swaps now nor after a reboot; lines in /etc/fstab are commented, not removed."""
     active = __salt__["caisson_host.active_swaps"]()
-    text = FSTAB.read_text() if FSTAB.exists() else ""
+    # A comment in another encoding comes out as it went in.
+    text = FSTAB.read_bytes().decode("utf-8", errors="surrogateescape") if FSTAB.exists() else ""
     lines = __salt__["caisson_host.swap_lines"](text)
     changes: dict[str, Any] = dict.fromkeys(active, "swapped off")
-    changes.update(dict.fromkeys(lines, "commented in /etc/fstab"))
+    shown = [
+        line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace") for line in lines
+    ]
+    changes.update(dict.fromkeys(shown, "commented in /etc/fstab"))
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": "no swap"}
     if __opts__["test"]:
@@ -57,9 +62,12 @@ def swap_off(name: str) -> dict[str, Any]:
         if outcome["retcode"] != 0:
             return {"name": name, "result": False, "changes": {}, "comment": f"swapoff: {outcome['stderr']}"}
     if lines:
-        kept = ["# caisson: " + line if line in lines else line for line in text.splitlines()]
+        kept = ["# caisson: " + line if line in lines else line for line in text.split("\n")]
         temporary = FSTAB.with_name(".fstab.caisson")
-        temporary.write_text("\n".join(kept) + "\n")
+        with temporary.open("wb") as stream:
+            stream.write("\n".join(kept).encode("utf-8", errors="surrogateescape"))
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.chmod(FSTAB.stat().st_mode & 0o777)
         temporary.rename(FSTAB)
     return {"name": name, "result": True, "changes": changes, "comment": "swap is off"}

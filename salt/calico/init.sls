@@ -2,6 +2,6 @@
 {%- set caisson = pillar['caisson'] %}
 Apply Calico's manifest:
   caisson_kubernetes.calico_applied:
-    - source: {{ caisson['media_dir'] }}/{{ caisson['manifests']['calico']['path'] }}
-    - pod_cidr: {{ caisson['networks']['pods'] }}
+    - source: {{ (caisson['media_dir'] ~ '/' ~ caisson['manifests']['calico']['path']) | json }}
+    - pod_cidr: {{ caisson['networks']['pods'] | json }}
     - workload_cidrs: {{ caisson['networks']['workload_plane'] | json }}

@@ -9,7 +9,7 @@ Write containerd configuration:
     - source: salt://containerd/files/config.toml.j2
     - template: jinja
     - context:
-        pause_reference: {{ caisson['images']['pause']['reference'] }}
+        pause_reference: {{ caisson['images']['pause']['reference'] | json }}
     - mode: '0644'
     - require:
       - sls: containerd.installed

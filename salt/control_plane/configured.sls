@@ -4,19 +4,20 @@
 Write kubeadm configuration:
   file.managed:
     - name: /etc/caisson/kubeadm/init.yaml
+    # As JSON, which is YAML whoever reads it: Go takes a plain 1e3 or 0777 for a number.
     - contents: |
 {%- for document in salt['caisson_kubeadm.configuration'](caisson) %}
         ---
-        {{ document | yaml(False) | indent(8) }}
+        {{ document | json(indent=1) | indent(8) }}
 {%- endfor %}
     - makedirs: true
     - mode: '0600'
 
 {%- for name, text in salt['caisson_kubeadm.patches'](caisson) | dictsort %}
 
-Write kubeadm patch {{ name }}:
+{{ ('Write kubeadm patch ' ~ name) | json }}:
   file.managed:
-    - name: /etc/kubernetes/patches/{{ name }}
+    - name: {{ ('/etc/kubernetes/patches/' ~ name) | json }}
     - contents: {{ text | json }}
     - makedirs: true
     - mode: '0600'

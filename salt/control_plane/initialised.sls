@@ -4,7 +4,7 @@
 {%- macro phase(name, produces, renews=[], restarts='') %}
 Complete kubeadm phase {{ name }}:
   caisson_kubeadm.phase_completed:
-    - phase: {{ name }}
+    - phase: {{ name | json }}
     - produces: {{ produces | json }}
     - renews: {{ renews | json }}
     - restarts: {{ restarts | json }}
@@ -39,7 +39,7 @@ Wait for the kubelet:
 
 Wait for the API server's {{ endpoint }}:
   caisson_wait.url_answers:
-    - url: https://{{ address }}:6443/{{ endpoint }}
+    - url: {{ ('https://' ~ address ~ ':6443/' ~ endpoint) | json }}
     - ca_file: /etc/kubernetes/pki/ca.crt
     - timeout_s: 240
     - failhard: true

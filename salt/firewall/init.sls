@@ -26,8 +26,8 @@ Define the policy of service addresses:
     - source: salt://firewall/files/caisson-services.xml.j2
     - template: jinja
     - context:
-        cidr: {{ services }}
-        family: {{ 6 if ':' in services else 4 }}
+        cidr: {{ services | json }}
+        family: {{ (6 if ':' in services else 4) | json }}
     - mode: '0644'
     - makedirs: true
     - onlyif: firewall-cmd --state
@@ -39,13 +39,13 @@ Open the port table in firewalld:
     - ports: {{ table['ports'] | json }}
     - planes:
         control_plane:
-          interface: {{ caisson['node']['control_plane_interface'] }}
+          interface: {{ caisson['node']['control_plane_interface'] | json }}
           cidrs: {{ caisson['networks']['control_plane'] | json }}
         workload_plane:
-          interface: {{ caisson['node']['workload_plane_interface'] }}
+          interface: {{ caisson['node']['workload_plane_interface'] | json }}
           cidrs: {{ caisson['networks']['workload_plane'] | json }}
     - pod_interfaces: {{ pod_interfaces | json }}
-    - service_cidr: {{ services }}
+    - service_cidr: {{ services | json }}
     - require:
       - file: Define the zone of pods
       - file: Define the policy of service addresses

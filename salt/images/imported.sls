@@ -7,9 +7,9 @@ include:
 
 Import {{ id }}:
   caisson_image.imported:
-    - reference: {{ image['reference'] }}
-    - digests: [{{ image['platform_digest'] }}, {{ image['digest'] }}]
-    - layout_dir: {{ caisson['media_dir'] }}/oci
+    - reference: {{ image['reference'] | json }}
+    - digests: {{ [image['platform_digest'], image['digest']] | json }}
+    - layout_dir: {{ (caisson['media_dir'] ~ '/oci') | json }}
     - require:
       - sls: containerd.running
 {%- endfor %}

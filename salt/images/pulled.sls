@@ -6,5 +6,5 @@ Pull images of the cluster:
     - references:
       {%- for id in ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kube-proxy', 'coredns',
                      'calico-node', 'calico-cni', 'calico-kube-controllers'] %}
-      - {{ images[id]['reference'] }}
+      - {{ images[id]['reference'] | json }}
       {%- endfor %}

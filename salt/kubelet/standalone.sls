@@ -14,7 +14,7 @@ Create static pod directory:
 Write standalone kubelet configuration:
   file.managed:
     - name: /etc/caisson/kubelet/standalone.yaml
-    - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | yaml(False) | json }}
+    - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | json(indent=1) | json }}
     - makedirs: true
     - mode: '0600'
 

@@ -15,7 +15,7 @@ Create nginx directory:
 Copy {{ name }}:
   file.managed:
     - name: /etc/caisson/nginx/{{ name }}
-    - source: {{ caisson['media_dir'] }}/nginx/{{ name }}
+    - source: {{ (caisson['media_dir'] ~ '/nginx/' ~ name) | json }}
     - mode: '0644'
     - require:
       - file: Create nginx directory
@@ -27,8 +27,8 @@ Write nginx configuration:
     - source: salt://nginx/files/nginx.conf.j2
     - template: jinja
     - context:
-        address: {{ caisson['node']['control_plane_address'] }}
-        media_dir: {{ caisson['media_dir'] }}
+        address: {{ caisson['node']['control_plane_address'] | json }}
+        media_dir: {{ caisson['media_dir'] | json }}
     - mode: '0644'
     - require:
       - file: Create nginx directory

@@ -18,7 +18,7 @@ Run nginx:
 
 Wait for nginx:
   caisson_wait.url_answers:
-    - url: https://{{ node['control_plane_address'] }}:8443/v2/
+    - url: {{ ('https://' ~ node['control_plane_address'] ~ ':8443/v2/') | json }}
     - ca_file: /etc/caisson/ca.crt
     - timeout_s: 60
     - require:

@@ -27,7 +27,7 @@ Make the minion's key:
 # The strictest acceptance there is: the master knows this very key before the minion ever speaks.
 Accept the minion's key:
   file.managed:
-    - name: /etc/caisson/salt/pki/master/minions/{{ caisson['node']['name'] }}
+    - name: {{ ('/etc/caisson/salt/pki/master/minions/' ~ caisson['node']['name']) | json }}
     - source: /etc/salt/pki/minion/minion.pub
     - mode: '0644'
     - require:

@@ -14,8 +14,8 @@ Run salt-master:
 
 Wait for salt-master on port {{ port }}:
   caisson_wait.port_accepts:
-    - host: {{ address }}
-    - port: {{ port }}
+    - host: {{ address | json }}
+    - port: {{ port | json }}
     - timeout_s: 180
     - require:
       - caisson_static_pod: Run salt-master

@@ -5,13 +5,13 @@ Write minion configuration:
     - name: /etc/salt/minion.d/90-caisson.conf
     - contents: |
         # Managed by Caisson.
-        master: {{ node['control_plane_address'] }}
-        id: {{ node['name'] }}
+        master: {{ node['control_plane_address'] | json }}
+        id: {{ node['name'] | json }}
         enable_fqdns_grains: false
         encryption_algorithm: OAEP-SHA224
         signing_algorithm: PKCS1v15-SHA224
-        module_dirs: [{{ media_dir }}/salt/_modules]
-        states_dirs: [{{ media_dir }}/salt/_states]
+        module_dirs: {{ [media_dir ~ '/salt/_modules'] | json }}
+        states_dirs: {{ [media_dir ~ '/salt/_states'] | json }}
         retry_dns: 0
         acceptance_wait_time: 2
         random_reauth_delay: 5

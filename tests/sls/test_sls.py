@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -101,6 +103,44 @@ def test_contents_that_are_toml_or_yaml_parse(compiler: Compiler, pillar: dict[s
             tomllib.loads(contents)
         elif name.endswith((".yaml", ".yml")):
             assert [document for document in yaml.safe_load_all(contents) if document is not None]
+
+
+@pytest.mark.parametrize("name", ["10023", "007", "0777", "0x1f", "true", "on", "null", "1e3", "2024-01-15"])
+@pytest.mark.parametrize("role", ROLES)
+def test_names_that_yaml_misreads_reach_every_file(
+    compiler: Compiler, pillar: dict[str, Any], role: str, name: str
+) -> None:
+    """Each is a host name by RFC 1123; each would be another value, read once as YAML without quotes."""
+    changed = copy.deepcopy(pillar)
+    changed["caisson"]["node"]["name"] = changed["caisson"]["cluster"]["name"] = name
+    compiled = compiler.compile(role, changed)
+    assert list(compiled.faults) == []
+    written = {chunk["name"]: chunk for chunk in compiled.chunks if "contents" in chunk}
+    minion = yaml.safe_load(written["/etc/salt/minion.d/90-caisson.conf"]["contents"])
+    assert minion["id"] == name
+    documents = re.split("^---$", written["/etc/caisson/kubeadm/init.yaml"]["contents"], flags=re.MULTILINE)
+    init, cluster = (json.loads(text) for text in documents[1:3])
+    assert (init["nodeRegistration"]["name"], cluster["clusterName"]) == (name, name)
+    assert f"/etc/caisson/salt/pki/master/minions/{name}" in {chunk["name"] for chunk in compiled.chunks}
+    assert name in {chunk.get("node") for chunk in compiled.chunks}
+
+
+def test_every_value_in_an_sls_is_quoted() -> None:
+    """What Jinja puts into YAML goes through ``json``; bare are only names that the sls itself lists, and calls."""
+    own = re.compile(r"(?:name|mode|key|id|port|endpoint|phase\(.*\))\Z")
+    # systemd's words, not YAML's.
+    unit_lines = re.compile(r"^\s*ExecStart=.*$", re.MULTILINE)
+    found = [
+        f"{file.relative_to(TREE_DIR)}: {expression}"
+        for file in TREE_DIR.rglob("*.sls")
+        for expression in re.findall(
+            r"\{\{-?\s*(.*?)\s*-?\}\}", unit_lines.sub("", file.read_text(encoding="utf-8")), re.DOTALL
+        )
+        if not re.search(r"\|\s*json\b", expression)
+        and not own.match(expression)
+        and " if site else " not in expression
+    ]
+    assert found == []
 
 
 def test_braces_of_a_user_reach_the_file(compiler: Compiler, pillar: dict[str, Any]) -> None:

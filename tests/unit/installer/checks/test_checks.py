@@ -349,6 +349,33 @@ def test_csn122_proxy(host: Host) -> None:
     ]
 
 
+def test_csn122_proxies_of_the_units_that_the_media_will_bring(host: Host) -> None:
+    drop_in = "etc/systemd/system/containerd.service.d/http-proxy.conf"
+    write(
+        host.root,
+        drop_in,
+        '[Service]\nEnvironment="HTTPS_PROXY=http://proxy:3128" "NO_PROXY=10.77.0.0/16,.internal"\n',
+    )
+    assert said("CSN122", host) == []
+    write(host.root, drop_in, "[Service]\nEnvironment=HTTPS_PROXY=http://proxy:3128\n")
+    assert said("CSN122", host) == [
+        f"/{drop_in} sets https_proxy, and no_proxy does not name 10.77.1.11, api.lab.internal"
+    ]
+    write(host.root, drop_in, "[Service]\nEnvironmentFile=-/etc/sysconfig/proxies\n")
+    write(host.root, "etc/sysconfig/proxies", "export http_proxy=http://proxy:3128\nno_proxy=localhost\n")
+    assert said("CSN122", host) == [
+        f"/{drop_in} sets http_proxy, and no_proxy does not name 10.77.1.11, api.lab.internal"
+    ]
+
+
+def test_csn122_as_pam_reads_it(host: Host) -> None:
+    write(host.root, "etc/environment", "export https_proxy=http://proxy:3128\n")
+    assert len(said("CSN122", host)) == 1
+    good = "https_proxy=http://proxy:3128\nno_proxy=10.77.0.0/16,.internal\nNO_PROXY=\n"
+    write(host.root, "etc/environment", good)
+    assert said("CSN122", host) == []
+
+
 def listen(
     root: Path, table: str, address: str, *, inode: int, process: str = "", cgroup: str = "0::/"
 ) -> None:
@@ -398,6 +425,14 @@ def test_csn201_udp_over_ipv6(host: Host) -> None:
 def test_csn202_default_route(host: Host) -> None:
     commands(host)["ip -json"] = Completed(0, "[]", "")
     assert said("CSN202", host) == ["'ip route' shows no default route"]
+    for kind in ("blackhole", "unreachable", "prohibit"):
+        refusing = {"type": kind, "dst": "default", "metric": 1024}
+        commands(host)["ip -json"] = Completed(0, json.dumps([refusing]), "")
+        assert said("CSN202", host) == [
+            f"the default route is of the kind {kind}: the kernel refuses what it should send there"
+        ]
+        commands(host)["ip -json"] = Completed(0, json.dumps([refusing, *ROUTES]), "")
+        assert said("CSN202", host) == []
 
 
 def test_csn203_networks(host: Host) -> None:
@@ -477,6 +512,21 @@ def test_csn303_mounts(host: Host) -> None:
     ]
 
 
+def test_csn303_options_that_hardening_guides_want(host: Host) -> None:
+    root = "22 1 252:0 / / rw - xfs /dev/vda3 rw\n"
+    write(host.root, "proc/self/mountinfo", root + "23 22 252:1 / /var rw,nodev,nosuid - xfs /dev/vda4 rw\n")
+    assert said("CSN303", host)[0] == (
+        "? /var/lib/containerd: /var is mounted nodev: raw block volumes will not work"
+    )
+    assert all(line.startswith("? ") for line in said("CSN303", host))
+    write(host.root, "proc/self/mountinfo", root + "23 22 252:1 / /opt rw,noexec - xfs /dev/vda4 rw\n")
+    assert said("CSN303", host) == [
+        "/opt/caisson: /opt is mounted noexec",
+        "/opt/cni/bin: /opt is mounted noexec",
+        "/opt/saltstack: /opt is mounted noexec",
+    ]
+
+
 def test_csn304_file_systems(host: Host) -> None:
     write(
         host.root,
@@ -508,7 +558,7 @@ def test_csn401_packages(host: Host) -> None:
 
 
 def test_csn402_services(host: Host) -> None:
-    answers = ["active", *["inactive"] * 13, "active", "inactive"]
+    answers = ["active", *["inactive"] * 12, "active", "inactive"]
     commands(host)["systemctl"] = Completed(0, "\n".join(answers) + "\n", "")
     assert said("CSN402", host) == ["docker.service is active", "kubelet.service is active"]
     assert said("CSN402", dataclasses.replace(host, is_ours=True)) == ["docker.service is active"]
@@ -520,6 +570,41 @@ def test_csn403_other_cluster(host: Host) -> None:
     write(host.root, "etc/cni/net.d/10-x.conflist", "")
     assert said("CSN403", host) == ["/etc/kubernetes/admin.conf and 1 more", "/etc/cni/net.d/10-x.conflist"]
     assert said("CSN403", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn402_a_timer_that_is_never_found_active(host: Host) -> None:
+    answers = commands(host)
+    host = dataclasses.replace(host, run=Commands())
+    commands(host).clear()
+    enabled = Completed(0, "enabled\n", "")
+    commands(host).update({"systemctl is-enabled nm-cloud-setup.timer": enabled, **answers})
+    assert said("CSN402", host) == ["nm-cloud-setup.timer is enabled"]
+
+
+def test_csn403_a_disk_of_its_own_and_what_is_left_on_it(host: Host) -> None:
+    (host.root / "var/lib/etcd/lost+found").mkdir(parents=True)
+    assert said("CSN403", host) == []
+    (host.root / "var/lib/etcd/member").mkdir()
+    assert said("CSN403", host) == ["/var/lib/etcd/member"]
+
+
+def test_csn403_drop_ins_that_outlived_their_package(host: Host) -> None:
+    write(host.root, "etc/sysconfig/kubelet", "KUBELET_EXTRA_ARGS=\n")
+    proxy = "[Service]\nEnvironment=HTTPS_PROXY=http://proxy:3128\n"
+    write(host.root, "etc/systemd/system/containerd.service.d/http-proxy.conf", proxy)
+    assert said("CSN403", host) == []
+    write(host.root, "etc/sysconfig/kubelet", "KUBELET_EXTRA_ARGS=--cgroup-driver=cgroupfs\n")
+    drop_in = "etc/systemd/system/kubelet.service.d/99-local.conf"
+    write(host.root, drop_in, '[Service]\nEnvironment="KUBELET_EXTRA_ARGS=--max-pods=5"\n')
+    assert said("CSN403", host) == [
+        "/etc/sysconfig/kubelet changes how the unit is started",
+        f"/{drop_in} changes how the unit is started",
+    ]
+
+
+def test_csn404_in_the_main_file(host: Host) -> None:
+    write(host.root, "etc/salt/minion", "#master: salt\nmaster: salt.example.com\n")
+    assert said("CSN404", host) == ["? /etc/salt/minion names another master: salt.example.com"]
 
 
 def test_csn404_other_salt(host: Host) -> None:
@@ -569,6 +654,25 @@ def test_csn406_packet_filters(host: Host) -> None:
         "interfaces: cni0",
     ]
     assert said("CSN406", dataclasses.replace(host, is_ours=True)) == []
+
+
+def test_csn406_of_other_networks(host: Host) -> None:
+    names = ["eth0", "lxcbr0", "cilium_host", "lxc1a2b3c", "lxc_health", "vethwe-bridge"]
+    commands(host)["nft"] = Completed(
+        0, "table ip filter {\n\tchain CILIUM_INPUT {\n\t}\n\tchain WEAVE-NPC {\n\t}\n}\n", ""
+    )
+    commands(host)["ip -json"] = Completed(0, json.dumps([{"ifname": name} for name in names]), "")
+    assert said("CSN406", host) == [
+        "chains of packet filters: CILIUM_INPUT, WEAVE-NPC",
+        "interfaces: cilium_host, lxc1a2b3c, lxc_health and 1 more",
+    ]
+
+
+def test_csn407_off_by_the_boot_loader(host: Host) -> None:
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    assert said("CSN407", host) == ["? SELinux is disabled, from the next boot on it will be enforcing"]
+    write(host.root, "proc/cmdline", "BOOT_IMAGE=/vmlinuz ro selinux=0 quiet\n")
+    assert said("CSN407", host) == []
 
 
 def test_csn407_selinux(host: Host) -> None:

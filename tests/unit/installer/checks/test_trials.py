@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from installer.base import namespaces
+from installer.checks import trials
 from installer.checks.trials import CONTAINER, PROGRAMS, Media, Trials
 from tests.unit.installer.helpers import make_product
 
@@ -53,6 +55,36 @@ def test_a_worker_does_its_work_in_another_thread_and_hands_errors_back() -> Non
         assert worker.call(lambda: 2) == 2
     finally:
         worker.close()
+
+
+def test_a_mount_is_detached_whoever_has_it_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(namespaces, "_system_call", lambda *words: calls.append(words))
+    namespaces.detach(tmp_path)
+    assert calls == [("umount2", os.fsencode(tmp_path), 2)]
+
+
+def test_the_trial_s_own_clean_up_is_no_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A mount that stays busy, a tree that cannot be removed: the namespace's end takes both away."""
+    layers, scratch = tmp_path / "layers", tmp_path / "scratch"
+    for directory in (layers / "upper", scratch):
+        directory.mkdir(parents=True)
+
+    def mount(_source: str, target: Path, *_: object) -> None:
+        target.rmdir()
+        target.symlink_to(layers / "upper")
+
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(namespaces, "mount", mount)
+    monkeypatch.setattr(namespaces, "detach", busy)
+    trials._write_through(layers, scratch)
+    (layers / "upper/written").unlink()
+    monkeypatch.setattr(namespaces, "mount", lambda *_: None)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(OSError, match="does not arrive in its upper layer"):
+        trials._write_through(layers, tmp_path / "other")
 
 
 def test_every_program_is_in_a_package_by_an_absolute_path() -> None:
