@@ -38,7 +38,8 @@ from build.upstream.pythonfiles import lock_python
 from build.upstream.registry import RegistryClient
 from build.upstream.repodata import Metadata, MetadataCache
 
-_NOT_ASKED = "not looked at: a repository of it cannot be read"
+_NOT_ASKED = "not looked at: "
+_NO_METADATA = f"{_NOT_ASKED}a repository of it cannot be read"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,13 @@ class Row:
     where: str
     found: str = ""
     fault: BuildError | None = None
+
+    @property
+    def mark(self) -> str:
+        """Return what the row begins with: the verdict."""
+        if self.fault is not None:
+            return "FAULT"
+        return "-" if self.found.startswith(_NOT_ASKED) else "ok"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,17 +127,15 @@ class Survey:
     def _repository_questions(self, repositories: Iterable[Repository]) -> Iterator[_Question]:
         grouped = {baseline.repositories[0] for baseline in self._inventory.baselines if baseline.group}
         for repository in repositories:
-            if repository.id in self._trusted:
-                for url in repository.base_urls:
-                    one = dataclasses.replace(repository, base_urls=(url,))
-                    yield _Question(
-                        f"repository '{repository.id}'",
-                        url,
-                        functools.partial(self._load, one, has_groups=one.id in grouped),
-                    )
+            for url in repository.base_urls:
+                one = dataclasses.replace(repository, base_urls=(url,))
+                ask = functools.partial(self._load, one, has_groups=one.id in grouped)
+                yield _Question(f"repository '{repository.id}'", url, ask)
 
     def _load(self, repository: Repository, *, has_groups: bool) -> str:
-        trusted = self._trusted[repository.id]
+        trusted = self._trusted.get(repository.id)
+        if trusted is None:
+            return f"{_NOT_ASKED}its keys cannot be read"
         metadata = self._metadata_cache.load(repository, trusted, has_groups=has_groups)
         whole = self._profile.repositories[repository.id]
         self._metadata.setdefault(repository.id, dataclasses.replace(metadata, repository=whole))
@@ -154,7 +160,7 @@ class Survey:
 
     def _baseline(self, baseline: Baseline) -> str:
         if not self._metadata.keys() >= {*baseline.repositories}:
-            return _NOT_ASKED
+            return _NO_METADATA
         if not baseline.group:
             return f"{len(baseline.packages)} packages of a list"
         metadata = [self._metadata[name] for name in baseline.repositories]
@@ -164,7 +170,7 @@ class Survey:
 
     def _package(self, package: WantedPackage, universe: Universe) -> str:
         if not self._metadata.keys() >= {*package.repositories}:
-            return _NOT_ASKED
+            return _NO_METADATA
         for fault in universe.absent([package]):
             raise fault
         return universe.newest(package)
@@ -230,7 +236,7 @@ def render_table(rows: Sequence[Row]) -> str:
     cells = [("", "what", "where", "found")]
     for row in rows:
         found = row.found if row.fault is None else "; ".join(fault.message for fault in row.fault.faults)
-        cells.append(("ok" if row.fault is None else "FAULT", row.what, row.where, found))
+        cells.append((row.mark, row.what, row.where, found))
     widths = [max(len(line[column]) for line in cells) for column in (1, 2)]
     return "\n".join(
         f"{mark:5} {what:{widths[0]}}  {where:{widths[1]}}  {found}".rstrip()

@@ -38,7 +38,7 @@ def rows(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         mark, _, rest = line.partition(" ")
-        if mark in ("ok", "FAULT"):
+        if mark in ("ok", "FAULT", "-"):
             what, _, said = rest.strip().partition("  ")
             found[what] = f"{mark} {said.strip()}"
     return found
@@ -74,6 +74,7 @@ def test_bad_rows_are_shown_with_the_good_ones(site: Site, capsys: pytest.Captur
     assert "upstream does not have image registry.k8s.io/old:1" in found["image registry.k8s.io/old:1"]
     assert found["image registry.k8s.io/old:1"].startswith("FAULT")
     assert found["repository 'tools'"].startswith("FAULT")
+    assert found["package tool 1.0"].startswith("-")
     assert "not looked at" in found["package tool 1.0"]
     assert found["manifest 'net'"].startswith("ok")
 
@@ -99,5 +100,6 @@ def test_a_key_that_is_not_there(site: Site, capsys: pytest.CaptureFixture[str])
     assert caught.value.exit_code == 20
     found = rows(capsys.readouterr().err)
     assert found["keys of repository 'tools'"].startswith("FAULT")
+    assert "not looked at: its keys cannot be read" in found["repository 'tools'"]
     assert "not looked at" in found["baseline 'el9'"]
     assert found["manifest 'net'"].startswith("ok")
