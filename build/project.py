@@ -234,13 +234,14 @@ class Project:
         """
         self._check_route()
         objects = frozenset(self.store.path(blob.digest) for blob in self.lock.blobs())
+        policy = self.profile.signature_policy
         yield Step(
             name="",
             doc=f"{len(objects)} objects of the lock",
             run=functools.partial(
                 _run_fetch, self.profile_file, self.lock_file, self.store.root, self.sources
             ),
-            inputs=(self.lock_file, self.profile_file),
+            inputs=(self.lock_file, self.profile_file, *((policy,) if policy and policy.is_file() else ())),
             outputs=tuple(sorted(objects)),
             kept=objects,
         )

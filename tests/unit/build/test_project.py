@@ -107,6 +107,22 @@ def test_a_lock_that_is_older_than_its_inventory_is_refused(repository_dir: Path
     assert "doit lock upstream=production" in caught.value.resolution
 
 
+def test_a_signature_policy_is_an_input_of_the_fetch(
+    repository_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it changes, images are judged anew, although the store has all."""
+    copy_profile(repository_dir, tmp_path)
+    with (tmp_path / "profiles/production.yaml").open("a") as profile:
+        profile.write("signature_policy: policy.json\n")
+    policy_file = tmp_path / "profiles" / "policy.json"
+    policy_file.touch()
+    monkeypatch.setattr("build.project.has_route", lambda _url: True)
+    project = Project(tmp_path, "production")
+    vars(project)["lock"] = make_world(tmp_path / "world").lock
+    (step,) = project.plan_fetch()
+    assert policy_file in step.inputs
+
+
 def test_without_a_lock_the_build_says_what_to_do(tmp_path: Path, repository_dir: Path) -> None:
     copy_profile(repository_dir, tmp_path)
     with pytest.raises(LockError, match="there is no lock"):
