@@ -6,8 +6,9 @@
                                                      each node gets a copy that grows to its disk's size
 
 What it has: systemd, dnf and rpm on an EL9 os-release, firewalld, sshd. What it must not have: anything that
-the ISO has to bring (socat, conntrack, ebtables, iptables, ethtool, tc). The rpm database says that the
-closure of the comps group ``core`` is installed, as on a minimal EL9 host: all else must come from the ISO.
+the ISO has to bring (socat, conntrack). The rpm database says that the closure of the comps group ``core`` is
+installed, as on a minimal EL9 host: all else must come from the ISO. What firewalld or dracut bring to such a
+host (iptables, ethtool) has the files of the lab's RPM, so that a host without firewalld lacks iptables too.
 What only the test machine forces (control groups, bpf, the fuse helper for ISO 9660) is named so below.
 """
 
@@ -65,17 +66,19 @@ IMAGE_SIZE_BYTES = 2 << 30
 KEPT_IMAGES = 5
 RELEASE = "9.8"
 
-#: Programs that would hide a package missing from the ISO.
-UNWANTED_PROGRAMS = (
-    "arptables",
-    "conntrack",
-    "crictl",
-    "ebtables",
+#: Programs that would hide a package missing from the ISO: no host comes with them.
+UNWANTED_PROGRAMS = ("conntrack", "crictl", "socat")
+
+#: Debian's copies of what the lab has RPMs of: a host has the files of those that its rpm database knows.
+REPLACED_PROGRAMS = ("arptables", "ebtables", "ethtool", "ip6tables", "iptables", "nft", "tc")
+REPLACING_PACKAGES = (
     "ethtool",
-    "ip6tables",
-    "iptables",
-    "socat",
-    "tc",
+    "iproute-tc",
+    "iptables-libs",
+    "iptables-nft",
+    "libnetfilter_conntrack",
+    "libnfnetlink",
+    "nftables",
 )
 
 
@@ -309,11 +312,25 @@ PROFILES: Mapping[str, Profile] = {
     "el9.8-cloud": Profile(
         release=RELEASE,
         repository="baseos",
-        without=("firewalld", "tar", "xz"),
-        files=(*_FILES_OF_FIREWALLD, "usr/bin/tar", "usr/bin/unxz", "usr/bin/xz", "usr/bin/xzcat"),
+        without=("firewalld",),
+        files=(*_FILES_OF_FIREWALLD, "usr/bin/tar"),
     ),
     "el9.6-minimal": Profile(release=el9.OLD_RELEASE, repository=f"baseos-{el9.OLD_RELEASE}"),
 }
+
+
+_BASELINE_PLACE = "/run/caisson-lab-baseline"
+_DNF = (
+    "dnf",
+    "--assumeyes",
+    "--noplugins",
+    "--releasever=9",
+    "--setopt=reposdir=/run/none",
+    "--nogpgcheck",
+    "--setopt=cachedir=/run/caisson-lab-dnf",
+    "--setopt=install_weak_deps=False",
+    f"--repofrompath=baseline,file://{_BASELINE_PLACE}",
+)
 
 
 def ensure_root(baseline_dir: Path | None = None, profile: str = "el9.8-minimal") -> Path:
@@ -363,50 +380,38 @@ def install_baseline(root_dir: Path, baseline_dir: Path, without: Sequence[str] 
 
     ``without`` are packages of the group that are left out.
 
-    Only the records: the files are Debian's. dnf does it, inside the root, as an EL9 installation does, so
-    its history knows the group too.
+    Only the records: the files are Debian's, but for REPLACING_PACKAGES. dnf does it, inside the root, as an EL9
+    installation does, so its history knows the group too.
 
     Raises:
-        CommandError: the group is not closed under its own requirements, or names what is not there.
+        CommandError: the group is not closed under its own requirements.
+        LabError: nothing was installed.
     """
-    key = f"{PREFIX}{root_dir.parent.name}-{root_dir.name}"
-    inside = "/run/caisson-lab-baseline"
-    nspawn = [
-        "systemd-nspawn",
-        "--quiet",
-        "-D",
-        str(root_dir),
-        "--register=no",
-        "--keep-unit",
-        "--private-network",
+    groups = make_control_groups(f"{PREFIX}{root_dir.parent.name}-{root_dir.name}")
+    enter = _enter_command(root_dir, baseline_dir)
+    records = [
+        "--setopt=tsflags=justdb,noscripts,nocontexts,nocaps",
+        *(f"--exclude={name}" for name in without),
     ]
-    nspawn += [
-        "--resolv-conf=off",
-        "--timezone=off",
-        "--link-journal=no",
-        f"--bind-ro={baseline_dir}:{inside}",
-        "--",
-    ]
-    dnf = [
-        "dnf",
-        "--assumeyes",
-        "--noplugins",
-        "--releasever=9",
-        "--setopt=reposdir=/run/none",
-        "--nogpgcheck",
-    ]
-    dnf += ["--setopt=cachedir=/run/caisson-lab-dnf", "--setopt=install_weak_deps=False"]
-    dnf += ["--setopt=tsflags=justdb,noscripts,nocontexts,nocaps", f"--repofrompath=baseline,file://{inside}"]
-    groups = make_control_groups(key)
-    dnf += [f"--exclude={name}" for name in without]
-    run([*nspawn, *dnf, "group", "install", "core"], timeout_s=300, control_groups=groups)
-    installed = run([*nspawn, "rpm", "-qa"], timeout_s=60, control_groups=groups).stdout.split()
+    run([*enter, *_DNF, *records, "group", "install", "core"], timeout_s=300, control_groups=groups)
+    query = [*enter, "rpm", "-qa", "--queryformat", "%{NAME}\n"]
+    installed = set(run(query, timeout_s=60, control_groups=groups).stdout.split())
     if not installed:
         raise LabError(
             "the rpm database of the node's root is empty after the baseline was installed",
             details=f"repository {baseline_dir}",
             resolution="see that its comps.xml has a group 'core' with packages",
         )
+    if replacing := [name for name in REPLACING_PACKAGES if name in installed]:
+        run([*enter, *_DNF, "reinstall", *replacing], timeout_s=300, control_groups=groups)
+
+
+def _enter_command(root_dir: Path, baseline_dir: Path) -> list[str]:
+    """Return the command that runs another one inside the root, with the repository at hand."""
+    nspawn = ["systemd-nspawn", "--quiet", "-D", str(root_dir)]
+    nspawn += ["--register=no", "--keep-unit", "--private-network"]
+    nspawn += ["--resolv-conf=off", "--timezone=off", "--link-journal=no"]
+    return [*nspawn, f"--bind-ro={baseline_dir}:{_BASELINE_PLACE}", "--"]
 
 
 def builtin_modules(options: str) -> tuple[str, ...]:
@@ -487,7 +492,7 @@ def _configure(root_dir: Path, python_dir: Path | None, host: Profile) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text.replace(RELEASE, host.release) if name in RELEASE_FILES else file.text)
         path.chmod(file.mode)
-    for program in UNWANTED_PROGRAMS:
+    for program in (*UNWANTED_PROGRAMS, *REPLACED_PROGRAMS):
         for directory in ("usr/bin", "usr/sbin", "bin", "sbin"):
             (root_dir / directory / program).unlink(missing_ok=True)
     for key in (root_dir / "etc/ssh").glob("ssh_host_*_key*"):

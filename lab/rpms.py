@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 from lab import el9, keys, onedir, packages, rpmspec
 from lab.cache import digest_of, lab_dir, locked, produce, recorded_sha256
-from lab.el9 import BASELINE, CORE_GROUP
+from lab.core import BASELINE, CORE_GROUP
 from lab.errors import LabError
 from lab.progress import step
 from lab.rpmspec import Rpm, Source
@@ -123,12 +123,13 @@ def baseline_closure(known: Iterable[Rpm], group: Iterable[str]) -> tuple[Rpm, .
     waiting = [(name, "the group") for name in group]
     while waiting:
         capability, wanted_by = waiting.pop()
-        found = by_capability.get(capability.split()[0])
+        # Of a rich requirement, "(A or B)" or "(A if B)", the first stands for the whole.
+        found = by_capability.get(capability.lstrip("(").split()[0])
         if found is None:
             raise LabError(
                 f"nothing in the lab's baseline provides {capability!r}",
                 details=f"wanted by {wanted_by}",
-                resolution="add it to BASELINE in lab/el9.py",
+                resolution="add it to lab/el9-core.tsv",
             )
         if found.name not in chosen:
             chosen[found.name] = found

@@ -18,6 +18,20 @@ def test_nothing_that_the_iso_must_bring_is_preinstalled() -> None:
     assert not set(root.PACKAGES) & {"conntrack", "ebtables", "ethtool", "iptables", "socat"}
 
 
+def test_programs_that_a_host_has_come_from_the_labs_packages() -> None:
+    """Else the user land's copy would stay on a host whose rpm database does not know the package."""
+    known = {package.name: package for package in el9.BASEOS_EXTRAS}
+    held = [
+        Path(path).name
+        for name in root.REPLACING_PACKAGES
+        for content in known[name].contents
+        if isinstance(content, DebianFiles | Link)
+        for path in (content.include if isinstance(content, DebianFiles) else [content.path])
+    ]
+    assert set(root.REPLACED_PROGRAMS) <= set(held)
+    assert not set(root.UNWANTED_PROGRAMS) & set(held)
+
+
 def test_it_calls_itself_el9_and_a_stand_in() -> None:
     fields = dict(line.split("=", 1) for line in root.FILES["usr/lib/os-release"].text.splitlines())
     assert fields["ID"] == '"almalinux"'
