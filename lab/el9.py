@@ -224,7 +224,29 @@ def _as_old(package: Rpm) -> Rpm:
 OLD_BASELINE: tuple[Rpm, ...] = tuple(_as_old(package) for package in BASELINE)
 OLD_APPSTREAM: tuple[Rpm, ...] = (_container_selinux("2.235.0", "1.el9_6", policy="38.1.53"),)
 
+
+def _kernel(release: str) -> Rpm:
+    """Return a build of the kernel's package; a host keeps several beside each other."""
+    return Rpm(
+        name="kernel-core",
+        version="5.14.0",
+        release=release,
+        summary="Stand-in without files for the kernel",
+        license="GPL-2.0-only",
+        requires=("bash", "coreutils", "dracut", "systemd"),
+        provides=("installonlypkg(kernel)", f"kernel-core-uname-r = 5.14.0-{release}.x86_64"),
+    )
+
+
+#: The kernels of every host that was updated once: the one it runs, and the one before.
+KERNELS: tuple[Rpm, ...] = (_kernel("611.el9"), _kernel("611.5.1.el9_8"))
+
 SOURCES: tuple[tuple[str, Source], ...] = (
+    *(
+        (repository, Source(name=f"el9-kernel-{kernel.release}", signer="baseos", packages=(kernel,)))
+        for repository in ("baseos", f"baseos-{OLD_RELEASE}")
+        for kernel in KERNELS
+    ),
     ("baseos", Source(name="el9-baseline", signer="baseos", packages=BASELINE)),
     ("baseos", Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)),
     ("appstream", Source(name="el9-appstream", signer="appstream", packages=APPSTREAM_EXTRAS)),

@@ -376,7 +376,7 @@ def find_python() -> Path | None:
 
 
 def install_baseline(root_dir: Path, baseline_dir: Path, without: Sequence[str] = ()) -> None:
-    """Record in the root's rpm database that the closure of the comps group ``core`` is installed.
+    """Record in the root's rpm database that the closure of the comps group ``core`` and two kernels are installed.
 
     ``without`` are packages of the group that are left out.
 
@@ -393,7 +393,9 @@ def install_baseline(root_dir: Path, baseline_dir: Path, without: Sequence[str] 
         "--setopt=tsflags=justdb,noscripts,nocontexts,nocaps",
         *(f"--exclude={name}" for name in without),
     ]
-    run([*enter, *_DNF, *records, "group", "install", "core"], timeout_s=300, control_groups=groups)
+    kernels = [f"{kernel.name}-{kernel.version}-{kernel.release}" for kernel in el9.KERNELS]
+    for words in (["group", "install", "core"], ["install", *kernels]):
+        run([*enter, *_DNF, *records, *words], timeout_s=300, control_groups=groups)
     query = [*enter, "rpm", "-qa", "--queryformat", "%{NAME}\n"]
     installed = set(run(query, timeout_s=60, control_groups=groups).stdout.split())
     if not installed:

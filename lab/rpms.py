@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _FORMAT = "1"
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +201,25 @@ def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Pa
     target_dir = lab_dir("yum-sets") / repository.id / digest_of(inputs)
     produce(target_dir, partial(_compose, repository, directories, comps))
     return _point(lab_dir("yum") / repository.id, target_dir)
+
+
+def half_mirror(repository_id: str, directory: Path) -> Path:
+    """Return a mirror of a repository as it is in the middle of its synchronisation, below the cache.
+
+    It has the metadata of today and the signature of the day before, and none of the packages.
+    """
+    signer = keys.key(next(entry.signer for entry in REPOSITORIES if entry.id == repository_id))
+    repomd = (directory / "repodata" / "repomd.xml").read_bytes()
+    name = digest_of({"format": _FORMAT, "repomd": repomd, "key": signer.fingerprint})
+    return produce(lab_dir("yum-half") / repository_id / name, partial(_copy_half, directory, signer))
+
+
+def _copy_half(directory: Path, signer: keys.Key, work_dir: Path) -> None:
+    repomd_file = Path(shutil.copytree(directory / "repodata", work_dir / "repodata"), "repomd.xml")
+    today = repomd_file.read_text()
+    repomd_file.write_text(today.replace(str(rpmspec.BUILD_TIME), str(rpmspec.BUILD_TIME - _DAY_S)))
+    _sign_metadata(repomd_file, signer=signer)
+    repomd_file.write_text(today)
 
 
 def _build_source(source: Source) -> Path:

@@ -47,6 +47,8 @@ RAW_HOST = "raw.githubusercontent.com"
 PROFILE_HEAD = """# SPDX-License-Identifier: Apache-2.0
 # Made by lab/upstream.py: what the miniature upstream serves.
 """
+#: The repositories that have a mirror which is half synchronised.
+HALF_MIRRORED = ("kubernetes",)
 MARK_PATH = "/caisson-lab"  # nginx answers the digest of what it serves
 HOLD_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
@@ -89,10 +91,11 @@ def prepare(out_dir: Path, *, force: bool = False) -> Path:
         repositories = {name: directory.resolve() for name, directory in rpms.build_repositories().items()}
         made = images.make_images()
         storage_dir = registry.fill_storage(made)
-        _write_www(out_dir, repositories)
+        half = {name: rpms.half_mirror(name, repositories[name]) for name in HALF_MIRRORED}
+        _write_www(out_dir, {"yum": repositories, "yum-half": half})
         registry.write_config(out_dir / "upstream", storage_dir)
         replace_changed(profile_file, render_profile(_write_keys(out_dir), made))
-        kept = [*repositories.values(), storage_dir]
+        kept = [*repositories.values(), *half.values(), storage_dir]
         mark = digest_of({str(path): "" for path in [*kept, golang.calico_module_dir()]})
         replace_changed(out_dir / "upstream" / "nginx.conf", render_nginx(out_dir / "upstream", mark))
         write_record(record_file, inputs, out_dir, kept)
@@ -119,7 +122,7 @@ def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.Mad
         },
         "repositories": {
             name: {
-                "base_url": f"{URL}/yum/{name}/",
+                "base_url": _addresses(name),
                 "metadata": "signed",
                 "keys": [{"file": f"keys/{name}.asc", "fingerprint": fingerprint}],
             }
@@ -129,6 +132,12 @@ def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.Mad
         "manifests": {f"https://{RAW_HOST}/": f"{URL}/{RAW_HOST}/"},
     }
     return PROFILE_HEAD + yaml.safe_dump(document, sort_keys=False)
+
+
+def _addresses(repository_id: str) -> str | list[str]:
+    """Return where a repository is: a mirror that is half synchronised comes first, where there is one."""
+    whole = f"{URL}/yum/{repository_id}/"
+    return [f"{URL}/yum-half/{repository_id}/", whole] if repository_id in HALF_MIRRORED else whole
 
 
 def render_nginx(run_dir: Path, mark: str) -> str:
@@ -175,22 +184,27 @@ def replace_changed(path: Path, text: str) -> None:
     replace_text(path, text)
 
 
-def _write_www(out_dir: Path, repositories: Mapping[str, Path]) -> None:
+def _write_www(out_dir: Path, folders: Mapping[str, Mapping[str, Path]]) -> None:
     calico = golang.component("calico").version
     manifest = golang.calico_module_dir() / "manifests" / "calico-vxlan.yaml"
     www_dir = out_dir / "upstream" / "www"
-    yum_dir = www_dir / "yum"
-    yum_dir.mkdir(parents=True, exist_ok=True)
-    for stray in {path.name for path in yum_dir.iterdir()} - repositories.keys():
-        (yum_dir / stray).unlink()
-    for name, directory in repositories.items():
-        link = yum_dir / name
-        if not link.is_symlink() or link.readlink() != directory:
-            link.unlink(missing_ok=True)
-            link.symlink_to(directory)
+    for folder, directories in folders.items():
+        _link_all(www_dir / folder, directories)
     place = www_dir / RAW_HOST / "projectcalico" / "calico" / calico / "manifests" / manifest.name
     replace_changed(place, manifest.read_text())
     (out_dir / "upstream" / "temporary").mkdir(exist_ok=True)
+
+
+def _link_all(folder_dir: Path, directories: Mapping[str, Path]) -> None:
+    """Have a folder hold one link for each directory, and nothing else."""
+    folder_dir.mkdir(parents=True, exist_ok=True)
+    for stray in {path.name for path in folder_dir.iterdir()} - directories.keys():
+        (folder_dir / stray).unlink()
+    for name, directory in directories.items():
+        link = folder_dir / name
+        if not link.is_symlink() or link.readlink() != directory:
+            link.unlink(missing_ok=True)
+            link.symlink_to(directory)
 
 
 def _write_keys(out_dir: Path) -> dict[str, str]:

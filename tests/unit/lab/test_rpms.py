@@ -69,7 +69,7 @@ def all_packages(fixed_versions: None) -> dict[str, Rpm]:
         if not name.endswith(f"-{el9.OLD_RELEASE}")
     ]
     found = [package for source in sources for package in rpmspec.with_versions(source).packages]
-    assert len({package.name for package in found}) == len(found)
+    assert len({package.file_name for package in found}) == len(found)
     return {package.name: package for package in found}
 
 
@@ -325,3 +325,24 @@ def test_a_repository_is_composed_signed_and_kept(
     monkeypatch.setattr(subprocess, "Popen", refuse)
     rpms.build_repositories()
     assert repomd_file.stat().st_ino == inode
+
+
+@pytest.mark.subprocess
+def test_a_half_synchronised_mirror_has_the_signature_of_the_day_before(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, fixed_versions: None
+) -> None:
+    """Starts the real rpmbuild, rpmsign, createrepo_c and gpg."""
+    repository = next(known for known in rpms.REPOSITORIES if known.id == "kubernetes")
+    monkeypatch.setattr(rpms, "REPOSITORIES", (repository,))
+    monkeypatch.setattr(rpms, "all_sources", lambda: {"kubernetes": (replace(HELLO, signer="kubernetes"),)})
+    (directory,) = rpms.build_repositories().values()
+    half_dir = rpms.half_mirror("kubernetes", directory)
+    assert sorted(path.name for path in half_dir.iterdir()) == ["repodata"]
+    text = (directory / "repodata" / "repomd.xml").read_bytes()
+    assert (half_dir / "repodata" / "repomd.xml").read_bytes() == text
+    keyring = own_cache / "keyring.gpg"
+    run(["gpg", "--batch", "--dearmor", "--output", keyring, keys.key("kubernetes").public_file])
+    for mirror_dir, is_good in ((directory, True), (half_dir, False)):
+        files = [mirror_dir / "repodata" / name for name in ("repomd.xml.asc", "repomd.xml")]
+        verified = run(["gpgv", "--keyring", keyring, *files], check=False)
+        assert (verified.returncode == 0) == is_good
