@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from lab import el9, keys, onedir, packages, rpmspec
+from lab import artifactory, el9, keys, onedir, packages, rpmspec
 from lab.cache import digest_of, lab_dir, locked, produce, recorded_sha256
 from lab.core import BASELINE, CORE_GROUP
 from lab.errors import LabError
@@ -42,7 +42,8 @@ _DAY_S = 86_400
 class Repository:
     """A yum repository: where its RPMs lie in it, how its metadata is compressed, and whether it has groups.
 
-    These differ among the real ones, and so among these. ``signer`` owns its key.
+    These differ among the real ones, and so among these. ``signer`` owns its key. ``is_weak``: its metadata is as
+    Artifactory makes it, with SHA-1, without filelists and without a signature.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Repository:
     location: Callable[[str], str]
     compression: str = "gz"
     groups: bool = False
+    is_weak: bool = False
 
 
 def _distribution(repository_id: str, signer: str, *, groups: bool = False) -> Repository:
@@ -69,15 +71,15 @@ REPOSITORIES: tuple[Repository, ...] = (
     _distribution(f"baseos-{el9.OLD_RELEASE}", "baseos", groups=True),
     Repository(id="docker-ce", signer="docker-ce", location=lambda name: f"Packages/{name}"),
     Repository(id="kubernetes", signer="kubernetes", location=lambda name: f"x86_64/{name}"),
-    Repository(id="salt", signer="salt", location=lambda name: name),
+    Repository(id="salt", signer="salt", location=lambda name: name, is_weak=True),
 )
 
 
 def build_repositories() -> dict[str, Path]:
     """Return the directories of all yum repositories by id; build what the cache lacks.
 
-    Each is ``<cache>/lab/yum/<id>``: RPMs, repodata/, and the detached signature repodata/repomd.xml.asc with
-    its key beside it.
+    Each is ``<cache>/lab/yum/<id>``: RPMs, repodata/, and, but for a weak one, the detached signature
+    repodata/repomd.xml.asc with its key beside it.
 
     Raises:
         LabError: a component, a package or a repository could not be made.
@@ -155,6 +157,11 @@ def build_foreign_rpm(name: str) -> Path:
     raise LabError(f"the lab has no package {name!r}", resolution="name a package of one of its repositories")
 
 
+def weak_repositories() -> frozenset[str]:
+    """Return the ids of the repositories whose metadata nobody signs."""
+    return frozenset(repository.id for repository in REPOSITORIES if repository.is_weak)
+
+
 def repository_keys() -> dict[str, keys.Key]:
     """Return the signing key of each repository by repository id (public half: ``.public_file``)."""
     return {repository.id: keys.key(repository.signer) for repository in REPOSITORIES}
@@ -195,6 +202,7 @@ def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Pa
         "rpms": json.dumps([recorded_sha256(directory) for directory in directories], sort_keys=True),
         "comps": comps,
         "compression": repository.compression,
+        "weak": "sha-1" if repository.is_weak else "",
         "layout": repository.location("name"),
         "key": keys.key(repository.signer).fingerprint,
     }
@@ -246,6 +254,9 @@ def _compose(repository: Repository, directories: Iterable[Path], comps: str, wo
             args += ["--groupfile", comps_file]
         run([*args, work_dir], timeout_s=300)
         comps_file.unlink(missing_ok=True)
+        if repository.is_weak:
+            artifactory.weaken(work_dir, revision=rpmspec.BUILD_TIME)
+            return
         _sign_metadata(work_dir / "repodata" / "repomd.xml", signer=keys.key(repository.signer))
 
 

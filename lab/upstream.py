@@ -123,7 +123,7 @@ def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.Mad
         "repositories": {
             name: {
                 "base_url": _addresses(name),
-                "metadata": "signed",
+                "metadata": "tls" if name in rpms.weak_repositories() else "signed",
                 "keys": [{"file": f"keys/{name}.asc", "fingerprint": fingerprint}],
             }
             for name, fingerprint in sorted(repository_keys.items())

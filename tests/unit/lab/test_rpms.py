@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -346,3 +348,23 @@ def test_a_half_synchronised_mirror_has_the_signature_of_the_day_before(
         files = [mirror_dir / "repodata" / name for name in ("repomd.xml.asc", "repomd.xml")]
         verified = run(["gpgv", "--keyring", keyring, *files], check=False)
         assert (verified.returncode == 0) == is_good
+
+
+@pytest.mark.subprocess
+def test_salts_repository_is_as_weak_as_upstreams(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, fixed_versions: None
+) -> None:
+    """Starts the real rpmbuild, rpmsign and createrepo_c."""
+    repository = next(known for known in rpms.REPOSITORIES if known.id == "salt")
+    monkeypatch.setattr(rpms, "REPOSITORIES", (repository,))
+    monkeypatch.setattr(rpms, "all_sources", lambda: {"salt": (HELLO,)})
+    (directory,) = rpms.build_repositories().values()
+    names = {path.name.rpartition("-")[2] for path in (directory / "repodata").iterdir()}
+    assert names == {"other.xml.gz", "primary.xml.gz", "repomd.xml"}
+    text = (directory / "repodata" / "repomd.xml").read_text()
+    assert 'type="sha"' in text
+    assert "filelists" not in text
+    primary = gzip.decompress(next((directory / "repodata").glob("*-primary.xml.gz")).read_bytes()).decode()
+    assert '<checksum type="sha" pkgid="YES">' in primary
+    hello = (directory / "hello-1.0-2.x86_64.rpm").read_bytes()
+    assert f">{hashlib.sha1(hello, usedforsecurity=False).hexdigest()}</checksum>" in primary
