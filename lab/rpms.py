@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from lab import artifactory, el9, keys, onedir, packages, rpmspec
+from lab import artifactory, el9, keys, modules, onedir, packages, rpmspec
 from lab.cache import digest_of, lab_dir, locked, produce, recorded_sha256
 from lab.core import BASELINE, CORE_GROUP
 from lab.errors import LabError
@@ -40,7 +40,8 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A yum repository: where its RPMs lie in it, how its metadata is compressed, and whether it has groups.
+    """A yum repository: where its RPMs lie in it, how its metadata is compressed, whether it has groups, and its
+    modules.yaml.
 
     These differ among the real ones, and so among these. ``signer`` owns its key. ``is_weak``: its metadata is as
     Artifactory makes it, with SHA-1, without filelists and without a signature.
@@ -51,21 +52,23 @@ class Repository:
     location: Callable[[str], str]
     compression: str = "gz"
     groups: bool = False
+    modules: str = ""
     is_weak: bool = False
 
 
-def _distribution(repository_id: str, signer: str, *, groups: bool = False) -> Repository:
+def _distribution(repository_id: str, signer: str, *, groups: bool = False, modules: str = "") -> Repository:
     return Repository(
         id=repository_id,
         signer=signer,
         location=lambda name: f"Packages/{name[0].lower()}/{name}",
         compression="xz",
         groups=groups,
+        modules=modules,
     )
 
 
 REPOSITORIES: tuple[Repository, ...] = (
-    _distribution("appstream", "appstream"),
+    _distribution("appstream", "appstream", modules=modules.render(modules.STREAMS)),
     _distribution(f"appstream-{el9.OLD_RELEASE}", "appstream"),
     _distribution("baseos", "baseos", groups=True),
     _distribution(f"baseos-{el9.OLD_RELEASE}", "baseos", groups=True),
@@ -95,6 +98,7 @@ def all_sources() -> dict[str, tuple[Source, ...]]:
     sources: dict[str, list[Source]] = {repository.id: [] for repository in REPOSITORIES}
     for repository_id, source in el9.SOURCES:
         sources[repository_id].append(source)
+    sources["appstream"].extend(modules.SOURCES)
     sources["docker-ce"].append(packages.DOCKER_CE)
     sources["kubernetes"].append(packages.KUBERNETES)
     sources["salt"].append(packages.salt())
@@ -202,6 +206,7 @@ def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Pa
         "rpms": json.dumps([recorded_sha256(directory) for directory in directories], sort_keys=True),
         "comps": comps,
         "compression": repository.compression,
+        "modules": repository.modules,
         "weak": "sha-1" if repository.is_weak else "",
         "layout": repository.location("name"),
         "key": keys.key(repository.signer).fingerprint,
@@ -254,6 +259,11 @@ def _compose(repository: Repository, directories: Iterable[Path], comps: str, wo
             args += ["--groupfile", comps_file]
         run([*args, work_dir], timeout_s=300)
         comps_file.unlink(missing_ok=True)
+        if repository.modules:
+            modules_file = work_dir / "modules.yaml"
+            modules_file.write_text(repository.modules)
+            run(["modifyrepo_c", "--mdtype=modules", modules_file, work_dir / "repodata"], timeout_s=300)
+            modules_file.unlink()
         if repository.is_weak:
             artifactory.weaken(work_dir, revision=rpmspec.BUILD_TIME)
             return
