@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The miniature upstream: its making, the two servers in front of it, the profile that names it.
+"""The miniature upstream: its making, the servers in front of it, the profile that names it.
 
     components, Debian --> RPM repositories, images, manifest --prepare--> upstream.yaml, keys/, www/
-                                                              --start----> registry :17500, nginx :17080
+                                                              --start----> registry :17500, its gate :17501,
+                                                                           nginx :17080
 
-``prepare`` makes everything and is quick when nothing changed. ``start`` has a holder process run both
+``prepare`` makes everything and is quick when nothing changed. ``start`` has a holder process run all
 servers: the kernel ends them when the holder ends, and the holder ends when its owner does, so that a killed
 build leaves nothing. ``up`` starts them without an owner; they stay until ``down``.
 """
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 
-from lab import golang, images, onedir, registry, rpms, servers
+from lab import gate, golang, images, onedir, registry, rpms, servers
 from lab.cache import cache_dir, digest_of, is_intact, lab_dir, locked, replace_text
 from lab.cleanup import Process, is_alive, process_of, wait_until
 from lab.errors import LabError
@@ -128,7 +129,7 @@ def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.Mad
             }
             for name, fingerprint in sorted(repository_keys.items())
         },
-        "registries": {host: f"{registry.URL}/{host}" for host in hosts},
+        "registries": {host: f"{gate.URL}/{host}" for host in hosts},
         "manifests": {f"https://{RAW_HOST}/": f"{URL}/{RAW_HOST}/"},
     }
     return PROFILE_HEAD + yaml.safe_dump(document, sort_keys=False)
@@ -272,11 +273,11 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-# -------------------------------------------------------------------------------------------- the two servers
+# -------------------------------------------------------------------------------------------- the servers
 
 
 def start(out_dir: Path, *, is_bound: bool = True) -> None:
-    """Have registry and nginx serve what ``prepare`` made; return when both answer.
+    """Have registry, gate and nginx serve what ``prepare`` made; return when all answer.
 
     Bound servers end with this process, however it ends (with its parent, when this is a worker of
     multiprocessing). Servers that already serve the very same are used as they are.
@@ -336,10 +337,11 @@ def stop(out_dir: Path) -> None:
 
 
 def is_serving(mark: str) -> bool:
-    """Tell whether the two ports serve exactly what the mark stands for."""
+    """Tell whether the ports serve exactly what the mark stands for."""
     return (
         servers.fetch_text(f"{URL}{MARK_PATH}") == mark
         and servers.fetch_text(f"{registry.URL}/v2/") is not None
+        and servers.fetch_text(f"{gate.URL}{gate.STATE_PATH}") is not None
     )
 
 
@@ -349,7 +351,7 @@ def status(out_dir: Path) -> list[str]:
     if state is None or not is_alive(state.holder):
         return ["the lab's upstream does not run"]
     until = f"until process {state.owner.pid} ends" if state.owner else "until 'down'"
-    addresses = {"nginx": URL, "registry": registry.URL}
+    addresses = {"gate": gate.URL, "nginx": URL, "registry": registry.URL}
     return [
         f"{name:<9} {addresses[name]}  process {process.pid}  {until}"
         for name, process in sorted(state.servers.items())
@@ -361,7 +363,7 @@ def _is_up(run_dir: Path, mark: str) -> bool:
     return _state_file(run_dir).exists() and is_serving(mark)
 
 
-def _servers(run_dir: Path) -> tuple[servers.Server, servers.Server]:
+def _servers(run_dir: Path) -> tuple[servers.Server, ...]:
     nginx = servers.Server(
         name="nginx",
         args=("nginx", "-p", run_dir, "-c", run_dir / "nginx.conf", "-e", run_dir / "nginx-error.log"),
@@ -369,7 +371,7 @@ def _servers(run_dir: Path) -> tuple[servers.Server, servers.Server]:
         path=MARK_PATH,
         log_file=run_dir / "nginx.log",
     )
-    return registry.server(run_dir), nginx
+    return registry.server(run_dir), gate.server(run_dir), nginx
 
 
 def _owner() -> Process | None:
@@ -445,7 +447,7 @@ def _signal(process: Process, number: signal.Signals) -> None:
 
 
 def hold(out_dir: Path, owner: Process | None) -> None:
-    """Run both servers until SIGTERM, until the owner is gone, or until one of them ends."""
+    """Run all servers until SIGTERM, until the owner is gone, or until one of them ends."""
     run_dir = out_dir / "upstream"
     _exit_on_sigterm()
     running: dict[str, Popen[bytes]] = {}
