@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the tree that upstream's Salt packages install: Salt with a Python of its own, in one directory.
 
-    Debian's python3.11 and libraries, salt and its requirements by hash --> <cache>/lab/onedir/salt/<digest>/
+    Debian's python3.13 and libraries, salt and its requirements by hash --> <cache>/lab/onedir/salt/<digest>/
 
-The tree works only at ``ONEDIR``, or beside its own libraries anywhere: the interpreter finds its standard
-library by its own place, and its shared libraries by a run path relative to it.
+Upstream's Python is newer than the distribution's, and from 3.13 on its TLS contexts check certificates
+strictly. Debian trixie's is taken, whose C library is newer than a node's: the tree brings that and its loader
+along. The tree works only at ``ONEDIR``, where the interpreter looks for its loader; programs that it starts get
+the host's own. Anywhere else it runs through ``lib/ld-linux-x86-64.so.2``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from lab.run import run
 
 ONEDIR = "/opt/saltstack/salt"
 VERSION = "3008.3"
-PYTHON = "python3.11"
+PYTHON = "python3.13"
+SUITE = "trixie"
+LOADER = "lib/ld-linux-x86-64.so.2"
 REQUIREMENTS_DIR = COMPONENTS_DIR / "salt"
 INSTALL_TIMEOUT_S = 1800
 
@@ -39,25 +43,29 @@ ENTRY_POINTS: dict[str, str] = {
     "salt-ssh": "salt_ssh",
 }
 
-_FORMAT = "3"
-_PYTHON_DEBS = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal")
+_FORMAT = "5"
+_PYTHON_DEBS = ("libpython3.13-minimal", "libpython3.13-stdlib", "python3.13-minimal")
 _LIBRARY_DEBS = (
     "libbz2-1.0",
+    "libc6",
     "libcrypt1",
     "libexpat1",
     "libffi8",
     "libgcc-s1",
     "liblzma5",
+    "libmpdec4",
     "libncursesw6",
-    "libreadline8",
+    "libreadline8t64",
     "libsqlite3-0",
-    "libssl3",
+    "libssl3t64",
     "libstdc++6",
     "libtinfo6",
     "libuuid1",
+    "libzstd1",
     "zlib1g",
 )
-_TOOL_DEBS = ("patchelf", "python3-pip-whl")
+_PIP_DEB = "python3-pip-whl"
+_PATCHELF_DEB = "patchelf"  # of the default suite: it runs on the build machine as it is
 _REQUIREMENTS_FILES = ("requirements-build.txt", "requirements.txt")
 
 #: Of Python's standard library: what no program here imports, and extensions for libraries not in the tree.
@@ -65,10 +73,8 @@ _LEFT_OUT = (
     "EXTERNALLY-MANAGED",
     "ensurepip",
     "idlelib",
-    "lib-dynload/_dbm.*",
-    "lib-dynload/nis.*",
-    "lib2to3",
-    "sitecustomize.py",
+    "lib-dynload/_*test*",
+    "lib-dynload/xx*",
     "test",
     "tkinter",
     "turtledemo",
@@ -108,7 +114,10 @@ def build() -> Path:
 def tree_dir() -> Path:
     """Return where the tree is kept, made or not."""
     inputs = {name: (REQUIREMENTS_DIR / name).read_text() for name in _REQUIREMENTS_FILES}
-    packages = debs.versions((*_PYTHON_DEBS, *_LIBRARY_DEBS, *_TOOL_DEBS))
+    packages = {
+        **debs.versions([_PATCHELF_DEB]),
+        **debs.versions((*_PYTHON_DEBS, *_LIBRARY_DEBS, _PIP_DEB), suite=SUITE),
+    }
     inputs |= {
         "format": _FORMAT,
         "packages": repr(sorted(packages.items())),
@@ -123,7 +132,7 @@ def render_program(function: str) -> str:
     """Return the text of one program of the tree.
 
     >>> print(render_program("salt_call"), end="")
-    #!/opt/saltstack/salt/bin/python3.11 -I
+    #!/opt/saltstack/salt/bin/python3.13 -I
     import sys
     <BLANKLINE>
     from salt.scripts import salt_call
@@ -143,21 +152,33 @@ def _make(name: str, work_dir: Path) -> None:
         _place_python(work_dir)
         _place_libraries(work_dir)
         python = work_dir / "bin" / PYTHON
-        patchelf = debs.unpack(["patchelf"])["patchelf"].tree_dir / "usr/bin/patchelf"
-        run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/../lib", python])
+        _set_loader(python, work_dir / LOADER)
         packages_dir = work_dir / "lib" / "python3" / "dist-packages"
         _install(python, packages_dir)
         for program, function in ENTRY_POINTS.items():
             (work_dir / program).write_text(render_program(function))
             (work_dir / program).chmod(0o755)
-        (work_dir / "lib" / PYTHON / "sitecustomize.py").write_text(_FIND_LIBRARY)
+        site_file = work_dir / "lib" / PYTHON / "sitecustomize.py"
+        site_file.unlink(missing_ok=True)  # Debian's is a link into /etc
+        site_file.write_text(_FIND_LIBRARY)
         _compile(python, work_dir)
         _prove(python, name)
+        _set_loader(python, Path(ONEDIR, LOADER))
+
+
+def _set_loader(python: Path, loader: Path) -> None:
+    """Have the kernel start the interpreter by a loader, with the libraries beside it.
+
+    While the tree is made it is its own at the place of making, so that the programs that pip starts run too.
+    """
+    patchelf = debs.unpack([_PATCHELF_DEB])[_PATCHELF_DEB].tree_dir / "usr/bin/patchelf"
+    paths: list[str | Path] = ["--set-interpreter", loader, "--force-rpath", "--set-rpath", "$ORIGIN/../lib"]
+    run([patchelf, *paths, python])
 
 
 def _place_python(work_dir: Path) -> None:
     (work_dir / "bin").mkdir()
-    for deb in debs.unpack(_PYTHON_DEBS).values():
+    for deb in debs.unpack(_PYTHON_DEBS, suite=SUITE).values():
         library_dir = deb.tree_dir / "usr/lib" / PYTHON
         if library_dir.is_dir():
             shutil.copytree(library_dir, work_dir / "lib" / PYTHON, symlinks=True, dirs_exist_ok=True)
@@ -171,15 +192,15 @@ def _place_python(work_dir: Path) -> None:
 
 
 def _place_libraries(work_dir: Path) -> None:
-    for deb in debs.unpack(_LIBRARY_DEBS).values():
+    for deb in debs.unpack(_LIBRARY_DEBS, suite=SUITE).values():
         for place in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
             for library in (deb.tree_dir / place).glob("*.so.*"):
                 shutil.copy2(library, work_dir / "lib" / library.name, follow_symlinks=False)
 
 
 def _install(python: Path, packages_dir: Path) -> None:
-    wheels_dir = debs.unpack(["python3-pip-whl"])["python3-pip-whl"].tree_dir / "usr/share/python-wheels"
-    pip_wheel = next(wheels_dir.glob("pip-*.whl"))
+    pip_deb = debs.unpack([_PIP_DEB], suite=SUITE)[_PIP_DEB]
+    pip_wheel = next((pip_deb.tree_dir / "usr/share/python-wheels").glob("pip-*.whl"))
     with TemporaryDirectory(prefix="caisson-pip-") as scratch:
         build_dir = Path(scratch) / "build"
         for requirements_file, target_dir in zip(_REQUIREMENTS_FILES, (build_dir, packages_dir), strict=True):
@@ -208,11 +229,14 @@ def _compile(python: Path, work_dir: Path) -> None:
 
 def _prove(python: Path, name: str) -> None:
     program = (
-        "import salt.cli.call, salt.minion, salt.master, ssl, sqlite3, zmq; print(salt.version.__version__)"
+        "import salt.cli.call, salt.minion, salt.master, ssl, sqlite3, zmq; "
+        "is_strict = ssl.create_default_context().verify_flags & ssl.VERIFY_X509_STRICT; "
+        "print(salt.version.__version__, 'strict' if is_strict else 'lax')"
     )
-    answer = run([python, "-I", "-c", program], timeout_s=120)
-    if answer.stdout.strip() != VERSION:
+    answer = run([python, "-I", "-c", program], timeout_s=120).stdout.strip()
+    if answer != f"{VERSION} strict":
         raise LabError(
-            f"the Salt tree {name} holds version {answer.stdout.strip()}, wanted is {VERSION}",
-            resolution="make lab/components/salt/requirements.txt and VERSION in lab/onedir.py agree",
+            f"the Salt tree {name} says {answer!r}, wanted is '{VERSION} strict'",
+            details="its version, and how its TLS contexts check certificates by default",
+            resolution="make lab/components/salt/requirements.txt, VERSION and PYTHON in lab/onedir.py agree",
         )
