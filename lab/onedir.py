@@ -5,8 +5,8 @@
 
 Upstream's Python is newer than the distribution's, and from 3.13 on its TLS contexts check certificates
 strictly. Debian trixie's is taken, whose C library is newer than a node's: the tree brings that and its loader
-along. The tree works only at ``ONEDIR``, where the interpreter looks for its loader; programs that it starts get
-the host's own. Anywhere else it runs through ``lib/ld-linux-x86-64.so.2``.
+along. The kernel finds that loader only at ``ONEDIR``; ``bin/python3`` starts the interpreter anywhere else too.
+Nothing is put into the environment: programs that Salt starts get the host's own libraries.
 """
 
 from __future__ import annotations
@@ -81,6 +81,14 @@ _LEFT_OUT = (
 )
 
 
+_LAUNCHER = f"""\
+#!/bin/sh
+# Start the interpreter; where the kernel would not find its loader, by that loader.
+here=$(dirname "$(readlink -f "$0")")
+[ "$here" != {ONEDIR}/bin ] || exec "$here/{PYTHON}" "$@"
+exec "$here/../{LOADER}" --argv0 "$0" "$here/{PYTHON}" "$@"
+"""
+
 _FIND_LIBRARY = '''\
 """Let ctypes find the libraries of this tree first, and without the linker's cache."""
 
@@ -123,6 +131,7 @@ def tree_dir() -> Path:
         "packages": repr(sorted(packages.items())),
         "programs": repr(sorted(ENTRY_POINTS.items())),
         "left out": repr(_LEFT_OUT),
+        "launcher": _LAUNCHER,
         "sitecustomize": _FIND_LIBRARY,
     }
     return lab_dir("onedir") / "salt" / digest_of(inputs)
@@ -162,8 +171,8 @@ def _make(name: str, work_dir: Path) -> None:
         site_file.unlink(missing_ok=True)  # Debian's is a link into /etc
         site_file.write_text(_FIND_LIBRARY)
         _compile(python, work_dir)
-        _prove(python, name)
         _set_loader(python, Path(ONEDIR, LOADER))
+        _prove(work_dir / "bin" / "python3", name)
 
 
 def _set_loader(python: Path, loader: Path) -> None:
@@ -185,7 +194,8 @@ def _place_python(work_dir: Path) -> None:
         program = deb.tree_dir / "usr/bin" / PYTHON
         if program.exists():
             shutil.copy2(program, work_dir / "bin" / PYTHON)
-    (work_dir / "bin" / "python3").symlink_to(PYTHON)
+    (work_dir / "bin" / "python3").write_text(_LAUNCHER)
+    (work_dir / "bin" / "python3").chmod(0o755)
     for pattern in _LEFT_OUT:
         for path in (work_dir / "lib" / PYTHON).glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
