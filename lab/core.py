@@ -66,6 +66,9 @@ CORE_GROUP: tuple[str, ...] = (
     "yum",
 )
 
+#: Names that the group has too, and the repository does not: a comps file may be that of several products.
+ABSENT_NAMES: tuple[str, ...] = ("insights-client", "subscription-manager")
+
 
 def read_table(text: str) -> tuple[Rpm, ...]:
     r"""Return the packages of a table: name, epoch, version, release, architecture, requires, provides.

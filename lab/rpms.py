@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 from lab import artifactory, el9, keys, modules, onedir, packages, rpmspec
 from lab.cache import digest_of, lab_dir, locked, produce, recorded_sha256
-from lab.core import BASELINE, CORE_GROUP
+from lab.core import ABSENT_NAMES, BASELINE, CORE_GROUP
 from lab.errors import LabError
 from lab.progress import step
 from lab.rpmspec import Rpm, Source
@@ -200,7 +200,7 @@ def _build_foreign(package: Rpm) -> Path:
 
 def _build_repository(repository: Repository, sources: tuple[Source, ...]) -> Path:
     directories = [_build_source(source) for source in sources]
-    comps = render_comps(CORE_GROUP) if repository.groups else ""
+    comps = render_comps([*CORE_GROUP, *ABSENT_NAMES]) if repository.groups else ""
     inputs = {
         "format": _FORMAT,
         "rpms": json.dumps([recorded_sha256(directory) for directory in directories], sort_keys=True),

@@ -105,6 +105,11 @@ def test_the_baseline_is_exactly_the_closure_of_the_group(all_packages: dict[str
     assert 255 <= len(closure) <= 265, "EL 9's own has 260"
 
 
+def test_the_group_names_packages_that_no_repository_has(all_packages: dict[str, Rpm]) -> None:
+    assert core.ABSENT_NAMES
+    assert not set(core.ABSENT_NAMES) & all_packages.keys()
+
+
 def test_the_dracut_of_a_host_wants_xz() -> None:
     """So no host is without it: the first production lock met that."""
     known = [*core.BASELINE, *el9.BASEOS_EXTRAS]
