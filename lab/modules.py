@@ -35,10 +35,12 @@ def _build(name: str, version: str, release: str, epoch: int = 0) -> Rpm:
     )
 
 
-#: Two streams of one module, one of them the default.
+#: redis: two streams, one of them the default. socat: a stream that no host follows uninvited, with a build
+#: that is newer than the plain one, has no program in it, and would break each node that got it.
 STREAMS: tuple[Stream, ...] = (
     Stream(module="redis", name="6", packages=(_build("redis", "6.2.18", "1"),), is_default=True),
     Stream(module="redis", name="7", packages=(_build("redis", "7.2.7", "1"),)),
+    Stream(module="socat", name="next", packages=(_build("socat", "9.0.0", "1"),)),
 )
 
 SOURCES: tuple[Source, ...] = tuple(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module streams of the lab: two of one module, one of them the default."""
+"""The module streams of the lab: two of one module, one of them the default; one that nobody follows."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def test_each_stream_names_its_packages_and_one_is_the_default() -> None:
     assert streams == {
         ("redis", "6"): ["redis-0:6.2.18-1.module_el9.x86_64"],
         ("redis", "7"): ["redis-0:7.2.7-1.module_el9.x86_64"],
+        ("socat", "next"): ["socat-0:9.0.0-1.module_el9.x86_64"],
     }
     assert defaults == {"redis": "6"}
 
