@@ -88,7 +88,7 @@ class Bench:
         if not self._iso_file.is_file():
             raise MissingError(
                 f"there is no bundle '{self._iso_file}' to measure",
-                resolution=f"run 'doit iso upstream={project.upstream}'",
+                resolution=f"run './doit.sh iso upstream={project.upstream}'",
             )
         workspace = project.workspace
         sums = product_files.sums_file(workspace)
@@ -217,7 +217,9 @@ class Bench:
             if match:
                 found.append(float(match.group(1)))
         if not found:
-            raise BuildError("the lock did not say how long it took", resolution="run 'doit lock' by hand")
+            raise BuildError(
+                "the lock did not say how long it took", resolution="run './doit.sh lock' by hand"
+            )
         return Row(what="warm lock", ours=f"{min(found):.1f} s", target="<= 2 s", is_met=min(found) <= 2)
 
     def metadata(self) -> Iterator[Row]:

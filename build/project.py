@@ -152,7 +152,7 @@ class Project:
                 f"the lock '{self.lock_file.name}' is older than what it locks",
                 details=f"one of {', '.join(file.name for file in self.inventory_files)} "
                 f"or profile '{self.profile.name}' asks for something else now",
-                resolution=f"run 'doit lock upstream={self.upstream}' where the upstream can be reached",
+                resolution=f"run './doit.sh lock upstream={self.upstream}' where the upstream can be reached",
             )
         return lock
 
@@ -213,7 +213,10 @@ class Project:
 
         With a ``name`` only that is renewed. When the keys are asked for (``keys=only``) their files are taken in,
         and nothing is resolved.
+
+        Raises: KeyFileError when what the bundle is to be signed by is no fingerprint: before anything is asked.
         """
+        self._signing_key()
         if self.keys:
             run = functools.partial(run_lock_keys, self.profile_file, self.lock_file, self.sources)
             yield Step(name="", doc=f"the keys in the lock of upstream {self.upstream}", run=run)
@@ -270,7 +273,7 @@ class Project:
         workspace, lock = self.workspace, self.lock
         parts = self.parts()
         sums_file = product_files.sums_file(workspace)
-        signing_key = sign.fingerprint(self.signed_by) if self.signed_by else ""
+        signing_key = self._signing_key()
         yield closedworld.plan_closed_world(lock, self.inventory, self.store, workspace)
         yield sbom.plan_sbom(self.product, self.store, workspace)
         yield product_files.plan_product(self.product, parts, self.store, workspace)
@@ -291,6 +294,10 @@ class Project:
         )
         run = functools.partial(_run_and_warn_of_keys, assembly.run, self.profile, lock)
         yield dataclasses.replace(assembly, run=run)
+
+    def _signing_key(self) -> str:
+        """Return the fingerprint of the key that signs, or the empty text. Raises: KeyFileError when it is none."""
+        return sign.fingerprint(self.signed_by) if self.signed_by else ""
 
     def plan_sbom_counts(self) -> Iterator[Step]:
         """Plan the question how many of what the bundle holds."""

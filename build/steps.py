@@ -87,7 +87,11 @@ def product(
     try:
         steps = tuple(plan())
     except BuildError as error:
-        steps, under = (_failing(error),), ()  # nothing is started for what will not be done
+        steps, first, under = (
+            (_failing(error),),
+            (),
+            (),
+        )  # nothing is run or started for what will not be done
     if any(step.name for step in steps):
         yield {"basename": name, "name": None, "doc": doc}
     for step in steps:

@@ -116,7 +116,7 @@ def _start(arguments: argparse.Namespace) -> int:
     print(
         f"{name} is up after {node.boot_s:.1f} s: {node.control_plane_address}, {node.workload_plane_address}"
     )
-    print(f"enter it with: python -m lab node enter {name}")
+    print(f"enter it with: .venv/bin/python -m lab node enter {name}")
     return 0
 
 
@@ -175,7 +175,7 @@ def _find(name: str, lab: str | None) -> Node:
     raise LabError(
         f"there are {len(found)} nodes called {name!r}" if found else f"there is no node {name!r}",
         details=f"in the labs {where}" if found else "",
-        resolution="say which one with --lab" if found else "see 'python -m lab node list'",
+        resolution="say which one with --lab" if found else "see '.venv/bin/python -m lab node list'",
     )
 
 

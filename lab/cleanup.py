@@ -218,7 +218,7 @@ def claim(lab: str, record: LabRecord) -> None:
             raise LabError(
                 f"the lab {lab!r} is in use",
                 details=describe(lab),
-                resolution=f"stop it with 'python -m lab clean --lab {lab}', or take another name",
+                resolution=f"stop it with '.venv/bin/python -m lab clean --lab {lab}', or take another name",
             )
         write_record(LabPlaces(lab=lab).record_file, record)
 
@@ -354,7 +354,7 @@ def remove_control_groups(key: str) -> None:
             raise LabError(
                 f"the control group {top} cannot be removed",
                 details=f"members: {', '.join(map(str, _members(top))) or 'none that can be seen'}",
-                resolution="end them, then run 'python -m lab clean'",
+                resolution="end them, then run '.venv/bin/python -m lab clean'",
             )
 
 
@@ -537,7 +537,7 @@ def _remove_mounts(directory: Path) -> None:
             raise LabError(
                 f"{target} cannot be unmounted",
                 details=run(["umount", target], check=False).stderr.strip(),
-                resolution="end what uses it (fuser -vm shows it), then run 'python -m lab clean'",
+                resolution="end what uses it (fuser -vm shows it), then run '.venv/bin/python -m lab clean'",
             )
 
 

@@ -111,7 +111,7 @@ class Node:
                 return record
         raise LabError(
             f"there is no node {self.name!r} in the lab {self._places.lab!r}",
-            resolution="see 'python -m lab node list'",
+            resolution="see '.venv/bin/python -m lab node list'",
         )
 
     @property
@@ -209,7 +209,7 @@ class Node:
         if not iso.is_file():
             raise LabError(
                 f"there is no ISO file {iso}",
-                resolution="make it with 'doit iso upstream=lab', or name another one",
+                resolution="make it with './doit.sh iso upstream=lab', or name another one",
             )
         media = self._places.media_dir / iso.name
         media.unlink(missing_ok=True)
@@ -372,7 +372,7 @@ class Node:
             raise LabError(
                 f"the node {self.name!r} is down",
                 details=f"console: {self._places.console_file}",
-                resolution=f"start it with 'python -m lab node start {self.name}'",
+                resolution=f"start it with '.venv/bin/python -m lab node start {self.name}'",
             )
         return leader
 
@@ -400,7 +400,7 @@ class Node:
         return LabError(
             f"the node {self.name!r} did not boot: {reason.strip()}",
             details="\n".join([f"end of its console ({console}):", *tail]),
-            resolution=f"see 'journalctl -b -p warning' in it: python -m lab node enter {self.name}",
+            resolution=f"see 'journalctl -b -p warning' in it: .venv/bin/python -m lab node enter {self.name}",
         )
 
 

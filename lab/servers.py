@@ -150,7 +150,7 @@ def port_taken(server: Server, holder: Holder) -> LabError:
     return LabError(
         f"port {server.port} on loopback, which the lab's {server.name} needs, is taken",
         details=f"held by {holder}",
-        resolution="end it ('python -m lab upstream down' in its checkout if it is a lab), then run again",
+        resolution="end it ('.venv/bin/python -m lab upstream down' in its checkout if it is a lab), then run again",
     )
 
 

@@ -187,7 +187,7 @@ class Switch:
             raise LabError(
                 "the switch's nameserver does not start",
                 details=output.read_text(),
-                resolution="run 'python -m lab clean' and try again",
+                resolution="run '.venv/bin/python -m lab clean' and try again",
             )
 
 

@@ -395,7 +395,7 @@ def _require_prepared(out_dir: Path) -> None:
     if not (out_dir / "upstream" / "prepared.json").is_file():
         raise LabError(
             f"the lab's upstream is not prepared in {out_dir}",
-            resolution="run 'python -m lab upstream up', which prepares it",
+            resolution="run '.venv/bin/python -m lab upstream up', which prepares it",
         )
 
 

@@ -125,7 +125,7 @@ class _LayerWriter:
                 raise BuildError(
                     f"{self._recipe.label}: the payload of package {package.nevra} cannot be read",
                     details=str(exc),
-                    resolution="run 'doit lock': upstream may have another build of it",
+                    resolution="run './doit.sh lock': upstream may have another build of it",
                 ) from exc
 
     def _capability(self, text: str, package: LockedPackage, member: tarfile.TarInfo) -> bytes:

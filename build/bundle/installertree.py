@@ -143,7 +143,7 @@ def unpack_python(package: LockedPython, data: bytes) -> Mapping[str, bytes]:
         raise IntegrityError(
             f"Python package {package.name} {package.version} cannot be unpacked",
             details=f"{package.file}: {exc}",
-            resolution="run 'doit lock': upstream has published a broken file",
+            resolution="run './doit.sh lock': upstream has published a broken file",
         ) from exc
     if not any(path.endswith("__init__.py") for path in found):
         raise BuildError(

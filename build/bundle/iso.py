@@ -139,7 +139,7 @@ def _check_content(wrong: Iterable[FramedFile], entries: Sequence[Entry], store:
         else:
             faults.append(f"{label}: changed since it was made: {entry.source}")
     if faults:
-        again = "run 'doit fetch', then 'doit' again" if is_fetched_again else "build again"
+        again = "run './doit.sh fetch', then './doit.sh' again" if is_fetched_again else "build again"
         raise IntegrityError(
             f"{len(faults)} file{'s' if len(faults) > 1 else ''} of the bundle would not be what {SUMS_PATH} says",
             details=joined_faults(faults),
@@ -162,7 +162,7 @@ def check_sources(entries: Sequence[Entry]) -> None:
         raise MissingError(
             f"{len(faults)} file{'s' if len(faults) > 1 else ''} of the bundle cannot be taken",
             details=joined_faults(faults),
-            resolution="run 'doit fetch', then 'doit' again",
+            resolution="run './doit.sh fetch', then './doit.sh' again",
         )
 
 

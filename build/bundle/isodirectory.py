@@ -128,7 +128,7 @@ def read_directory(iso_file: Path, stream: BinaryIO | None = None) -> Iterator[I
 
 def missing_image(iso_file: Path) -> VerifyError:
     """Return the error of an image that is not there."""
-    return VerifyError(f"there is no file '{iso_file}'", resolution="run 'doit iso'")
+    return VerifyError(f"there is no file '{iso_file}'", resolution="run './doit.sh iso'")
 
 
 def _iso_file(image: Any, path: str) -> IsoFile:

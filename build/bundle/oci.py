@@ -158,14 +158,14 @@ def read_manifest(store: Store, descriptor: Descriptor, label: str) -> dict[str,
         raise IntegrityError(
             f"{label}: the manifest is not JSON",
             details=f"{descriptor.digest}: {exc}",
-            resolution="run 'doit lock': upstream has published something that is no image",
+            resolution="run './doit.sh lock': upstream has published something that is no image",
         ) from exc
     said = document.get("mediaType", descriptor.media_type) if isinstance(document, dict) else None
     if not isinstance(document, dict) or said != descriptor.media_type:
         raise IntegrityError(
             f"{label}: the manifest is not of the type that the lock says",
             details=f"{descriptor.digest}: lock says {descriptor.media_type}",
-            resolution="run 'doit lock'",
+            resolution="run './doit.sh lock'",
         )
     return document
 
@@ -184,7 +184,7 @@ def _check_child(index: Mapping[str, Any], child: Descriptor, label: str) -> Non
     raise IntegrityError(
         f"{label}: the index does not name the locked manifest for {'/'.join(PLATFORM)}",
         details=f"locked manifest {child.digest}",
-        resolution="run 'doit lock'",
+        resolution="run './doit.sh lock'",
     )
 
 
@@ -202,7 +202,7 @@ def _check_content(manifest: Mapping[str, Any], image: LockedImage, label: str) 
         raise IntegrityError(
             f"{label}: the manifest and the lock differ",
             details=joined_faults(faults),
-            resolution="run 'doit lock'; the lock was edited by hand or made by another builder",
+            resolution="run './doit.sh lock'; the lock was edited by hand or made by another builder",
         )
 
 

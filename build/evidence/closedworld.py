@@ -122,8 +122,8 @@ def run_closed_world(world: World, report: Path) -> None:
             f"{count} thing{'s' if count > 1 else ''} that the bundle needs "
             f"{'are' if count > 1 else 'is'} not in it",
             details=joined_faults(faults),
-            resolution="add them to images.yaml or packages.yaml and run 'doit lock', or take out what wants them; "
-            "what is no image, or can be done without, is named with a reason under 'not_images' or 'without'",
+            resolution="add them to images.yaml or packages.yaml and run './doit.sh lock', or take out what wants "
+            "them; what is no image, or can be done without, is named with a reason under 'not_images' or 'without'",
         )
     filelist.write_json(report, proof)
 

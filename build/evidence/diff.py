@@ -197,7 +197,7 @@ def _read_iso(file: Path) -> Bundle:
         raise VerifyError(
             f"'{file.name}' does not say what it holds",
             details=f"product.json and {CYCLONEDX_PATH} are read: {type(exc).__name__}: {exc}",
-            resolution=f"is it a bundle of Caisson? 'python -m build.evidence.verify {file}' says whether it is whole",
+            resolution=f"ask '.venv/bin/python -m build.evidence.verify {file}' whether it is a whole bundle",
         ) from exc
     finally:
         os.close(descriptor)

@@ -43,7 +43,7 @@ def read_profile(file: Path, extra_files: Sequence[Path] = ()) -> Profile:
     Raises: ProfileError with every fault of the files.
     """
     faults = Faults(ProfileError)
-    missing = "give the name of a file in profiles/, or the path of a profile: doit iso upstream=NAME"
+    missing = "give the name of a file in profiles/, or the path of a profile: ./doit.sh iso upstream=NAME"
     record = read_document(file, faults, missing=missing)
     profile = None if record is None else _parse_profile(record, file.absolute())
     for extra_file in extra_files:

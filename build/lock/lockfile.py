@@ -31,7 +31,7 @@ from build.inventory.model import (
     Reference,
 )
 
-_HEADER = "# SPDX-License-Identifier: Apache-2.0\n# Made by 'doit lock'; do not edit.\n"
+_HEADER = "# SPDX-License-Identifier: Apache-2.0\n# Made by './doit.sh lock'; do not edit.\n"
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/_.+-]*(:[A-Za-z0-9/_.+-]+)*")
 _RESERVED = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 # Fields that would be quoted in some entries only, by their first character.
@@ -53,7 +53,7 @@ def read_lock(file: Path) -> Lock:
         raise LockError(
             f"there is no lock '{shown_path(file)}'",
             details="a bundle is built from a lock, which names everything by digest",
-            resolution="run 'doit lock' (with the same upstream=NAME) where the upstream can be reached",
+            resolution="run './doit.sh lock' (with the same upstream=NAME) where the upstream can be reached",
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise LockError(
@@ -69,7 +69,7 @@ def parse_lock(text: str, file: str) -> Lock:
     """
     faults = Faults(LockError)
     record = parse_document(text, file, faults)
-    resolution = "do not edit a lock: run 'doit lock', or restore the file"
+    resolution = "do not edit a lock: run './doit.sh lock', or restore the file"
     if record is None:
         faults.stop(resolution=resolution)
         raise LockError(f"'{file}' is no lock", resolution=resolution)
@@ -78,7 +78,7 @@ def parse_lock(text: str, file: str) -> Lock:
         raise LockError(
             f"'{file}' was written by a newer Caisson",
             details=f"its format is {number}, this Caisson reads up to {LOCK_FORMAT}",
-            resolution="use the Caisson that wrote it, or run 'doit lock' with this one",
+            resolution="use the Caisson that wrote it, or run './doit.sh lock' with this one",
         )
     lock = _parse(record)
     record.close()

@@ -105,7 +105,7 @@ def run_check(
             f"{len(moved)} thing{'s' if len(moved) > 1 else ''} of upstream moved since "
             f"'{shown_path(file)}' was made",
             details="\n".join(moved),
-            resolution="run 'doit lock' to take it in, or go on building from the lock as it is",
+            resolution="run './doit.sh lock' to take it in, or go on building from the lock as it is",
         )
     ui.note(f"lock: {shown_path(file)} is what upstream has now")
 

@@ -120,7 +120,7 @@ class Store:
         raise MissingError(
             f"{what} is not in the store",
             details=f"digest {blob.digest}, {blob.size_bytes} bytes; store {self.root}",
-            resolution="run 'doit fetch' where the upstream can be reached",
+            resolution="run './doit.sh fetch' where the upstream can be reached",
         )
 
     def read(self, blob: Blob, what: str) -> bytes:
@@ -156,7 +156,7 @@ class Store:
             raise IntegrityError(
                 f"file '{file.name}' is not the content that was expected",
                 details=f"expected {digest}, got {actual}",
-                resolution="fetch it again; when it stays so, upstream has changed it: run 'doit lock'",
+                resolution="fetch it again; when it stays so, upstream has changed it: run './doit.sh lock'",
             )
         return self._enter(file, digest)
 
@@ -170,7 +170,7 @@ class Store:
             raise IntegrityError(
                 "content is not what its digest names",
                 details=f"expected {digest}, got {actual} ({len(data)} bytes)",
-                resolution="try again; when it stays so, upstream has changed it: run 'doit lock'",
+                resolution="try again; when it stays so, upstream has changed it: run './doit.sh lock'",
             )
         partial = self._partial_dir() / f"{digest.hex}.{os.getpid()}.bytes"
         try:
@@ -352,7 +352,7 @@ class Partial:
             raise IntegrityError(
                 "the bytes received are not the ones that the lock names",
                 details=f"expected {self._digest}, got sha256:{self._hash.hexdigest()} ({self.offset} bytes)",
-                resolution="try again; when it stays so, upstream has changed it: run 'doit lock'",
+                resolution="try again; when it stays so, upstream has changed it: run './doit.sh lock'",
             )
         return self._store._enter(self.path, self._digest)
 
@@ -364,7 +364,7 @@ def remove_damaged(file: Path, what: str) -> IntegrityError:
     return IntegrityError(
         f"{what} is damaged in the store",
         details=f"{file} is not what its digest names any more, and was removed",
-        resolution="run 'doit fetch', then 'doit' again; check the disk and the memory of this machine",
+        resolution="run './doit.sh fetch', then './doit.sh' again; check the disk and the memory of this machine",
     )
 
 

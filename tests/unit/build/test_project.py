@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import LockError, ProfileError
+from build.base.errors import KeyFileError, LockError, ProfileError
 from build.lock.lockfile import dump_lock
 from build.project import Project
 from tests.unit.build.factory import make_world
@@ -67,6 +67,11 @@ def test_one_name_is_locked_whenever_it_is_asked_for(tmp_path: Path) -> None:
     assert step.run.args[-1] == "etcd"  # type: ignore[attr-defined]
 
 
+def test_a_bad_fingerprint_is_told_before_the_first_lock(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="'abc' is not the fingerprint"):
+        list(Project(tmp_path, "lab", signed_by="abc").plan_lock())
+
+
 def test_the_first_lock_is_made_by_the_way(repository_dir: Path, tmp_path: Path) -> None:
     copy_profile(repository_dir, tmp_path)
     project = Project(tmp_path, "production")
@@ -104,7 +109,7 @@ def test_a_lock_that_is_older_than_its_inventory_is_refused(repository_dir: Path
     (tmp_path / "caisson.lock").write_text(dump_lock(make_world(tmp_path / "world").lock))
     with pytest.raises(LockError, match="older than what it locks") as caught:
         list(Project(tmp_path, "production").plan_fetch())
-    assert "doit lock upstream=production" in caught.value.resolution
+    assert "doit.sh lock upstream=production" in caught.value.resolution
 
 
 def test_a_signature_policy_is_an_input_of_the_fetch(

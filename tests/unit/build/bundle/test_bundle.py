@@ -182,7 +182,7 @@ def test_a_rotten_object_of_the_store_never_gets_on_an_iso(tmp_path: Path, kind:
         image.run()
     assert damaged.hex in caught.value.details
     assert "now removed from it" in caught.value.details
-    assert "doit fetch" in caught.value.resolution
+    assert "doit.sh fetch" in caught.value.resolution
     assert not list(project.out_dir.glob("*.iso*")) + list(project.out_dir.glob(".*.tmp"))
     assert not world.store.path(damaged).exists()
 

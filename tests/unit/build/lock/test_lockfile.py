@@ -95,7 +95,7 @@ def test_what_is_no_lock(broken: str) -> None:
 def test_a_lock_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "caisson.lock")
-    assert "doit lock" in caught.value.resolution
+    assert "doit.sh lock" in caught.value.resolution
 
 
 def test_digests(tmp_path: Path) -> None:
