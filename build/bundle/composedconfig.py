@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from build.bundle import oci
 from build.bundle.composedlayer import Layer, Recipe
 from build.bundle.nginxmaps import ManifestType
 from build.inventory.model import Digest
+from build.store import ociindex
 
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -41,8 +41,8 @@ def render_config(recipe: Recipe, base: Mapping[str, Any], diff_id: Digest) -> b
     packages = " ".join(package.nevra for package in recipe.packages)
     return _canonical(
         {
-            "architecture": base.get("architecture", oci.PLATFORM[1]),
-            "os": base.get("os", oci.PLATFORM[0]),
+            "architecture": base.get("architecture", ociindex.PLATFORM[1]),
+            "os": base.get("os", ociindex.PLATFORM[0]),
             "created": created,
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [*base["rootfs"]["diff_ids"], str(diff_id)]},

@@ -24,12 +24,11 @@ from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.bundle.nginxmaps import ManifestType, Served, render_locations, render_maps
 from build.inventory.model import Blob, Descriptor, Digest, ImageRole, Inventory, Lock, LockedImage, Reference
-from build.store import filelist
+from build.store import filelist, ociindex
 from build.store.filelist import Entry
 from build.store.objects import Store
 
 LAYOUT_STEP = "layout"
-PLATFORM = ("linux", "amd64")
 #: Both annotations carry the whole name: the first is the specification's, the second is containerd's.
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -170,19 +169,12 @@ def read_manifest(store: Store, descriptor: Descriptor, label: str) -> dict[str,
     return document
 
 
-def is_platform(platform: Mapping[str, Any]) -> bool:
-    """Say whether an entry of an index is for the platform that is on the ISO."""
-    return (platform.get("os"), platform.get("architecture")) == PLATFORM
-
-
 def _check_child(index: Mapping[str, Any], child: Descriptor, label: str) -> None:
-    for entry in index.get("manifests", ()):
-        if entry.get("digest") == str(child.digest):
-            if is_platform(entry.get("platform", {})):
-                return
-            break
+    named = [entry for entry in ociindex.entries(index, "manifests") if entry["digest"] == str(child.digest)]
+    if named and ociindex.is_platform(named[0]):
+        return
     raise IntegrityError(
-        f"{label}: the index does not name the locked manifest for {'/'.join(PLATFORM)}",
+        f"{label}: the index does not name the locked manifest for {'/'.join(ociindex.PLATFORM)}",
         details=f"locked manifest {child.digest}",
         resolution="run './doit.sh lock'",
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from build.base import ui
+from build.base.errors import IntegrityError
 from build.bundle import oci
 from build.bundle.product import Product, manifest_path
 from build.evidence import purls
@@ -26,7 +27,7 @@ from build.evidence.gobuildinfo import GoBinary, GoModule
 from build.evidence.inside.model import Package, Release
 from build.evidence.scan import Scan, Scanner, merge_layers
 from build.inventory.model import Blob, Digest, LockedManifest, LockedPackage, LockedPython, Reference
-from build.store import filelist
+from build.store import filelist, ociindex
 from build.store.filelist import Entry
 from build.store.layers import printable
 from build.store.objects import Store
@@ -286,10 +287,20 @@ def _unsearched(scan: Scan, what: str) -> Iterator[str]:
         yield f"/{printable(path)} could not be read: {reason}"
 
 
-def _platform_manifest(entries: Mapping[str, Entry], digest: str) -> dict[str, Any]:
-    """Return the one manifest with layers: that of a tag, or the child of its index that is present."""
-    document: dict[str, Any] = json.loads(entries[digest].source.read_bytes())
-    while "layers" not in document:
-        child = next(child for child in document["manifests"] if child["digest"] in entries)
-        document = json.loads(entries[child["digest"]].source.read_bytes())
-    return document
+def _platform_manifest(entries: Mapping[str, Entry], digest: str) -> Mapping[str, Any]:
+    """Return the one manifest with layers: that of a tag, or the child of its index that is present.
+
+    Raises: IntegrityError when there is none.
+    """
+
+    def read(wanted: str) -> bytes | None:
+        return entries[wanted].source.read_bytes() if wanted in entries else None
+
+    for node in ociindex.walk(digest, read, takes=lambda entry: entry["digest"] in entries):
+        if node.document and "layers" in node.document:
+            return node.document
+    raise IntegrityError(
+        "an image of the layout has no manifest with layers",
+        details=f"looked for below {digest}",
+        resolution="run 'doit lock'",
+    )

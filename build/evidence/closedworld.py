@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from build.evidence.manifestimages import manifest_images
 from build.evidence.saltimages import literal_images, template_images
 from build.evidence.wanted import Wanted, find_image
 from build.inventory.model import Blob, Inventory, Lock, LockedBaseline, LockedManifest, LockedPackage
-from build.store import filelist
+from build.store import filelist, ociindex
 from build.store.objects import Store
 
 _TEMPLATE_SUFFIXES = (".sls", ".j2", ".jinja")
@@ -153,27 +152,24 @@ def _read_manifest(manifest: LockedManifest, store: Store) -> bytes:
 def missing_content(part: Path, digest: str) -> Iterator[str]:
     """Yield what of an image's linux/amd64 child is not among the files of the bundle."""
     entries = {str(entry.digest): entry for entry in filelist.read_part(part)}
-    waiting = [digest]
-    while waiting:
-        current = waiting.pop()
-        if current not in entries:
-            yield f"manifest {current}"
+
+    def read(wanted: str) -> bytes | None:
+        return entries[wanted].source.read_bytes() if wanted in entries else None
+
+    def takes(entry: Mapping[str, Any]) -> bool:
+        return ociindex.is_platform(entry) and entry["digest"] in entries
+
+    for node in ociindex.walk(digest, read, takes=takes):
+        if node.document is None:
+            yield f"manifest {node.digest}"
             continue
-        document: dict[str, Any] = json.loads(entries[current].source.read_bytes())
-        children = [
-            child["digest"]
-            for child in document.get("manifests", ())
-            if oci.is_platform(child.get("platform", {}))
-        ]
-        if "manifests" in document and not any(child in entries for child in children):
-            yield f"the manifest for {'/'.join(oci.PLATFORM)} ({', '.join(children) or 'it names none'})"
-        waiting += [child for child in children if child in entries]
-        for what, blob in (
-            ("configuration", document.get("config")),
-            *(("layer", layer) for layer in document.get("layers", ())),
-        ):
-            if blob is not None and blob["digest"] not in entries:
-                yield f"{what} {blob['digest']}"
+        if "manifests" in node.document:
+            wanted = filter(ociindex.is_platform, ociindex.entries(node.document, "manifests"))
+            children = [child["digest"] for child in wanted]
+            if not any(child in entries for child in children):
+                platform = "/".join(ociindex.PLATFORM)
+                yield f"the manifest for {platform} ({', '.join(children) or 'it names none'})"
+        yield from (f"{kind} {blob}" for kind, blob in ociindex.content(node.document) if blob not in entries)
 
 
 # ---------------------------------------------------------------- packages

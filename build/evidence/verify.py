@@ -34,6 +34,7 @@ from build.bundle.iso import SUMS_PATH, UNLISTED_PATHS, checksum_file
 from build.bundle.isodirectory import Extent, missing_image, read_bytes, read_directory, read_extents
 from build.bundle.mediasum import is_md5_good
 from build.inventory.model import Digest
+from build.store import ociindex
 
 _PROGRESS_S = 2.0
 
@@ -369,28 +370,28 @@ class _Owners:
     def _images(self) -> dict[str, list[str]]:
         """Map blobs to the images that use them, as far as manifests can be read."""
         found: dict[str, list[str]] = {}
-        for entry in self._document("oci/index.json").get("manifests", ()):
-            name = entry.get("annotations", {}).get("org.opencontainers.image.ref.name", "?")
-            self._walk(entry.get("digest", ""), name, found)
+        for entry in ociindex.entries(ociindex.parse(self._bytes("oci/index.json")), "manifests"):
+            annotations = entry.get("annotations")
+            names = annotations if isinstance(annotations, dict) else {}
+            name = str(names.get("org.opencontainers.image.ref.name", "?"))
+            for node in ociindex.walk(entry["digest"], self._read, takes=self._is_there):
+                blobs = (digest for _, digest in ociindex.content(node.document or {}))
+                for digest in (node.digest, *blobs):
+                    found.setdefault(digest.removeprefix("sha256:"), []).append(name)
         return found
 
-    def _walk(self, digest: str, name: str, found: dict[str, list[str]]) -> None:
-        hex_digest = digest.removeprefix("sha256:")
-        found.setdefault(hex_digest, []).append(name)
-        document = self._document(f"oci/blobs/sha256/{hex_digest}")
-        for child in document.get("manifests", ()):
-            if f"oci/blobs/sha256/{child['digest'].removeprefix('sha256:')}" in self._extents:
-                self._walk(child["digest"], name, found)
-        for blob in (document.get("config"), *document.get("layers", ())):
-            if blob:
-                found.setdefault(blob["digest"].removeprefix("sha256:"), []).append(name)
+    def _is_there(self, entry: Mapping[str, Any]) -> bool:
+        return _blob_path(entry["digest"]) in self._extents
 
-    def _document(self, path: str) -> dict[str, Any]:
-        try:
-            value = json.loads(read_bytes(self._descriptor, self._extents.get(path, ())) or b"{}")
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+    def _read(self, digest: str) -> bytes:
+        return self._bytes(_blob_path(digest))
+
+    def _bytes(self, path: str) -> bytes:
+        return read_bytes(self._descriptor, self._extents.get(path, ()))
+
+
+def _blob_path(digest: str) -> str:
+    return f"oci/blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def main(arguments: Sequence[str]) -> int:
