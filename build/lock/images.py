@@ -18,9 +18,9 @@ from pathlib import Path
 from build.base.errors import BuildError, NotFoundError
 from build.base.files import write_atomically
 from build.inventory.model import Blob, Descriptor, Digest, LockedImage, WantedImage
+from build.store.ociindex import PLATFORM
 from build.upstream.registry import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, RegistryClient
 
-PLATFORM = ("linux", "amd64")
 #: Types of the configuration of an image; old Docker registries know no better than bytes.
 CONFIG_TYPES = frozenset(
     {
