@@ -232,6 +232,7 @@ def _with_sums(
         keys = trusted[package.repository]
         blob = table.get(package, stated, keys)
         if blob is None:
+            ui.note(f"lock: fetching {package.nevra}, of which metadata has {stated.text}, to prove it")
             blob = proved(package, stated, _urls(package, profile), keys, http)
             table.add(package, stated, keys, blob)
             checked.add(blob.digest, keys)

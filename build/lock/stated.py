@@ -28,6 +28,11 @@ class Sum:
         return self.algorithm == "sha256" and self.size_bytes > 0
 
     @property
+    def text(self) -> str:
+        """Return it for people."""
+        return f"the sum {self.algorithm}" if self.size_bytes else f"the sum {self.algorithm} and no size"
+
+    @property
     def name(self) -> Digest:
         """Return what stands for the package's digest until that is known."""
         return Digest(self.hex) if self.algorithm == "sha256" else Digest.of_bytes(f"{self}".encode())

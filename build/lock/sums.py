@@ -86,17 +86,13 @@ def proved(
             except SignatureError as exc:
                 raise SignatureError(
                     exc.message,
-                    details=f"{exc.details}; its metadata has only {_stated_text(stated)}, so nothing vouches for it",
+                    details=f"{exc.details}; its metadata has only {stated.text}, so nothing vouches for it",
                     resolution=exc.resolution,
                 ) from exc
             _check_payload(file, header, what, url)
             return Blob(digest=Digest.of_file(file), size_bytes=file.stat().st_size)
 
         return first_mirror(urls, ask)
-
-
-def _stated_text(stated: Sum) -> str:
-    return f"the sum {stated.algorithm}" if stated.size_bytes else f"the sum {stated.algorithm} and no size"
 
 
 def _check_stated(file: Path, stated: Sum, what: str, url: str) -> None:

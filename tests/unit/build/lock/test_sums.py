@@ -50,9 +50,12 @@ def put_tool(site: Site, **fields: object) -> Rpm:
 
 
 @pytest.mark.parametrize("kind", ["sha", "sha1", "md5", "sha384", "sha512"])
-def test_a_signed_package_with_another_sum_is_locked_by_sha256(site: Site, kind: str) -> None:
+def test_a_signed_package_with_another_sum_is_locked_by_sha256(
+    site: Site, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tool = put_tool(site, checksum_type=kind)
     made = lock(site).package("tool")
+    assert "lock: fetching tool-1.0-1.el9.noarch, of which metadata has the sum" in capsys.readouterr().err
     assert made.digest == Digest.of_bytes(tool.content)
     assert made.size_bytes == len(tool.content)
     fetched = len(site.upstream.requests(TOOL))
