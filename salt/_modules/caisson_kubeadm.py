@@ -172,21 +172,27 @@ def has_living_control_plane() -> bool:
 
 
 def remove_torn(directory: str) -> list[str]:
-    """Remove what kubeadm did not finish writing; return the paths. Only for phases that were never completed.
+    """Remove what kubeadm has made, if any pair of it is not whole; return the paths.
 
-    kubeadm writes key and certificate one after the other, and refuses (or takes) the half of a pair that a kill
-    leaves. Source: kubeadm 1.36, util/pkiutil, WriteCertAndKey, CertOrKeyExist.
+    Only for a phase that was never completed: nothing has used the files yet. All of them, because what a lost
+    authority has signed is of no use; but a whole ``ca`` stays: it may be the site's. kubeadm writes key and
+    certificate one after the other, and refuses (or takes) the half that a kill leaves. Source: kubeadm 1.36, pkiutil,
+    WriteCertAndKey, CertOrKeyExist.
     """
-    removed = []
     root = Path(directory)
-    for key_file in sorted(root.rglob("*.key")) + sorted(root.rglob("*.crt")) + sorted(root.rglob("*.pub")):
-        public = "sa.pub" if key_file.stem == "sa" else f"{key_file.stem}.crt"
-        pair = [key_file.with_suffix(".key"), key_file.with_name(public)]
-        if not all(_is_whole(file) for file in pair):
-            removed += [str(file) for file in pair if file.exists()]
-            for file in pair:
-                file.unlink(missing_ok=True)
-    return removed
+    found = sorted(file for file in root.rglob("*") if file.suffix in (".key", ".crt", ".pub"))
+    if all(_is_whole(half) for file in found for half in _pair(file)):
+        return []
+    authority = _pair(root / "ca.key")
+    kept = authority if all(map(_is_whole, authority)) else ()
+    removed = [file for file in found if file not in kept]
+    for file in removed:
+        file.unlink()
+    return [str(file) for file in removed]
+
+
+def _pair(file: Path) -> tuple[Path, Path]:
+    return file.with_suffix(".key"), file.with_suffix(".pub" if file.stem == "sa" else ".crt")
 
 
 def _is_whole(pem_file: Path) -> bool:

@@ -79,27 +79,41 @@ def test_the_names_of_caisson_s_own_patches_are_reserved(caisson: dict[str, Any]
     assert tuple(sorted(load("caisson_kubeadm").patches(caisson))) == OWN_PATCHES
 
 
-def test_halves_of_pairs_go_and_whole_ones_stay(tmp_path: Path) -> None:
-    key, certificate = "-----BEGIN X-----\n-----END X-----\n", "-----BEGIN Y-----\n-----END Y-----\n"
-    files = {
-        "ca.crt": certificate,
-        "ca.key": key,
-        "apiserver.key": key,
-        "sa.key": key,
-        "front-proxy-ca.crt": certificate,
-        "front-proxy-ca.key": "",
-        "etcd/server.crt": "-----BEGIN Y-----\ncut o",
-        "etcd/server.key": key,
-        "etcd/ca.crt": certificate,
-        "etcd/ca.key": key,
-    }
+KEY, CERTIFICATE = "-----BEGIN X-----\n-----END X-----\n", "-----BEGIN Y-----\n-----END Y-----\n"
+WHOLE = {
+    **{
+        f"{name}.crt": CERTIFICATE for name in ("ca", "apiserver", "front-proxy-ca", "etcd/ca", "etcd/server")
+    },
+    **{f"{name}.key": KEY for name in ("ca", "apiserver", "front-proxy-ca", "etcd/ca", "etcd/server", "sa")},
+    "sa.pub": KEY,
+}
+
+
+@pytest.mark.parametrize(
+    ("torn", "kept"),
+    [
+        ({}, set(WHOLE)),
+        ({"apiserver.crt": None}, {"ca.crt", "ca.key"}),
+        ({"sa.pub": None}, {"ca.crt", "ca.key"}),
+        ({"front-proxy-ca.key": ""}, {"ca.crt", "ca.key"}),
+        ({"etcd/server.crt": "-----BEGIN Y-----\ncut o"}, {"ca.crt", "ca.key"}),
+        ({"ca.crt": None}, set()),
+        ({"ca.key": ""}, set()),
+    ],
+)
+def test_what_was_cut_off_is_made_again_as_a_whole(
+    tmp_path: Path, torn: dict[str, str | None], kept: set[str]
+) -> None:
+    """A lost authority takes along what it has signed; a whole one may be the site's."""
     (tmp_path / "etcd").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
+    for name, text in {**WHOLE, **torn}.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
     removed = load("caisson_kubeadm").remove_torn(str(tmp_path))
     left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    assert left == {"ca.crt", "ca.key", "etcd/ca.crt", "etcd/ca.key"}
-    assert {str(Path(file).relative_to(tmp_path)) for file in removed} == set(files) - left
+    assert left == kept
+    there = {name for name, text in {**WHOLE, **torn}.items() if text is not None}
+    assert {str(Path(file).relative_to(tmp_path)) for file in removed} == there - left
 
 
 class Host:
