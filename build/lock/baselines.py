@@ -123,14 +123,13 @@ def of_list(pool: PackagePool, baseline: Baseline) -> Installed:
     unknown = [line for line in lines if line not in known]
     nearest = {line: _nearest(pool, baseline, line) for line in unknown}
     # From here on the pool must not be asked until it has looked at what is new in it.
-    repo = pool.solv.add_repo(f"host of {baseline.id}")
     copies: dict[int, int | None] = {}
-    for line in lines:
+    for line, copy in zip(lines, pool.spare_packages(len(lines)), strict=True):
+        copies[copy.id] = known[line].id if line in known else None
         if line in known:
-            copies[_copy(repo, known[line]).id] = known[line].id
+            _fill_from_build(copy, known[line])
         else:
-            copies[_stand_in(pool, repo, line, nearest[line]).id] = None
-    pool.hide_forever(copies)
+            _fill_from_line(pool, copy, line, nearest[line])
     with pool.seen(shown=copies):
         for copy_id, build_id in copies.items():
             if build_id is not None:
@@ -164,18 +163,17 @@ def _nearest(pool: PackagePool, baseline: Baseline, line: str) -> solv.XSolvable
     return next(iter(pool.candidates(line.rsplit("-", 2)[0], baseline.repositories)), None)
 
 
-def _copy(repo: solv.Repo, build: solv.XSolvable) -> solv.XSolvable:
-    """Return a package that gives what a build gives, and requires nothing."""
-    copy = _new(repo, build.name, build.evr, build.arch)
+def _fill_from_build(copy: solv.XSolvable, build: solv.XSolvable) -> None:
+    """Let a package give what a build gives, and require nothing."""
+    copy.name, copy.evr, copy.arch = build.name, build.evr, build.arch
     for capability in _capabilities(build):
         copy.add_deparray(solv.SOLVABLE_PROVIDES, capability)
-    return copy
 
 
-def _stand_in(
-    pool: PackagePool, repo: solv.Repo, line: str, nearest: solv.XSolvable | None
-) -> solv.XSolvable:
-    """Return a package for a build that is in no repository: as the nearest build of its name, if there is one.
+def _fill_from_line(
+    pool: PackagePool, stand_in: solv.XSolvable, line: str, nearest: solv.XSolvable | None
+) -> None:
+    """Let a package stand for a build that is in no repository, as the nearest build of its name if there is one.
 
     What the nearest build gives in its own version, this one gives in its own. rpm -qa prints no epoch: it is
     that of the nearest build too.
@@ -186,7 +184,7 @@ def _stand_in(
     its_evr = "" if nearest is None else str(nearest.evr)
     if ":" in its_evr and ":" not in evr:
         evr = f"{its_evr.partition(':')[0]}:{evr}"
-    stand_in = _new(repo, name, evr, arch)
+    stand_in.name, stand_in.evr, stand_in.arch = name, evr, arch
     words = {name}
     for capability in () if nearest is None else _capabilities(nearest):
         word, equals, version = str(capability).partition(" = ")
@@ -197,13 +195,6 @@ def _stand_in(
     for word in sorted(words):
         own = pool.solv.Dep(word).Rel(solv.REL_EQ, pool.solv.Dep(evr))
         stand_in.add_deparray(solv.SOLVABLE_PROVIDES, own)
-    return stand_in
-
-
-def _new(repo: solv.Repo, name: str, evr: str, arch: str) -> solv.XSolvable:
-    package = repo.add_solvable()
-    package.name, package.evr, package.arch = name, evr, arch
-    return package
 
 
 def _capabilities(build: solv.XSolvable) -> Iterator[solv.Dep]:

@@ -80,6 +80,8 @@ def hidden_builds(pool: solv.Pool, rules: StreamFilter) -> dict[int, str]:
     """Return the ids of the builds that are hidden, each with the reason."""
     found = {}
     for package in pool.solvables_iter() if rules.inactive or rules.active else ():
+        if not package.name:
+            continue  # room for a package of a host
         reason = rules.reason(str(package), package.name, provided(package) if rules.names else ())
         if reason:
             found[package.id] = reason

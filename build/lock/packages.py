@@ -108,12 +108,12 @@ def lock_packages(
 def used_repositories(inventory: Inventory) -> set[str]:
     """Return the ids of the repositories that an inventory uses."""
     used = {name for package in inventory.packages for name in package.repositories}
-    return used | base_repositories(inventory)
+    return used | {*base_repositories(inventory)}
 
 
-def base_repositories(inventory: Inventory) -> set[str]:
-    """Return the ids of the repositories that hosts are installed from."""
-    return {name for baseline in inventory.baselines for name in baseline.repositories}
+def base_repositories(inventory: Inventory) -> tuple[str, ...]:
+    """Return the ids of the repositories that hosts are installed from, in the order of the baselines."""
+    return tuple(dict.fromkeys(name for baseline in inventory.baselines for name in baseline.repositories))
 
 
 def read_trusted(profile: Profile, names: Iterable[str], faults: Faults) -> dict[str, TrustedKeys]:
@@ -154,10 +154,14 @@ def make_universe(metadata: Mapping[str, Metadata], inventory: Inventory, cache:
     wanted = [package for package in inventory.packages if metadata.keys() >= {*package.repositories}]
     streams = stream_filter(read_modules(modules), wanted)
     bases = base_repositories(inventory)
+    places = {name: place for place, name in enumerate(bases)}
+    # Of the same build in several repositories libsolv takes the one that was loaded first.
+    ordered = sorted(metadata.values(), key=lambda item: places.get(item.repository.id, len(places)))
+    spare = sum(len(baseline.packages) for baseline in inventory.baselines)
     while True:
-        files = in_threads(lambda item: _repository_files(item, cache), list(metadata.values()))
+        files = in_threads(lambda item: _repository_files(item, cache), ordered)
         try:
-            return Universe(files, bases, streams)
+            return Universe(files, bases, streams, spare)
         except UnreadableSolvError as exc:  # of another libsolv, or of a power cut: read the metadata again
             exc.solv_file.unlink()
 

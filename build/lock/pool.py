@@ -31,14 +31,18 @@ class UnsolvableError(Exception):
 class PackagePool:
     """libsolv's pool, with what is hidden in it.
 
-    A job holds what is visible when it is made: jobs are made in the block that they are solved in.
+    A job holds what is visible when it is made: jobs are made in the block that they are solved in. There is room
+    for ``spare`` packages of hosts: libsolv's list of what is hidden does not grow once it is there, and a package
+    that is added behind its end damages memory (solv 0.7.39).
     """
 
-    def __init__(self, repositories: Iterable[RepositoryFiles]) -> None:
+    def __init__(self, repositories: Iterable[RepositoryFiles], spare: int) -> None:
         self.solv = solv.Pool()
         self.solv.setarch("x86_64")
         for files in repositories:
             load(self.solv, files)
+        hosts = self.solv.add_repo("hosts")
+        self._spare = [hosts.add_solvable() for _ in range(spare)]
         self._hidden = {
             solvable.id for solvable in self.solv.solvables_iter() if solvable.arch not in ARCHITECTURES
         }
@@ -59,6 +63,13 @@ class PackagePool:
             for solvable in repo.solvables_iter()
             if solvable.id not in self._hidden
         ]
+
+    def spare_packages(self, count: int) -> list[solv.XSolvable]:
+        """Return packages of hosts that are to be filled in; they are hidden. Raises: ValueError."""
+        if count > len(self._spare):
+            raise ValueError(f"{count} packages of a host, and room for {len(self._spare)}")
+        taken, self._spare = self._spare[:count], self._spare[count:]
+        return taken
 
     def hide_forever(self, ids: Iterable[int]) -> None:
         """Hide packages but where they are shown for a question."""

@@ -67,7 +67,7 @@ class _Question:
 class Universe:
     """All packages of all repositories of a profile. ``bases`` are the repositories that baselines name.
 
-    ``streams`` hides packages of module streams.
+    ``streams`` hides packages of module streams. ``spare`` is how many packages lists of hosts may have together.
     """
 
     def __init__(
@@ -75,9 +75,10 @@ class Universe:
         repositories: Iterable[RepositoryFiles],
         bases: Collection[str],
         streams: StreamFilter = StreamFilter(),  # noqa: B008 - frozen
+        spare: int = 8192,
     ) -> None:
         files = tuple(repositories)
-        self._pool = PackagePool(files)
+        self._pool = PackagePool(files, spare)
         self._streams = streams
         self._masked = hidden_builds(self._pool.solv, streams)
         self._pool.hide_forever(self._masked)

@@ -103,6 +103,19 @@ def test_one_build_is_enough_where_it_fits_all(site: Site) -> None:
     assert (package.version, package.baselines) == ("2.245", ("el9.6", "el9.8"))
 
 
+@pytest.mark.parametrize(("is_old_first", "repository"), [(False, "appstream"), (True, "appstream-9.6")])
+def test_the_same_build_is_taken_from_the_first_baseline(
+    site: Site, *, is_old_first: bool, repository: str
+) -> None:
+    same = [container_selinux(site, "2.235-1", "38.1.53")]
+    for name in ("appstream", "appstream-9.6"):
+        site.put_repository(name, same)
+    if is_old_first:
+        write(site, BASELINES.replace(OURS, "").replace("baselines:\n", "baselines:\n" + OURS))
+    (package,) = lock(site).packages
+    assert (package.repository, package.baselines) == (repository, ("el9.6", "el9.8"))
+
+
 def test_a_forced_upgrade_names_release_package_and_line(site: Site) -> None:
     site.put_repository("appstream-9.6", [])
     with pytest.raises(SolverError) as caught:
