@@ -43,6 +43,29 @@ def active_swaps() -> list[str]:
     return [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
 
 
+def swap_units() -> list[str]:
+    """Return systemd's swap units that would turn swap on at boot without a line in /etc/fstab.
+
+    A generator makes them of partitions by their type (GPT), of zram; an administrator may have written one. What
+    systemd only saw in /proc/swaps has no file and comes back by itself never.
+    Source: systemd-gpt-auto-generator(8), systemd.swap(5).
+    """
+    words = ["systemctl", "show", "--property=Id,FragmentPath,SourcePath,UnitFileState", "*.swap"]
+    answer = __salt__["cmd.run_all"](words, python_shell=False, timeout=30, ignore_retcode=True)
+    return swap_units_of(str(answer["stdout"])) if answer["retcode"] == 0 else []
+
+
+def swap_units_of(text: str) -> list[str]:
+    """Return the names of such units in the answer of ``systemctl show``, a block of KEY=VALUE each."""
+    found = []
+    for block in text.split("\n\n"):
+        facts = dict(line.partition("=")[::2] for line in block.splitlines())
+        is_masked = facts.get("UnitFileState", "").startswith("masked")
+        if facts.get("FragmentPath") and facts.get("SourcePath") != "/etc/fstab" and not is_masked:
+            found.append(facts["Id"])
+    return sorted(set(found))
+
+
 def swap_lines(fstab: str) -> list[str]:
     """Return the lines of ``fstab`` (its text) that turn swap on at boot."""
     found = []

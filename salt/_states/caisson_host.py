@@ -43,8 +43,11 @@ def features_present(name: str, modules: list[str]) -> dict[str, Any]:
 
 
 def swap_off(name: str) -> dict[str, Any]:
-    """Make sure that nothing swaps now nor after a reboot; lines in /etc/fstab are commented, not removed."""
-    active = __salt__["caisson_host.active_swaps"]()
+    """Make sure that nothing swaps now nor after a reboot.
+
+    Lines in /etc/fstab are commented, not removed; units that systemd makes of partitions by their type are masked.
+    """
+    active, units = __salt__["caisson_host.active_swaps"](), __salt__["caisson_host.swap_units"]()
     # A comment in another encoding comes out as it went in.
     text = FSTAB.read_bytes().decode("utf-8", errors="surrogateescape") if FSTAB.exists() else ""
     lines = __salt__["caisson_host.swap_lines"](text)
@@ -53,6 +56,7 @@ def swap_off(name: str) -> dict[str, Any]:
         line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace") for line in lines
     ]
     changes.update(dict.fromkeys(shown, "commented in /etc/fstab"))
+    changes.update(dict.fromkeys(units, "masked"))
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": "no swap"}
     if __opts__["test"]:
@@ -61,6 +65,12 @@ def swap_off(name: str) -> dict[str, Any]:
         outcome = __salt__["cmd.run_all"](["swapoff", "--all"], python_shell=False, timeout=300)
         if outcome["retcode"] != 0:
             return {"name": name, "result": False, "changes": {}, "comment": f"swapoff: {outcome['stderr']}"}
+    if units:
+        # "--" because a unit may be called as its device is: -.swap
+        words = ["systemctl", "mask", "--", *units]
+        outcome = __salt__["cmd.run_all"](words, python_shell=False, timeout=60)
+        if outcome["retcode"] != 0:
+            return {"name": name, "result": False, "changes": {}, "comment": outcome["stderr"]}
     if lines:
         kept = ["# caisson: " + line if line in lines else line for line in text.split("\n")]
         temporary = FSTAB.with_name(".fstab.caisson")

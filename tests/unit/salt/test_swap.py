@@ -23,6 +23,7 @@ def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
         __opts__={"test": False},
         __salt__={
             "caisson_host.active_swaps": list,
+            "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
         },
     )
@@ -31,3 +32,50 @@ def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
     json.dumps(answer).encode()
     assert state.FSTAB.read_bytes() == comment + b"# caisson: " + swap + b"/dev/sda1 / xfs defaults 0 0\n"
     assert state.swap_off("x")["changes"] == {}
+
+
+UNITS = """Id=dev-vda3.swap
+FragmentPath=/run/systemd/generator/dev-vda3.swap
+SourcePath=/etc/fstab
+UnitFileState=generated
+
+Id=dev-disk-by\\x2ddiskseq-1\\x2dpart3.swap
+FragmentPath=
+SourcePath=
+UnitFileState=
+
+Id=dev-gpt\\x2dauto.swap
+FragmentPath=/run/systemd/generator.late/dev-gpt\\x2dauto.swap
+SourcePath=
+UnitFileState=generated
+
+Id=dev-zram0.swap
+FragmentPath=/etc/systemd/system/dev-zram0.swap
+SourcePath=
+UnitFileState=masked
+"""
+
+
+def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> None:
+    """As systemd-gpt-auto-generator brings it back at each boot."""
+    state: Any = load("caisson_host", STATES_DIR)
+    module: Any = load("caisson_host")
+    state.FSTAB, asked = tmp_path / "fstab", []
+
+    def run_all(words: list[str], **_: Any) -> dict[str, Any]:
+        asked.append(words)
+        return {"retcode": 0, "stdout": UNITS, "stderr": ""}
+
+    module.__dict__["__salt__"] = {"cmd.run_all": run_all}
+    state.__dict__.update(
+        __opts__={"test": False},
+        __salt__={
+            "cmd.run_all": run_all,
+            "caisson_host.active_swaps": list,
+            "caisson_host.swap_units": module.swap_units,
+            "caisson_host.swap_lines": module.swap_lines,
+        },
+    )
+    assert state.swap_off("x")["changes"] == {"dev-gpt\\x2dauto.swap": "masked"}
+    assert asked[-1] == ["systemctl", "mask", "--", "dev-gpt\\x2dauto.swap"]
+    assert module.swap_units_of("") == []
