@@ -31,6 +31,7 @@ from build.inventory.model import Lock
 from build.lock.lockfile import read_lock
 
 _ABSENT = "-"
+_CROSSINGS = "Dependencies across repositories"
 _KINDS = ("package", "image", "manifest", "python")
 _TITLES = {
     "package": "Packages",
@@ -62,11 +63,16 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """What is compared: per kind, items by name; several builds of a package are several items."""
+    """What is compared: per kind, items by name; several builds of a package are several items.
+
+    ``crossings`` are the dependencies on a package of another repository that is no base one, in words; None
+    for an ISO, which does not say.
+    """
 
     name: str
     versions: Mapping[str, str]
     items: Mapping[str, Mapping[str, tuple[Item, ...]]]
+    crossings: frozenset[str] | None = None
 
 
 class Fate(enum.StrEnum):
@@ -121,6 +127,15 @@ class Comparison:
     def gone_bytes(self) -> int:
         """Return how many bytes of A are in no file of B."""
         return _missing_bytes(self.before, self.after)
+
+
+def crossing_lines(comparison: Comparison) -> tuple[str, ...]:
+    """Return the dependencies across repositories that came and went; none where one side does not say."""
+    before, after = comparison.before.crossings, comparison.after.crossings
+    if before is None or after is None:
+        return ()
+    came = [f"{Change.ADDED}: {text}" for text in sorted(after - before)]
+    return (*came, *(f"{Change.REMOVED}: {text}" for text in sorted(before - after)))
 
 
 def _missing_bytes(bundle: Bundle, other: Bundle) -> int:
@@ -179,7 +194,12 @@ def bundle_of_lock(lock: Lock, name: str) -> Bundle:
         items["python"].setdefault(python.name, []).append(
             Item(version=python.version, digest=str(python.digest), size_bytes=python.size_bytes)
         )
-    return Bundle(name=name, versions=dict(lock.versions), items=_frozen(items))
+    crossings = frozenset(
+        f"{user} requires {package.name} of repository '{package.repository}'"
+        for package in lock.packages
+        for user in package.crosses
+    )
+    return Bundle(name=name, versions=dict(lock.versions), items=_frozen(items), crossings=crossings)
 
 
 def _read_iso(file: Path) -> Bundle:
@@ -344,6 +364,8 @@ def render_text(comparison: Comparison) -> str:
                     f"  {bytes_text(layer.size_bytes)}"
                     for layer in difference.layers
                 ]
+    if crossings := crossing_lines(comparison):
+        lines += ["", _CROSSINGS, *(f"  {line}" for line in crossings)]
     lines += ["", _summary(comparison)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -370,6 +392,8 @@ def render_markdown(comparison: Comparison) -> str:
                 f"| {difference.change} | `{difference.name}` | {difference.before or _ABSENT} "
                 f"| {difference.after or _ABSENT} | {_delta_text(difference.delta_bytes)} |{layers}"
             )
+    if crossings := crossing_lines(comparison):
+        lines += ["", f"## {_CROSSINGS}", "", *(f"- {line}" for line in crossings)]
     return "\n".join(lines) + "\n"
 
 
@@ -391,6 +415,7 @@ def render_json(comparison: Comparison) -> str:
             }
             for difference in comparison.differences
         ],
+        "crossings": list(crossing_lines(comparison)),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -427,7 +452,7 @@ def _short(digest: str) -> str:
 
 
 def _summary(comparison: Comparison) -> str:
-    if not comparison.differences:
+    if not comparison.differences and not crossing_lines(comparison):
         return "Nothing differs." if not comparison.versions else "The same content under other versions."
     return (
         f"{len(comparison.differences)} differences; {bytes_text(comparison.new_bytes)} new, "

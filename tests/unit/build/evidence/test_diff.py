@@ -64,6 +64,21 @@ def test_a_bundle_does_not_differ_from_itself(tmp_path: Path) -> None:
     assert diff.render_text(comparison) == "A.lock -> A.lock\n\nNothing differs.\n"
 
 
+def test_a_dependency_across_repositories_is_shown(tmp_path: Path) -> None:
+    lock = make_world(tmp_path).lock
+    salt = dataclasses.replace(lock.package("salt"), repository="third", crosses=("salt-master",))
+    packages = tuple(salt if package.name == "salt" else package for package in lock.packages)
+    crossed = diff.bundle_of_lock(dataclasses.replace(lock, packages=packages), "B.lock")
+    comparison = diff.compare(diff.bundle_of_lock(lock, "A.lock"), crossed)
+    line = "added: salt-master requires salt of repository 'third'"
+    assert f"Dependencies across repositories\n  {line}\n" in diff.render_text(comparison)
+    assert f"- {line}\n" in diff.render_markdown(comparison)
+    assert json.loads(diff.render_json(comparison))["crossings"] == [line]
+    assert "Nothing differs" not in diff.render_text(comparison)
+    back = diff.compare(crossed, diff.bundle_of_lock(lock, "A.lock"))
+    assert diff.crossing_lines(back) == (line.replace("added", "removed"),)
+
+
 def item(text: str, digest: str = "") -> diff.Item:
     """Return an item of a version; a second word makes it another build of the same."""
     return diff.Item(version=text.split(maxsplit=1)[0], digest=digest or text, size_bytes=10)
