@@ -292,7 +292,9 @@ def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    text = starter.render(facts.read_addresses(), facts.host_name())
+    text = starter.render(
+        facts.read_addresses(), facts.host_name(), default_interface=facts.read_default_interface()
+    )
     if arguments.output is None:
         print(text, end="")
         return 0

@@ -160,6 +160,28 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
         ) from exc
 
 
+def read_default_interface() -> str:
+    """Ask the kernel for the interface of the default route with the lowest metric; empty when there is none."""
+    return parse_default_interface(
+        run(["ip", "-json", "-4", "route", "show", "default"], timeout_s=10).stdout
+    )
+
+
+def parse_default_interface(text: str) -> str:
+    """Parse the output of ``ip -json route show default``.
+
+    >>> parse_default_interface('[{"dev": "eth1", "metric": 101}, {"dev": "eth0", "metric": 100}]')
+    'eth0'
+    >>> parse_default_interface('[{"type": "blackhole", "dst": "default"}]'), parse_default_interface("")
+    ('', '')
+    """
+    try:
+        routes = [route for route in json.loads(text or "[]") if route.get("dev")]
+        return str(min(routes, key=lambda route: int(route.get("metric", 0)))["dev"]) if routes else ""
+    except (ValueError, TypeError, AttributeError):
+        return ""
+
+
 def read_nameservers(file: Path) -> tuple[str, ...]:
     """Return the nameservers of resolv.conf in order; none when there is no such file.
 

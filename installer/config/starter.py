@@ -4,20 +4,32 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
-from installer.config.bootstrap import DEFAULT_PODS_CIDR, DEFAULT_SERVICES_CIDR
+from installer.config.bootstrap import DEFAULT_PODS_CIDR, DEFAULT_SERVICES_CIDR, UNUSABLE
 from installer.config.facts import Address
 
+LOCAL_BRIDGES = re.compile(
+    r"(?:docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+|virbr\d+|lxcbr\d+|lxdbr\d+)\Z"
+)
 EXAMPLE_CIDR = "192.0.2.0/24"
 # Tried in turn where a default is in the way of the host's own networks.
 PODS_CIDRS = (DEFAULT_PODS_CIDR, "172.30.0.0/16", "192.168.128.0/17")
 SERVICES_CIDRS = (DEFAULT_SERVICES_CIDR, "172.29.0.0/16", "192.168.64.0/18")
 
 
-def render(addresses: Sequence[Address], node_name: str) -> str:
-    """Return the text; without an IPv4 address the control plane is an example that matches nothing."""
-    networks = list(dict.fromkeys(address.network for address in addresses if ":" not in address.address))
+def render(addresses: Sequence[Address], node_name: str, *, default_interface: str = "") -> str:
+    """Return the text; without an IPv4 address the control plane is an example that matches nothing.
+
+    The control plane is the network of the interface with the default route, where there is one; networks that
+    ``config check`` would refuse, and bridges of containers and virtual machines on this host, are not proposed.
+    """
+    usable = [address for address in addresses if _is_usable(address)]
+    ranked = sorted(usable, key=lambda address: address.interface != default_interface)
+    networks = list(dict.fromkeys(address.network for address in ranked))
+    # A bridge is not proposed, yet the networks of pods and services must stay clear of it.
+    taken = [address.network for address in addresses if ":" not in address.address]
     control = networks[0] if networks else EXAMPLE_CIDR
     workload = networks[-1] if networks else EXAMPLE_CIDR
     interfaces = "".join(f"  #   {address}\n" for address in addresses) or "  #   none: give this host one\n"
@@ -36,8 +48,8 @@ networks:
     # vip: {_example_vip(control)}  # a free address, for a control plane of several nodes
   # workloadPlane:  # pods of different nodes talk here; default: as controlPlane
   #   cidrs: [{workload}]
-  {_range("pods", PODS_CIDRS, networks)}
-  {_range("services", SERVICES_CIDRS, networks)}
+  {_range("pods", PODS_CIDRS, taken)}
+  {_range("services", SERVICES_CIDRS, taken)}
 
 # node: {{name: {node_name}}}  # default: the host name
 
@@ -61,6 +73,19 @@ networks:
 #   ignorePreflights:
 #     - {{id: CSN117, reason: one node alone keeps its own time}}
 """
+
+
+def _is_usable(address: Address) -> bool:
+    """Tell whether a plane could be on this address's network.
+
+    >>> [_is_usable(Address(name, "169.254.3.1", 24)) for name in ("usb0",)]
+    [False]
+    >>> [_is_usable(Address(name, "10.0.0.5", 24)) for name in ("eth0", "docker0", "br-12ab34cd56ef", "virbr0")]
+    [True, False, False, False]
+    """
+    if ":" in address.address or LOCAL_BRIDGES.match(address.interface):
+        return False
+    return not any(ipaddress.IPv4Network(address.network).overlaps(network) for network in UNUSABLE)
 
 
 def _range(name: str, candidates: Sequence[str], taken: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ Captured = pytest.CaptureFixture[str]
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a media tree; the host has three networks, the user is root, signals are left alone."""
     monkeypatch.setattr(facts, "read_addresses", lambda: ADDRESSES)
+    monkeypatch.setattr(facts, "read_default_interface", lambda: "eth0")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(cli, "_handle_signals", lambda: None)
     (tmp_path / "b.yaml").write_text(CONFIG_TEXT + "node: {name: node1}\n")
