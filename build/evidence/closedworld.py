@@ -7,7 +7,7 @@
     metadata of all packages ------------> requirements -> closed with each baseline --------------+
 
 A reference is satisfied by a tag of the layout, or by a digest of a manifest in it. An image that cannot be
-pulled shows on the operator's site as ErrImagePull, where nobody can mend it: so it fails the build here.
+pulled shows on the operator's site as ErrImagePull, where nobody can fix it: so it fails the build here.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def template_images(text: str, name: str) -> Iterator[Wanted]:
         raise ClosedWorldError(
             f"'{name}' cannot be searched for images",
             details=f"line {exc.lineno}: {exc.message}",
-            resolution="mend the template",
+            resolution="correct the template",
         ) from exc
     loops = {
         loop.target.name: [item.value for item in loop.iter.items if isinstance(item, nodes.Const)]
