@@ -302,5 +302,5 @@ def _platform_manifest(entries: Mapping[str, Entry], digest: str) -> Mapping[str
     raise IntegrityError(
         "an image of the layout has no manifest with layers",
         details=f"looked for below {digest}",
-        resolution="run 'doit lock'",
+        resolution="run './doit.sh lock'",
     )
