@@ -14,9 +14,8 @@ PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable)
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
 BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]
 LAB_DIR, IS_LAB, PREPARED = PROJECT.out_dir / "lab", PROJECT.upstream == "lab", "upstream/prepared.json"
-SERVICES = ("_lab_upstream", "_lab_servers") if IS_LAB else ()
 product = functools.partial(steps.product, digests=PROJECT.digests)
-asking = functools.partial(product, first=SERVICES[:1], under=SERVICES[1:])
+asking = functools.partial(product, first=["_lab_upstream"][:IS_LAB], under=["_lab_servers"][:IS_LAB])
 planned = steps.after("lock", is_needed=PROJECT.needs_lock)
 
 
@@ -48,6 +47,7 @@ def task_chores() -> steps.Tasks:
     yield steps.chore("lint", "check style, types and directions of imports", ["pytest", "tests/static"])
     yield steps.chore("test", "run all tests, those of the lab's ISO too", LAB_ISO, ["pytest"])
     yield steps.chore("bench", "measure the pipeline", LAB_ISO, ["build.bench"], flags=["page"])
+    yield steps.chore("gc", "list what is unused; --yes removes it", ["build.fetch.unused"], flags=["yes"])
     yield steps.chore("lab", "make the lab's miniature upstream", ["lab", "upstream", "prepare"])
     yield steps.chore("soak", "run the tests that take half an hour", LAB_ISO, ["pytest", "tests/soak"])
     yield steps.chore("demo", "install the lab ISO on a node", LAB_ISO, PROJECT.demo_command, flags=["keep"])

@@ -22,7 +22,6 @@ import re
 import resource
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -406,8 +405,12 @@ def machine_text() -> str:
 def _scratch(project: Project) -> Iterator[Path]:
     """Give a directory on the file system of the products, so that files can be linked."""
     project.out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=project.out_dir) as directory:
-        yield Path(directory)
+    directory = project.out_dir / f".bench.{os.getpid()}.tmp"  # a killed one is swept by the next build
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
 
 
 def main(arguments: Sequence[str]) -> int:

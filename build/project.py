@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from build.base.errors import BuildError, LockError
+from build.base.files import sweep
 from build.base.plan import Step, Workspace
 from build.bundle import compose, installertree, iso, oci, rpmrepo, salttree, sign
 from build.bundle import product as product_files
@@ -340,6 +341,8 @@ def _run_and_warn_of_keys(
 
 
 def _run_lock(profile_file: Path, lock_file: Path, sources: Sources, name: str) -> None:
+    for part in ("metadata", "objects", "python"):
+        sweep(default_cache_dir() / part)
     from build.lock.resolve import run_lock  # noqa: PLC0415 - the solver and the network only when they are needed
 
     run_lock(profile_file, lock_file, default_cache_dir(), sources=sources, name=name)

@@ -172,7 +172,7 @@ def _call(target: str, args: Sequence[object]) -> None:
 def as_task(step: Step, digests: DigestCache) -> Task:
     """Turn a step into doit's form, without a name."""
     return {
-        "actions": [_StepAction(step.run, digests)],
+        "actions": [_StepAction(step.run, digests, writes=bool(step.outputs))],
         "file_dep": [str(path) for path in step.inputs],
         "targets": [str(path) for path in step.outputs],
         "uptodate": [_Unchanged(step, digests) if step.outputs else False],
@@ -255,11 +255,14 @@ class _StepAction(_Action):
 
     run: Callable[[], Mapping[Path, str] | None]
     digests: DigestCache
+    writes: bool
 
     def __call__(self) -> Failed | None:
         return _Action(self._run_and_learn)()
 
     def _run_and_learn(self) -> None:
+        if self.writes:
+            self.digests.begin()
         for path, digest in (self.run() or {}).items():
             self.digests.learn(path, digest)
 

@@ -123,7 +123,8 @@ def exit_codes_page() -> str:
     ]
     return f"""# Exit codes
 
-Every error says what is wrong, what is known about it and what to do. A code is never given to another class.
+Every error says what is wrong, what is known about it and what to do. Within one program a
+code is never given to another class.
 
 ## The builder
 
@@ -147,7 +148,7 @@ def _codes(module: Any, root: type[Exception]) -> list[Sequence[str]]:
     rows = {
         (int(vars(error)["exit_code"]), error.__name__): _first_sentence(error)
         for _, error in inspect.getmembers(module, inspect.isclass)
-        if issubclass(error, root) and error is not root and "exit_code" in vars(error)
+        if issubclass(error, root) and "exit_code" in vars(error)
     }
     return [(str(code), f"`{name}`", text) for (code, name), text in sorted(rows.items())]
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 
 class BuildError(Exception):
-    """Something the user can be told about in three parts; the root of all errors of the builder."""
+    """Anything else that the user can be told about in three parts; the root of all errors of the builder."""
 
     exit_code = 10
 
@@ -141,6 +141,12 @@ class VerifyError(BuildError):
     """A finished bundle is not what it says it is."""
 
     exit_code = 25
+
+
+class WorkspaceError(BuildError):
+    """The directory of products cannot be used: another build is at work there, or its disk is too full."""
+
+    exit_code = 26
 
 
 class PolicyError(BuildError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,10 @@ def sweep(directory: Path) -> tuple[Path, ...]:
     for file in sorted(directory.glob(".*.tmp")) if directory.is_dir() else []:
         found = _TEMPORARY.fullmatch(file.name)
         if found and not Path("/proc", found["pid"]).exists():
-            file.unlink(missing_ok=True)
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
             removed.append(file)
     return tuple(removed)
 

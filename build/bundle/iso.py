@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from build.base import ui
-from build.base.errors import ClosedWorldError, IntegrityError, MissingError, joined_faults
+from build.base.errors import ClosedWorldError, IntegrityError, MissingError, WorkspaceError, joined_faults
 from build.base.files import replacing, write_atomically
 from build.base.plan import Step, Workspace
+from build.base.space import require_space
 from build.bundle import sign
 from build.bundle.frame import FramedFile, frame_file, read_back, write_frame
 from build.bundle.imagewriting import write_image
@@ -26,6 +27,7 @@ from build.store.filelist import Entry
 from build.store.objects import Store, remove_damaged
 
 SUMS_PATH = "SHA256SUMS"
+_SPARE_BYTES = 8_000_000  # directory records, padding, the frame
 #: What SHA256SUMS cannot name: itself, and what is made of it.
 UNLISTED_PATHS = frozenset({SUMS_PATH, sign.SIGNATURE_PATH, sign.KEY_PATH})
 
@@ -103,6 +105,13 @@ def run_iso(
     )
     check_sources(entries)
     check_listed(entries, sums_file)
+    require_space(
+        sum({entry.source: entry.size_bytes for entry in entries}.values()) + _SPARE_BYTES,
+        iso_file.parent,
+        f"'{iso_file.name}'",
+        kind=WorkspaceError,
+        resolution="free space there; an older image of the same name stays until the new one is good",
+    )
     with replacing(iso_file) as temporary:
         write_image(temporary, entries, volume, source_date_epoch, work_dir)
         ui.note(f"{iso_file.name}: reading it back")

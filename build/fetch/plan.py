@@ -6,11 +6,11 @@ lock, store -> read_work -> fetch_report -> lines for people
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from build.base import ui
+from build.base.space import free_bytes
 from build.fetch.transfer import Item, Work, read_work
 from build.inventory.sources import Sources
 from build.upstream.answers import shown_url
@@ -30,7 +30,7 @@ _OVERHEAD_BYTES = 8_000_000
 def run_fetch_plan(profile_file: Path, lock_file: Path, store_dir: Path, sources: Sources) -> None:
     """Print the plan. Raises: LockError, ProfileError, InventoryError, KeyFileError, StoreError."""
     work = read_work(profile_file, lock_file, store_dir, sources)
-    ui.note("\n".join(fetch_report(work, _free_bytes(store_dir))))
+    ui.note("\n".join(fetch_report(work, free_bytes(store_dir))))
 
 
 def fetch_report(work: Work, free_bytes: int) -> tuple[str, ...]:
@@ -81,11 +81,3 @@ def _where(item: Item) -> str:
     if item.reference is not None:
         return str(item.blob.digest)
     return shown_url(item.urls[0]) if item.urls else ""
-
-
-def _free_bytes(directory: Path) -> int:
-    """Return the free space of the file system that a directory is, or will be, on."""
-    while not directory.exists():
-        directory = directory.parent
-    status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize

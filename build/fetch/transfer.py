@@ -20,7 +20,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from build.base import ui
-from build.base.errors import KeyFileError, LockError, NetworkError, ProfileError
+from build.base.errors import KeyFileError, LockError, NetworkError, ProfileError, StoreError
+from build.base.space import require_space
 from build.inventory.inventory import inventory_digest
 from build.inventory.model import (
     Blob,
@@ -232,7 +233,25 @@ def run_fetch(
     if work.plan.missing or work.plan.unchecked or work.unjudged:
         check_route(work)
         with work.store.exclusive():
+            check_space(work)
             Fetcher(work, objects_dir).run(workers)
+
+
+def check_space(work: Work) -> None:
+    """Check before anything is fetched that all of it has room; what is there of it already counts.
+
+    Raises: StoreError.
+    """
+    partial_dir = work.store.root / "partial"
+    halves = [partial_dir / item.blob.digest.hex for item in work.plan.missing]
+    there_bytes = sum(file.stat().st_size for file in halves if file.is_file())
+    require_space(
+        work.plan.size_bytes - there_bytes,
+        work.store.root,
+        f"what is to be fetched ({len(work.plan.missing)} objects)",
+        kind=StoreError,
+        resolution="free space there (see './doit.sh gc'), or set CAISSON_CACHE to a larger disk",
+    )
 
 
 def check_route(work: Work) -> None:

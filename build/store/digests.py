@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+from build.base.exclusive import take_output
 from build.base.files import write_atomically
 from build.inventory.model import Digest
 from build.store.objects import Store
@@ -41,6 +42,14 @@ class DigestCache:
     def refresh(self) -> None:
         """Ask the store anew what it holds: a step that ran may have filled it."""
         self._store = Store(self._store.root)
+
+    def begin(self) -> None:
+        """Keep other builds from the products, and what they are made of in the store, until the process ends.
+
+        Raises: WorkspaceError when another build is at work here; StoreError when objects are being removed.
+        """
+        take_output(self._cache_file.parent)
+        self._store.use()
 
     def learn(self, path: Path, digest: str) -> None:
         """Take the digest of a file from whoever wrote it just now, in place of reading it."""

@@ -5,6 +5,7 @@
     ROOT/partial/<64 hex>          objects that are being fetched; their length is the state of the download
     ROOT/seen                      one line an object: digest, size, mtime, inode at the time it was verified
     ROOT/lock                      held by the process that writes
+    ROOT/users                     held by processes that read objects, so that none is removed meanwhile
 
 An object whose size, mtime and inode are the ones of its line in ``seen`` is trusted without reading it;
 any other object is read again, and thrown away when it is not what its name says.
@@ -25,11 +26,13 @@ from types import TracebackType
 from typing import Self
 
 from build.base.errors import IntegrityError, MissingError, StoreError
-from build.base.files import write_atomically
+from build.base.files import sweep, write_atomically
 from build.inventory.model import Blob, Digest
 
 CHUNK_BYTES = 1 << 20
 _SPARE_LINES = 100
+#: The stores that this process reads, and the descriptors that say so.
+_USED: dict[Path, int] = {}
 _HEX64 = re.compile("[0-9a-f]{64}")
 CACHE_VARIABLE = "CAISSON_CACHE"
 
@@ -172,7 +175,7 @@ class Store:
                 details=f"expected {digest}, got {actual} ({len(data)} bytes)",
                 resolution="try again; when it stays so, upstream has changed it: run './doit.sh lock'",
             )
-        partial = self._partial_dir() / f"{digest.hex}.{os.getpid()}.bytes"
+        partial = self._partial_dir() / f".{digest.hex}.{os.getpid()}.tmp"
         try:
             with partial.open("wb") as stream:
                 stream.write(data)
@@ -213,10 +216,34 @@ class Store:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             try:
+                sweep(self.root / "partial")
                 self._compact()
                 yield
             finally:
                 lock.truncate(0)
+
+    def use(self) -> None:
+        """Say, until this process ends, that objects are read: nothing may be taken out of the store meanwhile.
+
+        A store that cannot be written needs no such word.
+
+        Raises: StoreError when something is being removed just now.
+        """
+        if self.root not in _USED:
+            with contextlib.suppress(OSError):
+                _USED[self.root] = _take_users_lock(self.root, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Keep builds out while something is removed.
+
+        Raises: StoreError when a build reads objects of this store.
+        """
+        descriptor = _take_users_lock(self.root, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def _partial_dir(self) -> Path:
         directory = self.root / "partial"
@@ -387,6 +414,23 @@ def store_error(exc: OSError, root: Path) -> StoreError:
         details=f"{exc.strerror or exc}: {exc.filename or root}",
         resolution="check the disk under the store",
     )
+
+
+def _take_users_lock(root: Path, how: int) -> int:
+    """Take the lock of those who read objects (shared) or remove them (alone); the end of the process frees it."""
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(descriptor)
+        is_reader = how == fcntl.LOCK_SH
+        raise StoreError(
+            "objects are being removed from the store" if is_reader else "a build uses the store",
+            details=f"store {root}",
+            resolution="wait until that has ended, and run the same command again",
+        ) from exc
+    return descriptor
 
 
 def _sync_directory(directory: Path) -> None:

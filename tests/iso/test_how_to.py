@@ -162,6 +162,7 @@ GUIDES: Mapping[str, Guide] = {
             "./doit.sh upstream": Run(says=r"all \d+ things that are wanted are there"),
             "./doit.sh lockcheck": Run(),
             "./doit.sh fetchplan": Run(says=r"nothing is missing[\s\S]*fits"),
+            "./doit.sh gc": Run(says=r"needed by: .*caisson\.lock"),
         },
     ),
     "build-from-a-mirror.md": Guide(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import BuildError, IntegrityError, VerifyError
+from build.base.errors import BuildError, IntegrityError, VerifyError, WorkspaceError
 from build.base.plan import Step
 from build.bundle import product as product_files
 from build.bundle.frame import frame_file, parse_frame, read_back
@@ -203,6 +203,18 @@ def test_a_rotten_object_stops_the_step_that_reads_it(tmp_path: Path, kind: str)
     with pytest.raises(IntegrityError, match="damaged in the store"):
         run_all(steps)
     assert not world.store.path(damaged).exists()
+
+
+@pytest.mark.subprocess
+def test_an_assembly_that_has_no_room_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rpm2archive."""
+    project = make_project(make_world(tmp_path / "world"), write_sources(tmp_path / "checkout"))
+    *steps, image = all_steps(project)
+    run_all(steps)
+    monkeypatch.setattr("build.base.space.free_bytes", lambda _: 100)
+    with pytest.raises(WorkspaceError, match=r"not enough space for 'caisson-0\.1\.0-") as caught:
+        image.run()
+    assert caught.value.details.endswith(f"free 100 B, in {project.out_dir}")
 
 
 @pytest.mark.subprocess

@@ -294,6 +294,18 @@ def test_without_network_a_warm_store_is_enough_and_a_cold_one_is_named(
     assert (warm.returncode, warm.stdout) == (0, "")
 
 
+def test_a_fetch_that_has_no_room_is_not_begun(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock(site)
+    monkeypatch.setattr("build.base.space.free_bytes", lambda _: 100)
+    with pytest.raises(
+        StoreError, match=r"not enough space for what is to be fetched \(\d+ objects\)"
+    ) as caught:
+        fetch(site)
+    assert "free 100 B, in " in caught.value.details
+    assert "./doit.sh gc" in caught.value.resolution
+    assert not list(Store(site.root_dir / "store").root.glob("sha256/*/*"))
+
+
 # ---------------------------------------------------------------- the clock
 
 LATER = """

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let one process at a time write into ``_out``, and clear away what killed ones left there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from build.base.errors import WorkspaceError
+from build.base.files import sweep
+
+LOCK_NAME = ".lock"
+_GUARD = threading.Lock()
+#: What this process holds until it ends; the kernel gives it back, however it ends.
+_HELD: dict[Path, IO[str]] = {}
+
+
+def take_output(out_dir: Path) -> None:
+    """Take the lock on a directory of products, unless this process has it; sweep what ended ones left.
+
+    Raises: WorkspaceError when another process has it.
+    """
+    file = out_dir.absolute() / LOCK_NAME
+    with _GUARD:
+        if file in _HELD:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stream = file.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            stream.close()
+            raise WorkspaceError(
+                f"another build is at work in {out_dir}",
+                details=f"held by process {holder}",
+                resolution="wait until it has ended, or end it; builds side by side need a checkout each",
+            ) from exc
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}: {shlex.join(sys.argv)}\n")
+        stream.flush()
+        _HELD[file] = stream
+        for directory, names, _ in os.walk(file.parent):
+            sweep(Path(directory))
+            names[:] = [name for name in names if not name.startswith(".")]
