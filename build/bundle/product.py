@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from build.base import ui
 from build.base.files import write_atomically
 from build.base.plan import Step, Workspace
 from build.base.run import run
@@ -127,6 +129,8 @@ def run_product(product: Product, parts: Sequence[Path], store: Store, workspace
     tree = workspace.tree_dir
     others = (*filelist.merge_parts(parts), *_manifest_entries(product.lock, store))
     document = render_product(product, image_table(product, workspace), tool_versions())
+    for text in changed_tools(tree / PRODUCT_FILE, document):
+        ui.warn(text)
     filelist.write_json(tree / PRODUCT_FILE, document)
     own = [filelist.describe_file(PRODUCT_FILE, tree / PRODUCT_FILE, owners=("product",))]
     licences: dict[str, str] = {}
@@ -141,6 +145,25 @@ def run_product(product: Product, parts: Sequence[Path], store: Store, workspace
     filelist.write_part(part, [*_manifest_entries(product.lock, store), *own])
     everything = filelist.merge_parts([*parts, part])
     write_atomically(tree / SUMS_FILE, render_sums(everything).encode())
+
+
+def changed_tools(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what to tell about tools that changed since a bundle of the same lock was made, by its product.json.
+
+    Nothing when none was made here. The same lock gives the same bytes with the same tools only.
+    """
+    try:
+        before = json.loads(file.read_bytes())
+        if before["lock_sha256"] != document["lock_sha256"]:
+            return ()
+        tools, now = before["tools"], document["tools"]
+        changed = {name: tools.get(name, "none") for name in sorted(now) if tools.get(name) != now[name]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+    return tuple(
+        f"{name} was {version} when this lock was built before, it is {now[name]} now: other bytes are possible"
+        for name, version in changed.items()
+    )
 
 
 def render_sums(entries: Sequence[Entry]) -> str:

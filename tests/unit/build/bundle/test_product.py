@@ -90,6 +90,22 @@ def test_the_volume_is_named_within_the_rules(version: str, volume: str) -> None
     assert found != product.volume_id(version, "20261127.1a2b3c4e")
 
 
+def test_a_tool_that_changed_since_the_same_lock_was_built_is_told(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "product.json"
+    now = product.render_product(whole(world), IMAGES, TOOLS)
+    assert product.changed_tools(file, now) == ()
+    file.write_text(json.dumps(now))
+    assert product.changed_tools(file, now) == ()
+    file.write_text(json.dumps({**now, "tools": {**TOOLS, "xorriso": "1.5.2"}}))
+    assert product.changed_tools(file, now) == (
+        "xorriso was 1.5.2 when this lock was built before, it is 1.5.4 now: other bytes are possible",
+    )
+    file.write_text(json.dumps({**now, "tools": {}, "lock_sha256": "0" * 64}))
+    assert product.changed_tools(file, now) == ()
+    file.write_text("[")
+    assert product.changed_tools(file, now) == ()
+
+
 def test_index_html(world: World, golden: Callable[[str, str], None]) -> None:
     document = product.render_product(whole(world), IMAGES, TOOLS)
     text = page.render_page(
