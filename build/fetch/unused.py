@@ -51,7 +51,7 @@ def find_unused(locks: Sequence[Path], cache_dir: Path, *, now_s: float) -> Iter
     if not locks:
         raise LockError(
             "there is no lock that says what is needed",
-            resolution="run 'doit lock', or name one with --lock; to remove all, remove the cache directory",
+            resolution="run './doit.sh lock', or name one with --lock; to remove all, remove the cache directory",
         )
     needed = {blob.digest.hex for file in locks for blob in read_lock(file).blobs()}
     store_dir = cache_dir / "store"
