@@ -46,7 +46,8 @@ class PackagePool:
         self._hidden = {
             solvable.id for solvable in self.solv.solvables_iter() if solvable.arch not in ARCHITECTURES
         }
-        self.solv.set_disabled_list(sorted(self._hidden))
+        self._disabled = frozenset(self._hidden)
+        self.solv.set_disabled_list(sorted(self._disabled))
         self.solv.addfileprovides()
         self.solv.createwhatprovides()
 
@@ -79,7 +80,7 @@ class PackagePool:
     @contextmanager
     def seen(self, *, without: Collection[int] = (), shown: Collection[int] = ()) -> Iterator[None]:
         """Hide more, or show what is hidden, for the length of a block."""
-        before = self.solv.get_disabled_list()
+        before = self._disabled
         self._disable((self._hidden - {*shown}) | {*without})
         try:
             yield
@@ -87,8 +88,11 @@ class PackagePool:
             self._disable(before)
 
     def _disable(self, ids: Iterable[int]) -> None:
-        self.solv.set_disabled_list(sorted(ids))
-        self.solv.createwhatprovides()
+        disabled = frozenset(ids)
+        if disabled != self._disabled:  # to look at 40,000 packages again takes 50 ms
+            self._disabled = disabled
+            self.solv.set_disabled_list(sorted(disabled))
+            self.solv.createwhatprovides()
 
     def named(self, name: str) -> list[solv.XSolvable]:
         """Return every package of a name that is for this machine, of whatever repository."""
