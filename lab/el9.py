@@ -8,6 +8,7 @@ requirements follow EL 9; versions are those of the payload.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +203,7 @@ APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
 
 #: What differed in the last minor release but one: its SELinux policy is too old for today's container-selinux.
 OLD_RELEASE = "9.6"
+RELEASE = "9.8"
 _OLD_VERSIONS = {
     "almalinux-gpg-keys": "9.6-1.el9",
     "almalinux-release": "9.6-1.el9",
@@ -211,17 +213,40 @@ _OLD_VERSIONS = {
 }
 
 
-def _as_old(package: Rpm) -> Rpm:
-    """Return the build of a baseline package that the old minor release has."""
-    if package.name not in _OLD_VERSIONS:
-        return package
-    version, _, release = _OLD_VERSIONS[package.name].partition("-")
+#: What the newest minor release had on the day it came out, where that differs from today.
+_FIRST_VERSIONS = {
+    "curl": "7.76.1-31.el9",
+    "libcurl": "7.76.1-31.el9",
+    "openssl-libs": "3.5.1-3.el9",
+    "selinux-policy": "38.1.63-1.el9",
+    "selinux-policy-targeted": "38.1.63-1.el9",
+    "systemd": "252-53.el9",
+    "systemd-libs": "252-53.el9",
+    "systemd-pam": "252-53.el9",
+    "systemd-rpm-macros": "252-53.el9",
+    "systemd-udev": "252-53.el9",
+}
+_OLD_FIRST_VERSIONS = {"curl": "7.76.1-29.el9", "libcurl": "7.76.1-29.el9", "systemd": "252-51.el9"}
+
+
+def _with_builds(packages: Iterable[Rpm], builds: Mapping[str, str]) -> tuple[Rpm, ...]:
+    """Return packages, those that ``builds`` names (version-release by name) as other builds of themselves."""
+    return tuple(
+        _as_build(package, builds[package.name]) if package.name in builds else package
+        for package in packages
+    )
+
+
+def _as_build(package: Rpm, build: str) -> Rpm:
+    version, _, release = build.partition("-")
     today = f"{package.version}-{package.release}"
-    provides = tuple(capability.replace(today, f"{version}-{release}") for capability in package.provides)
+    provides = tuple(capability.replace(today, build) for capability in package.provides)
     return replace(package, version=version, release=release, provides=provides)
 
 
-OLD_BASELINE: tuple[Rpm, ...] = tuple(_as_old(package) for package in BASELINE)
+OLD_BASELINE = _with_builds(BASELINE, _OLD_VERSIONS)
+FIRST_BASELINE = _with_builds(BASELINE, _FIRST_VERSIONS)
+OLD_FIRST_BASELINE = _with_builds(OLD_BASELINE, _OLD_FIRST_VERSIONS)
 OLD_APPSTREAM: tuple[Rpm, ...] = (_container_selinux("2.235.0", "1.el9_6", policy="38.1.53"),)
 
 
@@ -241,19 +266,26 @@ def _kernel(release: str) -> Rpm:
 #: The kernels of every host that was updated once: the one it runs, and the one before.
 KERNELS: tuple[Rpm, ...] = (_kernel("611.el9"), _kernel("611.5.1.el9_8"))
 
+
+def _baseos(repository: str, name: str, baseline: tuple[Rpm, ...]) -> Iterator[tuple[str, Source]]:
+    """Yield what one tree of BaseOS is made from, with the repository's id before each."""
+    yield repository, Source(name=name, signer="baseos", packages=baseline)
+    yield repository, Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)
+    for kernel in KERNELS:
+        yield repository, Source(name=f"el9-kernel-{kernel.release}", signer="baseos", packages=(kernel,))
+
+
+_APPSTREAM = Source(name="el9-appstream", signer="appstream", packages=APPSTREAM_EXTRAS)
+_OLD_APPSTREAM = Source(name="el9-old-appstream", signer="appstream", packages=OLD_APPSTREAM)
+
+#: Of each minor release two trees: today's, and that of its first day, which hosts without updates have.
 SOURCES: tuple[tuple[str, Source], ...] = (
-    *(
-        (repository, Source(name=f"el9-kernel-{kernel.release}", signer="baseos", packages=(kernel,)))
-        for repository in ("baseos", f"baseos-{OLD_RELEASE}")
-        for kernel in KERNELS
-    ),
-    ("baseos", Source(name="el9-baseline", signer="baseos", packages=BASELINE)),
-    ("baseos", Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)),
-    ("appstream", Source(name="el9-appstream", signer="appstream", packages=APPSTREAM_EXTRAS)),
-    (f"baseos-{OLD_RELEASE}", Source(name="el9-old-baseline", signer="baseos", packages=OLD_BASELINE)),
-    (f"baseos-{OLD_RELEASE}", Source(name="el9-baseos", signer="baseos", packages=BASEOS_EXTRAS)),
-    (
-        f"appstream-{OLD_RELEASE}",
-        Source(name="el9-old-appstream", signer="appstream", packages=OLD_APPSTREAM),
-    ),
+    *_baseos("baseos", "el9-baseline", BASELINE),
+    *_baseos(f"baseos-{RELEASE}-ga", "el9-first-baseline", FIRST_BASELINE),
+    *_baseos(f"baseos-{OLD_RELEASE}", "el9-old-baseline", OLD_BASELINE),
+    *_baseos(f"baseos-{OLD_RELEASE}-ga", "el9-old-first-baseline", OLD_FIRST_BASELINE),
+    ("appstream", _APPSTREAM),
+    (f"appstream-{RELEASE}-ga", _APPSTREAM),
+    (f"appstream-{OLD_RELEASE}", _OLD_APPSTREAM),
+    (f"appstream-{OLD_RELEASE}-ga", _OLD_APPSTREAM),
 )

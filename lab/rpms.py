@@ -70,8 +70,12 @@ def _distribution(repository_id: str, signer: str, *, groups: bool = False, modu
 REPOSITORIES: tuple[Repository, ...] = (
     _distribution("appstream", "appstream", modules=modules.render(modules.STREAMS)),
     _distribution(f"appstream-{el9.OLD_RELEASE}", "appstream"),
+    _distribution(f"appstream-{el9.OLD_RELEASE}-ga", "appstream"),
+    _distribution(f"appstream-{el9.RELEASE}-ga", "appstream"),
     _distribution("baseos", "baseos", groups=True),
     _distribution(f"baseos-{el9.OLD_RELEASE}", "baseos", groups=True),
+    _distribution(f"baseos-{el9.OLD_RELEASE}-ga", "baseos", groups=True),
+    _distribution(f"baseos-{el9.RELEASE}-ga", "baseos", groups=True),
     Repository(id="docker-ce", signer="docker-ce", location=lambda name: f"Packages/{name}"),
     Repository(id="kubernetes", signer="kubernetes", location=lambda name: f"x86_64/{name}"),
     Repository(id="salt", signer="salt", location=lambda name: name, is_weak=True),

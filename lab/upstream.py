@@ -103,15 +103,6 @@ def prepare(out_dir: Path, *, force: bool = False) -> Path:
     return profile_file
 
 
-#: Repositories with the first builds of a release, and whose they are here: the lab's releases had no updates yet.
-FIRST_BUILDS = {
-    "appstream-9.6-ga": "appstream-9.6",
-    "appstream-9.8-ga": "appstream",
-    "baseos-9.6-ga": "baseos-9.6",
-    "baseos-9.8-ga": "baseos",
-}
-
-
 def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.MadeImage]) -> str:
     """Return the text of the upstream profile; ``repository_keys`` has fingerprints by repository id.
 
@@ -137,15 +128,6 @@ def render_profile(repository_keys: Mapping[str, str], made: Iterable[images.Mad
                 "keys": [{"file": f"keys/{name}.asc", "fingerprint": fingerprint}],
             }
             for name, fingerprint in sorted(repository_keys.items())
-        }
-        | {
-            name: {
-                "base_url": f"{URL}/yum/{directory}/",
-                "metadata": "signed",
-                "keys": [{"file": f"keys/{directory}.asc", "fingerprint": repository_keys[directory]}],
-            }
-            for name, directory in FIRST_BUILDS.items()
-            if directory in repository_keys
         },
         "registries": {host: f"{gate.URL}/{host}" for host in hosts},
         "manifests": {f"https://{RAW_HOST}/": f"{URL}/{RAW_HOST}/"},

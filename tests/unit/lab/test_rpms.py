@@ -68,7 +68,7 @@ def all_packages(fixed_versions: None) -> dict[str, Rpm]:
         source
         for name, group in rpms.all_sources().items()
         for source in group
-        if not name.endswith(f"-{el9.OLD_RELEASE}")
+        if not name.endswith((f"-{el9.OLD_RELEASE}", "-ga"))
     ]
     found = [package for source in sources for package in rpmspec.with_versions(source).packages]
     assert len({package.file_name for package in found}) == len(found)
@@ -128,6 +128,20 @@ def test_the_old_release_differs_in_its_selinux_policy(fixed_versions: None) -> 
     }
     known = [*el9.OLD_BASELINE, *el9.BASEOS_EXTRAS]
     assert len(rpms.baseline_closure(known, core.CORE_GROUP)) == len(el9.OLD_BASELINE) + len(WITH_FILES)
+
+
+@pytest.mark.parametrize(
+    ("first", "today"),
+    [(el9.FIRST_BASELINE, core.BASELINE), (el9.OLD_FIRST_BASELINE, el9.OLD_BASELINE)],
+    ids=["newest", "old"],
+)
+def test_the_first_day_of_a_release_had_older_builds(first: tuple[Rpm, ...], today: tuple[Rpm, ...]) -> None:
+    assert [package.name for package in first] == [package.name for package in today]
+    differing = {new.name: (old, new) for old, new in zip(first, today, strict=True) if old != new}
+    assert {"curl", "libcurl", "systemd"} <= differing.keys()
+    for old, new in differing.values():
+        assert (old.requires, old.epoch) == (new.requires, new.epoch)
+        assert (old.version, old.release) != (new.version, new.release)
 
 
 def test_the_baseline_holds_no_file() -> None:
