@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from installer.operations import cluster_state
 from tests.unit.salt.test_modules import load
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
@@ -70,6 +71,10 @@ def api(module: Any) -> Api:
     found = Api(module)
     module.kubectl = found.kubectl
     return found
+
+
+def test_status_judges_the_same_pods(module: Any) -> None:
+    assert module.STATIC_PODS == cluster_state.STATIC_PODS
 
 
 def test_all_is_ready(module: Any, api: Api) -> None:
