@@ -109,7 +109,7 @@ def ports_page() -> str:
     return f"""# Ports
 
 One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights and this page. "Who may connect"
-becomes a rich rule with the CIDRs of that network as its source.
+becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source.
 
 {table(["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component"], rows)}
 """

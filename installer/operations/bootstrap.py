@@ -259,7 +259,7 @@ PHASES: tuple[Phase, ...] = (
         "firewall",
         "open the cluster's ports in firewalld",
         cluster.run_firewall,
-        "remove zones/caisson-pods.xml and policies/caisson-services.xml from /etc/firewalld; firewall-cmd --reload",
+        "remove zones/caisson-pods.xml and policies/caisson-*.xml from /etc/firewalld; firewall-cmd --reload",
     ),
     Phase(
         "CSP301",

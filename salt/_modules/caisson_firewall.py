@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""firewalld: which rich rules the port table asks for, and what the permanent and the running firewall hold.
+"""firewalld: what the port table opens, and whether the running firewall holds it.
 
-Ports are opened by rich rules in the zone that the plane's interface is already in, each with its source CIDR: the
-site's own zones and services stay as they are. Pods have a zone of their own, bound to interfaces, never to the pod
-CIDR as a source (a neighbour could claim that address); that zone and the policy of service addresses are files.
+Everything is files: a policy of what may reach a node, each port with its source CIDR; a zone of pods, bound to
+interfaces, never to the pod CIDR as a source (a neighbour could claim that address); a policy of service addresses. A
+policy adds to the site's own zones and services, which stay as they are; replaced as a whole, it also closes.
 """
 
 from __future__ import annotations
@@ -16,26 +16,39 @@ if TYPE_CHECKING:
 
 POD_ZONE = "caisson-pods"
 SERVICE_POLICY = "caisson-services"
+NODE_POLICY = "caisson-nodes"
 # What the files in salt/firewall/files say, in the words of firewall-cmd.
 POD_ZONE_FACTS = {"target": "ACCEPT"}
 SERVICE_POLICY_FACTS = {"target": "CONTINUE", "ingress-zones": "HOST", "egress-zones": "ANY"}
+NODE_POLICY_FACTS = {"target": "CONTINUE", "ingress-zones": "ANY", "egress-zones": "HOST"}
 # Source: firewalld 1.3, errors.py: it runs, with a configuration of last resort, because the site's is faulty.
 RUNNING_BUT_FAILED = 251
 
 
-def rich_rules(ports: list[dict[str, Any]], plane: str, cidrs: list[str]) -> list[str]:
-    """Return the rich rules that let ``cidrs`` reach the ports whose source is ``plane``, in firewalld's own form."""
-    rules = []
-    for entry in ports:
-        if entry["source"] != plane:
-            continue
-        for cidr in cidrs:
-            family = f"ipv{ipaddress.ip_network(cidr, strict=False).version}"
-            rules.append(
-                f'rule family="{family}" source address="{cidr}" '
-                f'port port="{entry["port"]}" protocol="{entry["protocol"]}" accept'
-            )
-    return sorted(rules)
+def openings(ports: list[dict[str, Any]], planes: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return what the policy of nodes opens: family, CIDR, port and protocol; ``planes``: plane -> CIDRs. Pure.
+
+    An opening that two planes ask for is there once.
+    """
+    found = {
+        (cidr, entry["port"], entry["protocol"]): {
+            "family": f"ipv{ipaddress.ip_network(cidr, strict=False).version}",
+            "cidr": cidr,
+            "port": entry["port"],
+            "protocol": entry["protocol"],
+        }
+        for entry in ports
+        for cidr in planes.get(entry["source"], [])
+    }
+    return [found[key] for key in sorted(found, key=str)]
+
+
+def rich_rule(opening: dict[str, Any]) -> str:
+    """Return an opening in the words in which ``firewall-cmd`` shows it."""
+    return (
+        f'rule family="{opening["family"]}" source address="{opening["cidr"]}" '
+        f'port port="{opening["port"]}" protocol="{opening["protocol"]}" accept'
+    )
 
 
 def service_rule(cidr: str) -> str:
@@ -69,11 +82,6 @@ def command(*arguments: str) -> str:
     return str(result["stdout"]).strip()
 
 
-def zone_of(interface: str) -> str:
-    """Return the zone of ``interface``; without one, the default zone."""
-    return _asked(f"--get-zone-of-interface={interface}") or command("--get-default-zone")
-
-
 def foreign_zones(interfaces: list[str]) -> dict[str, str]:
     """Return interface -> permanent zone for those that are bound to another zone than that of pods."""
     zones = {
@@ -82,27 +90,21 @@ def foreign_zones(interfaces: list[str]) -> dict[str, str]:
     return {interface: zone for interface, zone in zones.items() if zone not in ("", "no zone", POD_ZONE)}
 
 
-def permanent_rules(zone: str) -> list[str]:
-    """Return the permanent rich rules of ``zone``."""
-    return command("--permanent", f"--zone={zone}", "--list-rich-rules").splitlines()
+def is_loaded(opened: list[dict[str, Any]], pod_interfaces: list[str], service_cidr: str) -> bool:
+    """Tell whether the running firewall holds what the files say: no opening less, and none more.
 
-
-def is_loaded(rules: dict[str, list[str]], pod_interfaces: list[str], service_cidr: str) -> bool:
-    """Tell whether the running firewall holds the rules of each zone, the zone of pods and the policy of services.
-
-    It may hold less than the permanent one: a bootstrap that was killed before its reload leaves it so.
+    It may hold another: a bootstrap that was killed before its reload leaves it so.
     """
     zone = facts(_asked(f"--info-zone={POD_ZONE}"))
-    policy = facts(_asked(f"--info-policy={SERVICE_POLICY}"))
+    services = facts(_asked(f"--info-policy={SERVICE_POLICY}"))
+    nodes = facts(_asked(f"--info-policy={NODE_POLICY}"))
     return (
         sorted(zone.get("interfaces", "").split()) == sorted(pod_interfaces)
         and zone.items() >= POD_ZONE_FACTS.items()
-        and policy.items() >= SERVICE_POLICY_FACTS.items()
-        and policy.get("rich rules") == service_rule(service_cidr)
-        and all(
-            set(wanted) <= set(_asked(f"--zone={zone}", "--list-rich-rules").splitlines())
-            for zone, wanted in rules.items()
-        )
+        and services.items() >= SERVICE_POLICY_FACTS.items()
+        and services.get("rich rules") == service_rule(service_cidr)
+        and nodes.items() >= NODE_POLICY_FACTS.items()
+        and sorted(nodes.get("rich rules", "").splitlines()) == sorted(map(rich_rule, opened))
     )
 
 

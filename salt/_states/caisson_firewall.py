@@ -32,47 +32,32 @@ def fit(name: str, pod_interfaces: list[str]) -> dict[str, Any]:
     return {**_result(name, {}, "\n".join(words)), "result": False}
 
 
-def opened(
-    name: str,
-    ports: list[dict[str, Any]],
-    planes: dict[str, dict[str, Any]],
-    pod_interfaces: list[str],
-    service_cidr: str,
+def loaded(
+    name: str, openings: list[dict[str, Any]], pod_interfaces: list[str], service_cidr: str
 ) -> dict[str, Any]:
-    """Make sure that the permanent and the running firewall hold the rules of ``ports``; load what the files define.
+    """Make sure that the running firewall holds what the files say.
 
-    ``planes``: plane -> ``{"interface": .., "cidrs": [..]}``. A host without a running firewalld is left alone.
+    ``openings`` are those of ``caisson_firewall.openings``. A host without a running firewalld is left alone.
     """
     try:
         if not __salt__["caisson_firewall.is_active"]():
             return _result(name, {}, "firewalld does not run: nothing to open")
-        wanted = _rules(ports, planes)
-        held = {zone: __salt__["caisson_firewall.permanent_rules"](zone) for zone in wanted}
-        missing = {zone: [rule for rule in rules if rule not in held[zone]] for zone, rules in wanted.items()}
-        changes = {f"zone {zone}: {rule}": "added" for zone, rules in missing.items() for rule in rules}
-        if not changes and __salt__["caisson_firewall.is_loaded"](wanted, pod_interfaces, service_cidr):
+        if __salt__["caisson_firewall.is_loaded"](openings, pod_interfaces, service_cidr):
             return _result(name, {}, "firewalld holds the port table")
-        changes["firewalld"] = "reloaded"
+        changes = {"firewalld": "reloaded"}
         if __opts__["test"]:
-            return {**_result(name, changes, "would change firewalld"), "result": None}
-        for zone, rules in missing.items():
-            if rules:
-                added = [f"--add-rich-rule={rule}" for rule in rules]
-                __salt__["caisson_firewall.command"]("--permanent", f"--zone={zone}", *added)
+            return {**_result(name, changes, "would reload firewalld"), "result": None}
         __salt__["caisson_firewall.command"]("--reload")
+        is_loaded = __salt__["caisson_firewall.is_loaded"](openings, pod_interfaces, service_cidr)
     except RuntimeError as error:
         return {**_result(name, {}, str(error)), "result": False}
-    return _result(name, changes, "firewalld changed and reloaded")
-
-
-def _rules(ports: list[dict[str, Any]], planes: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
-    """Return zone -> the rich rules that the planes in it ask for."""
-    wanted: dict[str, list[str]] = {}
-    for plane, where in sorted(planes.items()):
-        zone = __salt__["caisson_firewall.zone_of"](where["interface"])
-        rules = __salt__["caisson_firewall.rich_rules"](ports, plane, where["cidrs"])
-        wanted.setdefault(zone, []).extend(rules)
-    return wanted
+    if not is_loaded:
+        words = (
+            "firewalld was reloaded and does not hold what caisson-nodes.xml and caisson-services.xml in "
+            "/etc/firewalld/policies and zones/caisson-pods.xml say: see 'journalctl -u firewalld'"
+        )
+        return {**_result(name, changes, words), "result": False}
+    return _result(name, changes, "firewalld was reloaded")
 
 
 def _result(name: str, changes: dict[str, str], comment: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@
 {%- set caisson = pillar['caisson'] %}
 {%- set services = caisson['networks']['services'] %}
 {%- set pod_interfaces = ['cali+', 'vxlan.calico'] %}
+{%- set planes = {'control_plane': caisson['networks']['control_plane'], 'workload_plane': caisson['networks']['workload_plane']} %}
+{%- set openings = salt['caisson_firewall.openings'](table['ports'], planes) %}
 Find firewalld fit for the zone of pods:
   caisson_firewall.fit:
     - pod_interfaces: {{ pod_interfaces | json }}
@@ -34,18 +36,25 @@ Define the policy of service addresses:
     - require:
       - caisson_firewall: Find firewalld fit for the zone of pods
 
-Open the port table in firewalld:
-  caisson_firewall.opened:
-    - ports: {{ table['ports'] | json }}
-    - planes:
-        control_plane:
-          interface: {{ caisson['node']['control_plane_interface'] | json }}
-          cidrs: {{ caisson['networks']['control_plane'] | json }}
-        workload_plane:
-          interface: {{ caisson['node']['workload_plane_interface'] | json }}
-          cidrs: {{ caisson['networks']['workload_plane'] | json }}
+Define the policy of nodes:
+  file.managed:
+    - name: /etc/firewalld/policies/caisson-nodes.xml
+    - source: salt://firewall/files/caisson-nodes.xml.j2
+    - template: jinja
+    - context:
+        openings: {{ openings | json }}
+    - mode: '0644'
+    - makedirs: true
+    - onlyif: firewall-cmd --state
+    - require:
+      - caisson_firewall: Find firewalld fit for the zone of pods
+
+Load the port table into firewalld:
+  caisson_firewall.loaded:
+    - openings: {{ openings | json }}
     - pod_interfaces: {{ pod_interfaces | json }}
     - service_cidr: {{ services | json }}
     - require:
       - file: Define the zone of pods
       - file: Define the policy of service addresses
+      - file: Define the policy of nodes

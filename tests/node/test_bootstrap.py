@@ -213,7 +213,7 @@ def test_first_cidrs_that_match_nothing_are_passed_over(cluster: Cluster) -> Non
 
 def test_firewalld_is_on_and_a_neighbour_reaches_the_table_only(cluster: Cluster) -> None:
     assert cluster.shell("firewall-cmd --state").strip() == "running"
-    rules = cluster.shell("firewall-cmd --permanent --zone=public --list-rich-rules")
+    rules = cluster.shell("firewall-cmd --permanent --policy=caisson-nodes --list-rich-rules")
     assert 'source address="10.77.1.0/24" port port="6443"' in rules
     assert "10.233." not in cluster.shell("firewall-cmd --permanent --zone=caisson-pods --list-all")
     neighbour = cluster.lab.start_node("node2")

@@ -97,7 +97,7 @@ def test_firewalld_is_installed_by_the_command_that_the_warning_prints(host: Ins
     assert host.lab.switch.counts().packets == 0, host.lab.switch.counts()
     install(host.node)
     assert has_changed(host.node, "firewall")
-    rules = shell(host.node, "firewall-cmd --permanent --zone=public --list-rich-rules")
+    rules = shell(host.node, "firewall-cmd --permanent --policy=caisson-nodes --list-rich-rules")
     assert 'source address="10.77.1.0/24" port port="6443"' in rules
     report = json.loads(
         shell(host.node, f"/mnt/caisson/bootstrap.sh check --json --config {CONFIGURATION_FILE}")

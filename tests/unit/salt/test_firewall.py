@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state that opens the port table, against a firewalld that is two dictionaries: permanent and running."""
+"""The state that loads the port table, against a firewalld whose files are one dictionary and what runs another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 SALT_DIR = Path(__file__).parents[3] / "salt"
-PORTS = [{"port": 6443, "protocol": "tcp", "source": "control_plane"}]
-PLANES = {"control_plane": {"interface": "eth0", "cidrs": ["10.77.1.0/24"]}}
+OPENINGS = [{"family": "ipv4", "cidr": "10.77.1.0/24", "port": 6443, "protocol": "tcp"}]
 RULE = 'rule family="ipv4" source address="10.77.1.0/24" port port="6443" protocol="tcp" accept'
 POD_INTERFACES = ["cali+", "vxlan.calico"]
 ZONE = "caisson-pods (active)\n  target: ACCEPT\n  interfaces: cali+ vxlan.calico\n  sources: \n"
@@ -21,14 +20,18 @@ POLICY = (
     "caisson-services (active)\n  priority: -1\n  target: CONTINUE\n  ingress-zones: HOST\n  egress-zones: ANY\n"
     '  rich rules: \n\trule family="ipv4" destination address="10.96.0.0/12" drop\n'
 )
+NODES = (
+    "caisson-nodes (active)\n  priority: -100\n  target: CONTINUE\n  ingress-zones: ANY\n  egress-zones: HOST\n"
+    f"  rich rules: \n\t{RULE}\n"
+)
 
 
 @dataclass
 class Firewalld:
-    """What firewall-cmd answers; ``permanent`` are the rules of the zone public, ``running`` those that are loaded."""
+    """What firewall-cmd answers: what runs, and (``files_nodes``) what a reload makes of the policy of nodes."""
 
-    permanent: list[str] = field(default_factory=list)
-    running: list[str] = field(default_factory=list)
+    files_nodes: str = NODES
+    nodes: str = ""
     zone: str = ""
     policy: str = ""
     code: int = 0
@@ -43,22 +46,16 @@ class Firewalld:
         return {"retcode": 0 if out is not None else 112, "stdout": out or "", "stderr": ""}
 
     def _answer(self, words: list[str]) -> str | None:
-        is_permanent, last = words[0] == "--permanent", words[-1]
+        last = words[-1]
         if last == "--reload":
-            self.running, self.zone, self.policy = list(self.permanent), ZONE, POLICY
-            return "success"
-        if last.startswith("--add-rich-rule="):
-            self.permanent += [
-                word.partition("=")[2] for word in words if word.startswith("--add-rich-rule=")
-            ]
+            self.nodes, self.zone, self.policy = self.files_nodes, ZONE, POLICY
             return "success"
         if last.startswith("--get-zone-of-interface="):
             return self.taken.get(last.partition("=")[2])
         return {
-            "--get-default-zone": "public",
-            "--list-rich-rules": "\n".join(self.permanent if is_permanent else self.running),
             "--info-zone=caisson-pods": self.zone or None,
             "--info-policy=caisson-services": self.policy or None,
+            "--info-policy=caisson-nodes": self.nodes or None,
         }[last]
 
     @property
@@ -87,33 +84,68 @@ def state_of(firewalld: Firewalld, *, test: bool = False) -> Any:
         "cmd.retcode": lambda *_, **__: firewalld.code,
         "cmd.has_exec": lambda _: True,
     }
-    names = ("foreign_zones", "is_active", "is_loaded", "permanent_rules", "rich_rules", "zone_of", "command")
+    names = ("foreign_zones", "is_active", "is_loaded", "command")
     state.__dict__["__salt__"] = {f"caisson_firewall.{name}": getattr(module, name) for name in names}
     state.__dict__["__opts__"] = {"test": test}
     return state
 
 
-def opened(firewalld: Firewalld, *, test: bool = False) -> dict[str, Any]:
+def loaded(firewalld: Firewalld, *, test: bool = False) -> dict[str, Any]:
     """Apply the state once."""
-    result: dict[str, Any] = state_of(firewalld, test=test).opened(
-        "x", PORTS, PLANES, POD_INTERFACES, "10.96.0.0/12"
+    result: dict[str, Any] = state_of(firewalld, test=test).loaded(
+        "x", OPENINGS, POD_INTERFACES, "10.96.0.0/12"
     )
     return result
 
 
-def test_what_is_missing_is_added_and_loaded_and_then_it_is_quiet() -> None:
+def test_what_the_files_say_is_loaded_and_then_it_is_quiet() -> None:
     firewalld = Firewalld()
-    assert opened(firewalld)["changes"] == {f"zone public: {RULE}": "added", "firewalld": "reloaded"}
-    assert (firewalld.permanent, firewalld.running) == ([RULE], [RULE])
+    assert loaded(firewalld)["changes"] == {"firewalld": "reloaded"}
     firewalld.calls.clear()
-    assert (opened(firewalld)["changes"], firewalld.changes) == ({}, [])
+    assert (loaded(firewalld)["changes"], firewalld.changes) == ({}, [])
 
 
-def test_permanent_rules_that_were_never_loaded_are_loaded() -> None:
-    """As a kill before the reload leaves them."""
-    firewalld = Firewalld(permanent=[RULE], zone=ZONE, policy=POLICY)
-    assert opened(firewalld)["changes"] == {"firewalld": "reloaded"}
-    assert firewalld.running == [RULE]
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "",
+        NODES.replace("ANY", "public"),
+        NODES.replace("CONTINUE", "DROP"),
+        NODES.replace(f"\t{RULE}\n", ""),
+        NODES + "\t" + RULE.replace("10.77.1.0/24", "10.0.0.0/8") + "\n",
+    ],
+)
+def test_an_opening_less_or_more_is_loaded_again(nodes: str) -> None:
+    """As a kill before the reload leaves them; a range that was narrowed is one too many."""
+    firewalld = Firewalld(nodes=nodes, zone=ZONE, policy=POLICY)
+    assert loaded(firewalld)["changes"] == {"firewalld": "reloaded"}
+    assert firewalld.nodes == NODES
+
+
+def test_a_reload_that_does_not_help_is_an_error() -> None:
+    """Where somebody's hook writes the file again, say."""
+    result = loaded(Firewalld(files_nodes=NODES.replace("ANY", "public")))
+    assert result["result"] is False
+    assert "does not hold what" in result["comment"]
+
+
+def test_openings_name_their_source_once() -> None:
+    ports = [
+        {"port": 4789, "protocol": "udp", "source": "workload_plane"},
+        {"port": 6443, "protocol": "tcp", "source": "control_plane"},
+        {"port": 9, "protocol": "tcp", "source": "local"},
+    ]
+    module = load("_modules")
+    made = module.openings(
+        ports, {"control_plane": ["10.0.0.0/24", "fd00::/64"], "workload_plane": ["10.1.0.0/16"]}
+    )
+    assert [module.rich_rule(opening) for opening in made] == [
+        'rule family="ipv4" source address="10.0.0.0/24" port port="6443" protocol="tcp" accept',
+        'rule family="ipv4" source address="10.1.0.0/16" port port="4789" protocol="udp" accept',
+        'rule family="ipv6" source address="fd00::/64" port port="6443" protocol="tcp" accept',
+    ]
+    twice = module.openings(ports[1:2] * 2, {"control_plane": ["10.0.0.0/24"] * 2})
+    assert len(twice) == 1
 
 
 @pytest.mark.parametrize(
@@ -129,15 +161,15 @@ def test_permanent_rules_that_were_never_loaded_are_loaded() -> None:
     ],
 )
 def test_a_zone_or_a_policy_that_runs_otherwise_is_loaded_again(zone: str, policy: str) -> None:
-    firewalld = Firewalld(permanent=[RULE], running=[RULE], zone=zone, policy=policy)
-    assert opened(firewalld)["changes"] == {"firewalld": "reloaded"}
+    firewalld = Firewalld(nodes=NODES, zone=zone, policy=policy)
+    assert loaded(firewalld)["changes"] == {"firewalld": "reloaded"}
 
 
 def test_a_trial_run_says_what_would_change_and_changes_nothing() -> None:
     firewalld = Firewalld()
-    result = opened(firewalld, test=True)
+    result = loaded(firewalld, test=True)
     assert result["result"] is None
-    assert f"zone public: {RULE}" in result["changes"]
+    assert result["changes"] == {"firewalld": "reloaded"}
     assert firewalld.changes == []
 
 
@@ -146,7 +178,7 @@ def test_a_firewalld_that_is_off_is_left_alone_and_one_that_fell_back_is_an_erro
     code: int, result: bool
 ) -> None:
     firewalld = Firewalld(code=code)
-    assert opened(firewalld)["result"] is result
+    assert loaded(firewalld)["result"] is result
     assert state_of(firewalld).fit("x", POD_INTERFACES)["result"] is result
     assert firewalld.calls == []
 

@@ -152,18 +152,6 @@ def test_a_manifest_without_the_daemon_set_is_refused() -> None:
         load("caisson_kubernetes").calico_manifest("kind: List\n", "10.233.0.0/16", [])
 
 
-def test_rich_rules_name_their_source() -> None:
-    ports = [
-        {"port": 6443, "protocol": "tcp", "source": "control_plane"},
-        {"port": 4789, "protocol": "udp", "source": "workload_plane"},
-        {"port": 5000, "protocol": "tcp", "source": "local"},
-    ]
-    assert load("caisson_firewall").rich_rules(ports, "control_plane", ["10.0.0.0/24", "fd00::/64"]) == [
-        'rule family="ipv4" source address="10.0.0.0/24" port port="6443" protocol="tcp" accept',
-        'rule family="ipv6" source address="fd00::/64" port port="6443" protocol="tcp" accept',
-    ]
-
-
 def test_swap_lines_of_fstab() -> None:
     fstab = "# UUID=1 none swap sw 0 0\nUUID=2 none swap defaults 0 0\n/dev/sda1 / xfs defaults 0 0\n"
     assert load("caisson_host").swap_lines(fstab) == ["UUID=2 none swap defaults 0 0"]
