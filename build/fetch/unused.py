@@ -43,7 +43,16 @@ def find_locks(root_dir: Path) -> tuple[Path, ...]:
     profiles = sorted((root_dir / "profiles").glob("*.yaml"))
     named = [read_profile(profile).lock_file for profile in profiles]
     made = [file for depth in ("", "_out/*/", "_out/*/*/") for file in root_dir.glob(f"{depth}[!.]*.lock")]
-    return tuple(sorted({file.resolve() for file in (*named, *made) if file.is_file()}))
+    locks = (*named, *(file for file in made if _is_ours(file)))
+    return tuple(sorted({file.resolve() for file in locks if file.is_file()}))
+
+
+def _is_ours(file: Path) -> bool:
+    """Say whether a file called ``.lock`` may be one of Caisson: a program's own lock has no format.
+
+    What may be one and cannot be read is an error later, never passed over: it would leave its objects unused.
+    """
+    return file.is_file() and b"\nformat:" in b"\n" + file.read_bytes()
 
 
 def find_unused(locks: Sequence[Path], cache_dir: Path, *, now_s: float) -> Iterator[Unused]:

@@ -164,8 +164,10 @@ class Site:
             (key,) = there["keys"]
             shutil.copy(self.lab_dir / key["file"], self.checkout / "keys" / f"site-{repository_id}.asc")
             ours = {"file": f"../keys/site-{repository_id}.asc", "fingerprint": key["fingerprint"]}
-            repository["base_url"] = [*dead, there["base_url"]]
-            repository["metadata"] = "signed"
+            # Of several mirrors of the lab the last is the whole one.
+            mirrors = there["base_url"] if isinstance(there["base_url"], list) else [there["base_url"]]
+            repository["base_url"] = [*dead, mirrors[-1]]
+            repository["metadata"] = there["metadata"]
             repository["keys"].append(ours)
         registries = {host: [*dead, lab["registries"][host]] for host in profile["registries"]}
         profile |= {"name": name, "lock_file": lock_file, "registries": registries}

@@ -54,8 +54,7 @@ def from_a_mirror(site: Site) -> Iterator[Setting]:
 @contextlib.contextmanager
 def with_a_vendor_s_payload(site: Site) -> Iterator[Setting]:
     page = site.source_dir / HOW_TO / "add-a-vendors-payload.md"
-    (text,) = (fence.text for fence in pages.fences(page) if fence.kind == "yaml")
-    assert text.startswith("# scada.yaml\n")
+    (text,) = (fence.text for fence in pages.fences(page) if fence.text.startswith("# scada.yaml\n"))
     site.write_vendor_file(text)
     policy = yaml.safe_load((site.checkout / "policy.yaml").read_text(encoding="utf-8"))
     policy["registries"].append("registry.acme.example")
@@ -232,6 +231,8 @@ GUIDES: Mapping[str, Guide] = {
 _HERE = "tests/iso/test_how_to.py"
 _BOOTSTRAP = "tests/node/test_bootstrap.py"
 _CLI = "tests/unit/installer/cli/test_cli.py"
+_CONFIG_DIFF = f"{_CLI}::test_config_diff_and_a_bootstrap_that_is_refused"
+_CHANGED = "tests/node/test_changed.py"
 _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
@@ -290,8 +291,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "/mnt/caisson/bootstrap.sh --config bootstrap.yaml": (
             f"{_BOOTSTRAP}::test_the_output_shows_phases_nodes_addresses_and_kubeconfig"
         ),
+        "cp /etc/caisson/bootstrap.yaml new.yaml": _CONFIG_DIFF,
+        "caisson config diff --config new.yaml": _CONFIG_DIFF,
+        "/mnt/caisson/bootstrap.sh --config new.yaml": f"{_CHANGED}::test_what_may_change_is_applied",
         "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": _WITHOUT_FIREWALLD,
         "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
+    },
+    "docs/how-to/scan-an-iso.md": {
+        "./doit.sh sbom upstream=lab": "tests/unit/build/evidence/test_sbom.py::test_what_is_inside_is_counted"
     },
     "docs/how-to/read-the-preflight-table.md": {
         "caisson config init --output bootstrap.yaml": f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -41,9 +42,16 @@ def changed(*, patched: bool = True) -> str:
 
 
 @pytest.fixture(scope="module")
-def node(lab: Lab) -> Node:
+def changed_lab() -> Iterator[Lab]:
+    """Return a lab of its own: its node has the name and the addresses of the shared one."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def node(changed_lab: Lab) -> Node:
     """Return a node that was installed with the lab's usual configuration."""
-    node = lab.start_node("node1", iso=lab_iso())
+    node = changed_lab.start_node("node1", iso=lab_iso())
     install(node)
     return node
 

@@ -99,6 +99,9 @@ def test_a_lock_that_cannot_be_read_stops_it(world: World, lock_file: Path, tmp_
 def test_the_locks_of_a_checkout_are_found(repository_dir: Path, tmp_path: Path) -> None:
     made = tmp_path / "_out" / "lab" / "upstream" / "caisson.lock"
     made.parent.mkdir(parents=True)
-    for file in (made, tmp_path / "plant.lock", tmp_path / "_out" / ".lock"):
-        file.write_text("x")
+    for file in (made, tmp_path / "plant.lock"):
+        file.write_text("format: 1\n")
+    for name in ("_out/.lock", "_out/lab/upstream/start.lock"):  # of programs, which hold them
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("4711 lab\n")
     assert find_locks(tmp_path) == (made, tmp_path / "plant.lock")
