@@ -133,9 +133,8 @@ def reads(caisson: dict[str, Any]) -> dict[str, Any]:
     where = [registration["name"], init["localAPIEndpoint"], cluster["controlPlaneEndpoint"]]
 
     def patched(*targets: str) -> dict[str, str]:
-        return {
-            name: text for name, text in sorted(given.items()) if re.split(r"[0-9+.]", name)[0] in targets
-        }
+        # As kubeadm reads a name: a target, any suffix up to "+" or ".". No target begins with another one.
+        return {name: text for name, text in sorted(given.items()) if name.startswith(targets)}
 
     components = [{**cluster, "apiServer": {}}, patched(*CONTROL_PLANE)]
     return {
@@ -200,10 +199,10 @@ def _is_whole(pem_file: Path) -> bool:
 
 
 def restart_container(name: str) -> None:
-    """Stop the containers called ``name``; the kubelet starts them again. Raises RuntimeError."""
-    listed = __salt__["cmd.run_stdout"](
-        ["crictl", "ps", "--quiet", "--name", f"^{name}$"], python_shell=False
-    )
+    """Stop the containers of kube-system called ``name``; the kubelet starts them again. Raises RuntimeError."""
+    namespace = "io.kubernetes.pod.namespace=kube-system"
+    words = ["crictl", "ps", "--quiet", "--name", f"^{name}$", "--label", namespace]
+    listed = __salt__["cmd.run_stdout"](words, python_shell=False)
     for container in listed.split():
         command = ["crictl", "stop", "--timeout", "30", container]
         outcome = __salt__["cmd.run_all"](command, python_shell=False, timeout=60)

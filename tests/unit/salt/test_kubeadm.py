@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 from installer.config.bootstrap import OWN_PATCHES
 from tests.unit.salt.test_modules import caisson, load  # noqa: F401  a fixture
 
-STATES_DIR = Path(__file__).parents[3] / "salt" / "_states"
+REPOSITORY_DIR = Path(__file__).parents[3]
+STATES_DIR = REPOSITORY_DIR / "salt" / "_states"
 ALL_PHASES = (
     "preflight",
     "certs all",
@@ -66,6 +69,52 @@ def test_a_change_runs_again_what_reads_it(
     before, after = module.reads(caisson), module.reads(changed)
     assert tuple(before) == ALL_PHASES
     assert {phase for phase in before if before[phase] != after[phase]} == phases
+
+
+SUFFIXES = ("", "0", "audit", "-audit", "_x", "-site-2")
+TYPES = ("", "+strategic", "+merge", "+json")
+READERS = {
+    "etcd": "etcd local",
+    "kube-apiserver": "control-plane all",
+    "kube-controller-manager": "control-plane all",
+    "kube-scheduler": "control-plane all",
+    "kubeletconfiguration": "kubelet-start",
+    "corednsdeployment": "addon coredns",
+}
+
+
+@pytest.mark.parametrize("target", READERS)
+def test_each_name_that_the_schema_accepts_is_read_by_its_phase(
+    caisson: dict[str, Any],  # noqa: F811
+    target: str,
+) -> None:
+    module = load("caisson_kubeadm")
+    schema = json.loads((REPOSITORY_DIR / "installer/config/bootstrap.schema.json").read_text())
+    overrides = schema["properties"]["overrides"]["properties"]
+    accepted = re.compile(overrides["kubeadmPatches"]["propertyNames"]["pattern"])
+    caisson["overrides"]["kubeadm_patches"] = {}
+    before, tried = module.reads(caisson), 0
+    for suffix, kind, extension in itertools.product(SUFFIXES, TYPES, ("json", "yaml")):
+        name = f"{target}{suffix}{kind}.{extension}"
+        if not accepted.search(name):
+            continue
+        tried += 1
+        caisson["overrides"]["kubeadm_patches"] = {name: "{}"}
+        after = module.reads(caisson)
+        assert {phase for phase in before if before[phase] != after[phase]} == {READERS[target]}, name
+    assert tried > len(SUFFIXES)
+
+
+def test_only_the_containers_of_kube_system_are_stopped() -> None:
+    """A container of the site may have the same name."""
+    module, asked = load("caisson_kubeadm"), []
+    module.__dict__["__salt__"] = {
+        "cmd.run_stdout": lambda words, **_: asked.append(words) or "c1\n",
+        "cmd.run_all": lambda words, **_: asked.append(words) or {"retcode": 0},
+    }
+    module.restart_container("kube-apiserver")
+    assert asked[0][-2:] == ["--label", "io.kubernetes.pod.namespace=kube-system"]
+    assert asked[1] == ["crictl", "stop", "--timeout", "30", "c1"]
 
 
 def test_only_kubeadm_s_own_names_reach_kubeadm(caisson: dict[str, Any]) -> None:  # noqa: F811
