@@ -23,7 +23,16 @@ PATCHES_DIR = "/etc/kubernetes/patches"
 STAMPS_DIR = "/var/lib/caisson/kubeadm"
 CERTIFICATE_VALIDITY = "43800h0m0s"  # five years
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-PKI_DIR = "/etc/kubernetes/pki"
+KUBERNETES_DIR = "/etc/kubernetes"
+# What kubeadm makes there. Source: kubeadm 1.36, phases/certs, certlist.go; constants.go.
+CERTIFICATES = {
+    "ca": ("apiserver", "apiserver-kubelet-client"),
+    "front-proxy-ca": ("front-proxy-client",),
+    "etcd/ca": ("etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"),
+}
+KUBECONFIGS = tuple(
+    f"{name}.conf" for name in ("admin", "super-admin", "kubelet", "controller-manager", "scheduler")
+)
 # Found on every host that Caisson prepared; each is named, never "all". A disk of its own for etcd has a lost+found;
 # anything else in there is looked for by Caisson's own check CSN403.
 EXPECTED_PREFLIGHTS = ("DirAvailable--var-lib-etcd", "Firewalld")
@@ -170,28 +179,46 @@ def has_living_control_plane() -> bool:
     return any(Path(file).exists() for file in LIVING_FILES)
 
 
-def remove_torn(directory: str) -> list[str]:
-    """Remove what kubeadm has made, if any pair of it is not whole; return the paths.
+def remove_unfinished(phase: str) -> list[str]:
+    """Remove what a first run of ``phase`` that was cut off may have left; return the paths.
 
-    Only for a phase that was never completed: nothing has used the files yet. All of them, because what a lost
-    authority has signed is of no use; but a whole ``ca`` stays: it may be the site's. kubeadm writes key and
-    certificate one after the other, and refuses (or takes) the half that a kill leaves. Source: kubeadm 1.36, pkiutil,
-    WriteCertAndKey, CertOrKeyExist.
+    Only what kubeadm itself makes, by name: other files are the site's. Nothing is removed once a control plane is
+    there. Authorities and the pair ``sa`` stay when they are whole; so does an authority outside, a certificate
+    without its key, with all that it signed. The rest was made for the inputs of that run. kubeadm writes the key
+    before the certificate, and refuses (or takes) the half that a kill leaves.
+    Source: kubeadm 1.36, phases/certs, pkiutil, WriteCertAndKey, CertOrKeyExist.
     """
-    root = Path(directory)
-    found = sorted(file for file in root.rglob("*") if file.suffix in (".key", ".crt", ".pub"))
-    if all(_is_whole(half) for file in found for half in _pair(file)):
+    if has_living_control_plane():
         return []
-    authority = _pair(root / "ca.key")
-    kept = authority if all(map(_is_whole, authority)) else ()
-    removed = [file for file in found if file not in kept]
+    root = Path(KUBERNETES_DIR) / "pki"
+    files = _unfinished_certificates(root) if phase == "certs all" else []
+    if phase == "kubeconfig all" and not _is_outside(root, "ca"):
+        files = [Path(KUBERNETES_DIR) / name for name in KUBECONFIGS]
+    removed = [file for file in files if file.is_file()]
     for file in removed:
         file.unlink()
     return [str(file) for file in removed]
 
 
-def _pair(file: Path) -> tuple[Path, Path]:
-    return file.with_suffix(".key"), file.with_suffix(".pub" if file.stem == "sa" else ".crt")
+def _unfinished_certificates(root: Path) -> list[Path]:
+    """Return the pairs that a first run may have left: authorities that are not whole, and what they all signed."""
+    found: list[Path] = []
+    for authority, leaves in CERTIFICATES.items():
+        if not _is_outside(root, authority):
+            found += [] if all(map(_is_whole, _pair(root, authority))) else _pair(root, authority)
+            found += [file for leaf in leaves for file in _pair(root, leaf)]
+    accounts = (root / "sa.key", root / "sa.pub")
+    return found if all(map(_is_whole, accounts)) else [*found, *accounts]
+
+
+def _is_outside(root: Path, authority: str) -> bool:
+    """Tell whether the key of an authority is kept elsewhere: the site gives what it has signed as well."""
+    certificate, key = _pair(root, authority)
+    return _is_whole(certificate) and not key.exists()
+
+
+def _pair(root: Path, stem: str) -> tuple[Path, Path]:
+    return root / f"{stem}.crt", root / f"{stem}.key"
 
 
 def _is_whole(pem_file: Path) -> bool:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __opts__: dict[str, Any] = {}
 
-PKI_DIR = "/etc/kubernetes/pki"
-
 
 def phase_completed(
     name: str,
@@ -83,16 +81,12 @@ def _missing(produces: list[str] | None) -> list[str]:
 
 
 def _make_way(phase: str, renews: list[str], *, is_first: bool) -> None:
-    """Remove what kubeadm would keep: halves of what was cut off, or what was made for another configuration."""
+    """Remove what kubeadm would keep: what a cut-off run has left, or what was made for another configuration."""
     if not is_first:
         for path in renews:
             Path(path).unlink(missing_ok=True)
-    elif phase == "certs all":
-        __salt__["caisson_kubeadm.remove_torn"](PKI_DIR)
-    elif phase == "kubeconfig all":
-        # Nothing has used them yet: the stamp would be there.
-        for file in Path("/etc/kubernetes").glob("*.conf"):
-            file.unlink()
+    elif phase in ("certs all", "kubeconfig all"):
+        __salt__["caisson_kubeadm.remove_unfinished"](phase)
 
 
 def _restart(what: str) -> None:

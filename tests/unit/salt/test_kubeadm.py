@@ -107,10 +107,16 @@ def test_each_name_that_the_schema_accepts_is_read_by_its_phase(
 
 def test_only_the_containers_of_kube_system_are_stopped() -> None:
     """A container of the site may have the same name."""
-    module, asked = load("caisson_kubeadm"), []
+    module = load("caisson_kubeadm")
+    asked: list[list[str]] = []
+
+    def run_all(words: list[str], **_: Any) -> dict[str, Any]:
+        asked.append(words)
+        return {"retcode": 0, "stdout": "c1\n", "stderr": ""}
+
     module.__dict__["__salt__"] = {
-        "cmd.run_stdout": lambda words, **_: asked.append(words) or "c1\n",
-        "cmd.run_all": lambda words, **_: asked.append(words) or {"retcode": 0},
+        "cmd.run_stdout": lambda words, **given: run_all(words, **given)["stdout"],
+        "cmd.run_all": run_all,
     }
     module.restart_container("kube-apiserver")
     assert asked[0][-2:] == ["--label", "io.kubernetes.pod.namespace=kube-system"]
@@ -129,40 +135,83 @@ def test_the_names_of_caisson_s_own_patches_are_reserved(caisson: dict[str, Any]
 
 
 KEY, CERTIFICATE = "-----BEGIN X-----\n-----END X-----\n", "-----BEGIN Y-----\n-----END Y-----\n"
-WHOLE = {
-    **{
-        f"{name}.crt": CERTIFICATE for name in ("ca", "apiserver", "front-proxy-ca", "etcd/ca", "etcd/server")
-    },
-    **{f"{name}.key": KEY for name in ("ca", "apiserver", "front-proxy-ca", "etcd/ca", "etcd/server", "sa")},
-    "sa.pub": KEY,
+AUTHORITIES = ("pki/ca", "pki/front-proxy-ca", "pki/etcd/ca")
+LEAVES = ("pki/apiserver", "pki/front-proxy-client", "pki/etcd/server", "pki/apiserver-etcd-client")
+ACCOUNTS = {"pki/sa.key", "pki/sa.pub"}
+OF_THE_SITE = {
+    "pki/oidc-ca.crt": CERTIFICATE,
+    "pki/audit.key": "cut o",
+    "pki/etcd/backup.crt": CERTIFICATE,
+    "konnectivity.conf": "x",
 }
+WHOLE = {
+    **{f"{name}.crt": CERTIFICATE for name in (*AUTHORITIES, *LEAVES)},
+    **{f"{name}.key": KEY for name in (*AUTHORITIES, *LEAVES, "pki/sa")},
+    "pki/sa.pub": KEY,
+    "admin.conf": "x",
+    "kubelet.conf": "x",
+    **OF_THE_SITE,
+}
+
+
+def pairs(*stems: str) -> set[str]:
+    return {f"{stem}{suffix}" for stem in stems for suffix in (".crt", ".key")}
+
+
+def unfinished(directory: Path, torn: dict[str, str | None], phase: str) -> set[str]:
+    """Return the files that a second run finds after the first one was cut off and left ``torn``."""
+    (directory / "pki/etcd").mkdir(parents=True)
+    there = {name: text for name, text in {**WHOLE, **torn}.items() if text is not None}
+    for name, text in there.items():
+        (directory / name).write_text(text)
+    module = load("caisson_kubeadm")
+    module.__dict__.update(
+        KUBERNETES_DIR=str(directory), LIVING_FILES=(str(directory / "manifests/kube-apiserver.yaml"),)
+    )
+    removed = module.remove_unfinished(phase)
+    left = {str(file.relative_to(directory)) for file in directory.rglob("*.*") if file.is_file()}
+    assert {str(Path(file).relative_to(directory)) for file in removed} == set(there) - left
+    return left - {"manifests/kube-apiserver.yaml"}
 
 
 @pytest.mark.parametrize(
     ("torn", "kept"),
     [
-        ({}, set(WHOLE)),
-        ({"apiserver.crt": None}, {"ca.crt", "ca.key"}),
-        ({"sa.pub": None}, {"ca.crt", "ca.key"}),
-        ({"front-proxy-ca.key": ""}, {"ca.crt", "ca.key"}),
-        ({"etcd/server.crt": "-----BEGIN Y-----\ncut o"}, {"ca.crt", "ca.key"}),
-        ({"ca.crt": None}, set()),
-        ({"ca.key": ""}, set()),
+        ({}, pairs(*AUTHORITIES) | ACCOUNTS),
+        ({"pki/apiserver.crt": None}, pairs(*AUTHORITIES) | ACCOUNTS),
+        ({"pki/sa.pub": None}, pairs(*AUTHORITIES)),
+        ({"pki/front-proxy-ca.key": ""}, pairs("pki/ca", "pki/etcd/ca") | ACCOUNTS),
+        ({"pki/etcd/ca.crt": "-----BEGIN Y-----\ncut o"}, pairs("pki/ca", "pki/front-proxy-ca") | ACCOUNTS),
+        ({"pki/ca.crt": None}, pairs("pki/front-proxy-ca", "pki/etcd/ca") | ACCOUNTS),
+        # An authority outside: its certificate, and what the site had signed by it.
+        (
+            {"pki/ca.key": None},
+            pairs("pki/front-proxy-ca", "pki/etcd/ca", "pki/apiserver") | {"pki/ca.crt"} | ACCOUNTS,
+        ),
     ],
 )
-def test_what_was_cut_off_is_made_again_as_a_whole(
+def test_what_a_first_run_left_is_made_for_the_present_inputs(
     tmp_path: Path, torn: dict[str, str | None], kept: set[str]
 ) -> None:
-    """A lost authority takes along what it has signed; a whole one may be the site's."""
-    (tmp_path / "etcd").mkdir()
-    for name, text in {**WHOLE, **torn}.items():
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    removed = load("caisson_kubeadm").remove_torn(str(tmp_path))
-    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    assert left == kept
-    there = {name for name, text in {**WHOLE, **torn}.items() if text is not None}
-    assert {str(Path(file).relative_to(tmp_path)) for file in removed} == there - left
+    """Authorities that are whole stay; so does whatever kubeadm does not make."""
+    left = unfinished(tmp_path, torn, "certs all")
+    assert left == kept | set(OF_THE_SITE) | {"admin.conf", "kubelet.conf"}
+
+
+def test_only_the_kubeconfigs_of_kubeadm_are_made_again(tmp_path: Path) -> None:
+    assert set(WHOLE) - unfinished(tmp_path, {}, "kubeconfig all") == {"admin.conf", "kubelet.conf"}
+
+
+def test_the_kubeconfigs_that_an_authority_outside_signed_stay(tmp_path: Path) -> None:
+    left = unfinished(tmp_path, {"pki/ca.key": None}, "kubeconfig all")
+    assert {"admin.conf", "kubelet.conf"} <= left
+
+
+@pytest.mark.parametrize("phase", ["certs all", "kubeconfig all"])
+def test_nothing_of_a_living_control_plane_is_removed(tmp_path: Path, phase: str) -> None:
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests/kube-apiserver.yaml").write_text("x")
+    assert unfinished(tmp_path, {"pki/ca.key": ""}, phase) == set(WHOLE)
 
 
 class Host:
@@ -185,7 +234,7 @@ class Host:
             "caisson_kubeadm.expected_stamp": lambda _: {"inputs_sha256": self.inputs},
             "caisson_kubeadm.has_living_control_plane": lambda: self.is_living,
             "caisson_kubeadm.run_phase": self.run_phase,
-            "caisson_kubeadm.remove_torn": lambda _: self.done.append("remove torn"),
+            "caisson_kubeadm.remove_unfinished": lambda _: self.done.append("remove unfinished"),
             "caisson_kubeadm.restart_container": lambda name: self.done.append(f"restart {name}"),
             "caisson_kubernetes.kubectl": lambda *words, **_: self.done.append(" ".join(words[2:])),
         }
@@ -213,7 +262,7 @@ def completed(host: Host, phase: str = "certs all", **given: Any) -> list[str]:
 
 def test_a_changed_name_renews_the_certificate_and_restarts_its_server(host: Host) -> None:
     given: dict[str, Any] = {"renews": [str(host.product)], "restarts": "kube-apiserver"}
-    assert completed(host, **given) == ["remove torn", "certs all, new"]
+    assert completed(host, **given) == ["remove unfinished", "certs all, new"]
     assert completed(host, **given) == []
     host.inputs = "2"
     assert completed(host, **given) == ["certs all, new", "restart kube-apiserver"]
