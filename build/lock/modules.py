@@ -33,14 +33,15 @@ _SOURCES = frozenset({"src", "nosrc"})
 class Stream:
     """One stream of a module. ``builds`` are ``name-[epoch:]version-release.arch``, the epoch only when not 0.
 
-    ``names`` are the names of its packages; ``requires`` the streams of other modules that it can go with.
+    ``names`` are the names of its packages; ``requires`` are alternatives, each with the streams of other modules
+    that it can go with: a name, ``-name`` for any but that, nothing for any.
     """
 
     module: str
     stream: str
     builds: frozenset[str]
     names: frozenset[str]
-    requires: Mapping[str, tuple[str, ...]]
+    requires: tuple[Mapping[str, tuple[str, ...]], ...]
 
     @property
     def id(self) -> str:
@@ -146,10 +147,13 @@ def _stream(data: Mapping[str, Any]) -> Stream:
         for item in _list(_map(data.get("artifacts")).get("rpms"))
         if (found := _ARTIFACT.fullmatch(str(item)))
     ]
-    requires: dict[str, tuple[str, ...]] = {}
-    for alternative in _list(data.get("dependencies"))[:1]:
-        for module, streams in _map(_map(alternative).get("requires")).items():
-            requires[str(module)] = tuple(str(stream) for stream in _list(streams))
+    requires = tuple(
+        {
+            str(module): tuple(str(stream) for stream in _list(streams))
+            for module, streams in _map(_map(alternative).get("requires")).items()
+        }
+        for alternative in _list(data.get("dependencies"))
+    )
     binary = [item for item in artifacts if item["arch"] not in _SOURCES]
     return Stream(
         module=str(data["name"]),
@@ -172,11 +176,14 @@ def _list(value: object) -> Sequence[Any]:
 
 
 def stream_filter(modules: Modules, wanted: Iterable[WantedPackage]) -> StreamFilter:
-    """Return what is hidden when the default streams, the ones asked for, and what these need are active.
+    """Return what is hidden when the streams asked for are active, what these need, and defaults of other modules.
 
-    Raises: InventoryError when two streams of a module, or one that is not there, are asked for.
+    Raises: InventoryError when two streams of a module, or one that is not there, are asked for, or when one that
+    is asked for needs what cannot be had with the others.
     """
-    active = _with_required(modules, {**modules.defaults, **_asked(modules, wanted)})
+    choice = _Choice(modules, _asked(modules, wanted))
+    choice.take_required()
+    active = choice.with_defaults()
     used = [item for item in modules.streams if active.get(item.module) == item.stream]
     unused = [item for item in modules.streams if active.get(item.module) != item.stream]
     return StreamFilter(
@@ -186,8 +193,8 @@ def stream_filter(modules: Modules, wanted: Iterable[WantedPackage]) -> StreamFi
     )
 
 
-def _asked(modules: Modules, wanted: Iterable[WantedPackage]) -> dict[str, str]:
-    """Return the streams that packages.yaml asks for, by module. Raises: InventoryError."""
+def _asked(modules: Modules, wanted: Iterable[WantedPackage]) -> dict[str, tuple[str, WantedPackage]]:
+    """Return the streams that packages.yaml asks for, by module, each with who asks. Raises: InventoryError."""
     asked: dict[str, tuple[str, WantedPackage]] = {}
     faults = []
     for package in wanted:
@@ -215,23 +222,100 @@ def _asked(modules: Modules, wanted: Iterable[WantedPackage]) -> dict[str, str]:
             )
     if faults:
         raise joined(faults, "packages.yaml")
-    return {module: stream for module, (stream, _) in asked.items()}
+    return asked
 
 
-def _with_required(modules: Modules, active: Mapping[str, str]) -> dict[str, str]:
-    """Return the active streams with those that they need, where they leave no choice."""
-    found = dict(active)
-    left = list(found.items())
-    while left:
-        module, stream = left.pop()
-        for needed, streams in _requirements(modules, module, stream):
-            if needed not in found and len(streams) == 1:
-                found[needed] = streams[0]
-                left.append((needed, streams[0]))
+class _Choice:
+    """The streams that are active, why, and the ones of other modules that these leave."""
+
+    def __init__(self, modules: Modules, asked: Mapping[str, tuple[str, WantedPackage]]) -> None:
+        self._modules = modules
+        self._active = {module: stream for module, (stream, _) in asked.items()}
+        self._why = {
+            module: [f"{by.source}: {by.name} asks for {module}:{stream}"]
+            for module, (stream, by) in asked.items()
+        }
+        self._allowed: dict[str, frozenset[str]] = {}
+
+    def take_required(self) -> None:
+        """Take what the active streams need, where they leave no choice. Raises: InventoryError."""
+        left = sorted(self._active)
+        while left:
+            module = left.pop(0)
+            stream = self._active[module]
+            for needed, streams in sorted(_requirements(self._modules, module, stream).items()):
+                self._narrow(needed, streams, f"{module}:{stream}")
+                if needed not in self._active and len(self._allowed[needed]) == 1:
+                    (self._active[needed],) = self._allowed[needed]
+                    left.append(needed)
+
+    def _narrow(self, module: str, streams: frozenset[str], by: str) -> None:
+        known = _known(self._modules, module)
+        words = ", ".join(sorted(streams)) or "a stream that the repositories do not have"
+        why = self._why.setdefault(module, [])
+        why.append(f"{by} requires {module}:{words} ({'; '.join(self._why[by.partition(':')[0]][:1])})")
+        allowed = self._allowed.get(module, known) & streams
+        self._allowed[module] = allowed
+        active = self._active.get(module)
+        if allowed and (active is None or active in allowed):
+            return
+        other = f"{module}:{active}" if active else f"the streams of module {module}"
+        raise InventoryError(
+            f"module stream {by} cannot be had with {other}",
+            details="; ".join(why) + f"; the repositories have: {', '.join(sorted(known))}",
+            resolution="correct 'stream' in packages.yaml: ask for streams that go together",
+        )
+
+    def with_defaults(self) -> dict[str, str]:
+        """Return the active streams with the defaults of modules that are not decided, and what these need.
+
+        What a default needs decides nothing against the streams asked for: a package of it that cannot be had so
+        is told by the solver.
+        """
+        found = dict(self._active)
+        taken = {module: stream for module, stream in self._modules.defaults.items()
+                 if module not in found and stream in self._allowed.get(module, {stream})}  # fmt: skip
+        found |= taken
+        left = sorted(taken)
+        while left:
+            module = left.pop(0)
+            for needed, streams in sorted(_requirements(self._modules, module, found[module]).items()):
+                allowed = streams & self._allowed.get(needed, streams)
+                if needed not in found and len(allowed) == 1:
+                    (found[needed],) = allowed
+                    left.append(needed)
+        return found
+
+
+def _known(modules: Modules, module: str) -> frozenset[str]:
+    return frozenset(item.stream for item in modules.streams if item.module == module)
+
+
+def _requirements(modules: Modules, module: str, stream: str) -> dict[str, frozenset[str]]:
+    """Return the streams of each module that a stream can go with, of those that the repositories have.
+
+    A stream is built several times, and each build has alternatives: what one of them takes is possible. Modules
+    that no repository has (``platform``) are left out.
+    Source: libmodulemd, yaml_specs/modulemd_stream_v2.yaml, "dependencies".
+    """
+    alternatives = [
+        alternative
+        for item in modules.streams
+        if (item.module, item.stream) == (module, stream)
+        for alternative in item.requires or ({},)
+    ]
+    found: dict[str, frozenset[str]] = {}
+    for needed in {name for alternative in alternatives for name in alternative}:
+        known = _known(modules, needed)
+        if known and all(needed in alternative for alternative in alternatives):
+            found[needed] = frozenset().union(
+                *(_of_words(alternative[needed], known) for alternative in alternatives)
+            )
     return found
 
 
-def _requirements(modules: Modules, module: str, stream: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for item in modules.streams:
-        if (item.module, item.stream) == (module, stream):
-            yield from item.requires.items()
+def _of_words(words: Sequence[str], known: frozenset[str]) -> frozenset[str]:
+    taken = known.intersection(word for word in words if not word.startswith("-"))
+    refused = {word[1:] for word in words if word.startswith("-")}
+    is_any = all(word.startswith("-") for word in words)
+    return (known if is_any else taken) - refused

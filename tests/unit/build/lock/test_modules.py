@@ -192,3 +192,72 @@ def test_aliases_of_aliases_take_no_time() -> None:
     started = time.monotonic()
     parse_modules("\n".join(["document: modulemd", *lines]).encode(), "r")
     assert time.monotonic() - started < 5
+
+
+def rules(*documents: str, asked: Sequence[str] = ("web:1",)) -> StreamFilter:
+    """Return what is hidden with streams ``MODULE:STREAM [requires]`` and defaults ``MODULE=STREAM``."""
+    text = ""
+    for document in documents:
+        name, _, needs = document.partition(" ")
+        module, kind, stream = name.partition(":") if ":" in name else name.partition("=")
+        if kind == ":":
+            text += f"---\ndocument: modulemd\nversion: 2\ndata: {{name: {module}, stream: '{stream}', "
+            text += f"dependencies: [{needs}], artifacts: {{rpms: ['{module}-0:{stream}-1.noarch']}}}}\n"
+        else:
+            text += f"---\ndocument: modulemd-defaults\nversion: 1\ndata: {{module: {module}, stream: '{stream}'}}\n"
+    packages = [wanted(stream.partition(":")[0], stream) for stream in asked]
+    return stream_filter(parse_modules(text.encode(), "r"), packages)
+
+
+PERLS = ("perl:5.30", "perl:5.32", "perl:5.34", "perl=5.30")
+
+
+@pytest.mark.parametrize(
+    ("needs", "active"),
+    [
+        ("{requires: {perl: ['5.32']}}", "perl:5.32"),
+        ("{requires: {middle: ['1']}}", "perl:5.32"),
+        ("{requires: {perl: ['-5.32', '-5.34']}}", "perl:5.30"),
+        ("{requires: {perl: ['-5.30', '-5.34']}}", "perl:5.32"),
+        ("{requires: {perl: ['5.32', '5.30']}}", "perl:5.30"),
+        ("{requires: {perl: []}}", "perl:5.30"),
+        ("{requires: {perl: ['5.34']}}, {requires: {perl: ['5.30']}}", "perl:5.30"),
+    ],
+)
+def test_what_an_asked_stream_needs_goes_before_defaults(needs: str, active: str) -> None:
+    found = rules(f"web:1 {needs}", "middle:1 {requires: {perl: ['5.32']}}", "middle:2", "middle=2", *PERLS)
+    assert found.names["perl"] == active
+
+
+def test_a_default_that_an_asked_stream_cannot_go_with_is_not_taken() -> None:
+    found = rules("web:1 {requires: {perl: ['-5.30']}}", *PERLS)
+    assert found.inactive["perl-5.30-1.noarch"] == "perl:5.30"
+    assert "perl" not in found.names
+
+
+@pytest.mark.parametrize(
+    ("documents", "asked"),
+    [
+        (("web:1 {requires: {perl: ['5.32']}}", *PERLS), ("web:1", "perl:5.30")),
+        (("web:1 {requires: {perl: ['-5.30']}}", *PERLS), ("perl:5.30", "web:1")),
+        (
+            ("web:1 {requires: {m: ['1']}}", "m:1 {requires: {perl: ['5.32']}}", *PERLS),
+            ("web:1", "perl:5.30"),
+        ),
+        (
+            (
+                "web:1 {requires: {perl: ['5.32']}}",
+                "m:1 {requires: {perl: ['5.34']}}",
+                *PERLS,
+            ),
+            ("web:1", "m:1"),
+        ),
+    ],
+)
+def test_asked_streams_that_cannot_go_together_are_named(
+    documents: Sequence[str], asked: Sequence[str]
+) -> None:
+    with pytest.raises(InventoryError) as raised:
+        rules(*documents, asked=asked)
+    assert all(f"asks for {stream}" in raised.value.details for stream in asked)
+    assert "cannot be had with" in raised.value.message
