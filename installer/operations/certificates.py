@@ -22,9 +22,12 @@ WARNING_DAYS = 60
 #: Source: client-go, util/certificate, jitteryDuration.
 SELF_RENEWING_WARNING_DAYS = 14
 CERTIFICATE_GLOBS = ("etc/kubernetes/pki/*.crt", "etc/kubernetes/pki/etcd/*.crt", "etc/caisson/pki/*.crt")
-KUBECONFIG_GLOB = "etc/kubernetes/*.conf"
+#: Those that kubeadm makes: a file of the site is the site's. The kubelet's names its own certificate, read below.
+KUBECONFIG_FILES = tuple(
+    f"etc/kubernetes/{name}.conf" for name in ("admin", "super-admin", "controller-manager", "scheduler")
+)
 KUBELET_CLIENT_FILE = "var/lib/kubelet/pki/kubelet-client-current.pem"
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\n.+?-----END CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,13 @@ def find_certificates(paths: Paths, *, now: float | None = None) -> tuple[Certif
     """Return the certificates of Kubernetes, etcd, the kubelet and Caisson on this host, those that end first first."""
     moment = time.time() if now is None else now
     root = paths.at("/")
-    files = [file for pattern in (*CERTIFICATE_GLOBS, KUBECONFIG_GLOB) for file in root.glob(pattern)]
+    files = [file for pattern in CERTIFICATE_GLOBS for file in root.glob(pattern)]
+    files += [root / name for name in KUBECONFIG_FILES if (root / name).exists()]
     kubelet_file = root / KUBELET_CLIENT_FILE
-    states = [_state(file, root, moment, WARNING_DAYS) for file in files if not _is_kubelets(file)]
+    states = [_state(file, root, moment, WARNING_DAYS) for file in files]
     if kubelet_file.exists():
         states.append(_state(kubelet_file, root, moment, SELF_RENEWING_WARNING_DAYS))
-    return tuple(sorted(states, key=lambda state: (state.days_left, state.file)))
+    return tuple(sorted(filter(None, states), key=lambda state: (state.days_left, state.file)))
 
 
 def certificate_rows(states: tuple[CertificateState, ...]) -> list[tuple[str, ...]]:
@@ -60,17 +64,15 @@ def certificate_rows(states: tuple[CertificateState, ...]) -> list[tuple[str, ..
     ]
 
 
-def _is_kubelets(file: Path) -> bool:
-    """Say whether a kubeconfig names the kubelet's own certificate, which is looked at as a file."""
-    return file.name in ("kubelet.conf", "bootstrap-kubelet.conf")
-
-
-def _state(file: Path, root: Path, now: float, warning_days: int) -> CertificateState:
+def _state(file: Path, root: Path, now: float, warning_days: int) -> CertificateState | None:
     shown = "/" + str(file.relative_to(root))
     try:
-        not_after = min(x509.parse(der).not_after for der in _certificates(file))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as exc:
+        ends_at = [x509.parse(der).not_after for der in _certificates(file)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as exc:
         return CertificateState(shown, "", 0, f"certificate {shown} cannot be read: {exc}")
+    if not ends_at:
+        return None
+    not_after = min(ends_at)
     days_left = int((not_after - now) // DAY_S)
     ends = time.strftime("%Y-%m-%d", time.gmtime(not_after))
     fault = ""
@@ -82,15 +84,18 @@ def _state(file: Path, root: Path, now: float, warning_days: int) -> Certificate
 
 
 def _certificates(file: Path) -> Iterator[bytes]:
-    """Yield the certificates of a PEM file or of a kubeconfig's users, in DER.
+    """Yield the certificates of a PEM file or of a kubeconfig's users, in DER; none where they use tokens, say.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, yaml.YAMLError: there is none to be read.
+        OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError: there is none to be read.
     """
     content = file.read_bytes()
     if file.suffix == ".conf":
         users = yaml.safe_load(content)["users"]
-        content = b"\n".join(base64.b64decode(user["user"]["client-certificate-data"]) for user in users)
+        given = (user["user"].get("client-certificate-data", "") for user in users)
+        content = b"\n".join(base64.b64decode(text) for text in given)
+        if users and not content.strip():
+            return
     found = _PEM.findall(content)
     if not found:
         raise ValueError("it holds no certificate")

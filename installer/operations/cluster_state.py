@@ -71,10 +71,10 @@ def get_pods(kubeconfig_file: Path) -> tuple[PodState, ...]:
     return parse_pods(_get(kubeconfig_file, "pods", "--all-namespaces"))
 
 
-def get_running_pods() -> frozenset[str]:
-    """Return the names of the pods of kube-system that have a running container on this host.
+def get_running_pods() -> frozenset[tuple[str, str]]:
+    """Return namespace and name of the pods that have a running container on this host.
 
-    Asks containerd, not the API. Another namespace's pod may have any name: ``nginx-...`` is the commonest there is.
+    Asks containerd, not the API.
 
     Raises:
         ClusterError: containerd does not answer.
@@ -82,10 +82,12 @@ def get_running_pods() -> frozenset[str]:
     try:
         listed = json.loads(run(["crictl", "ps", "--output=json"], timeout_s=KUBECTL_TIMEOUT_S).stdout)
         return frozenset(
-            str(container["labels"]["io.kubernetes.pod.name"])
+            (
+                str(container["labels"]["io.kubernetes.pod.namespace"]),
+                str(container["labels"]["io.kubernetes.pod.name"]),
+            )
             for container in listed["containers"] or ()
             if container.get("state") == "CONTAINER_RUNNING"
-            and container["labels"].get("io.kubernetes.pod.namespace") == "kube-system"
         )
     except (CommandError, HostError, ValueError, KeyError, TypeError) as exc:
         raise ClusterError(

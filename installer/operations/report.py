@@ -286,33 +286,37 @@ def _service_state(name: str) -> str:
 
 
 def _static_pods(paths: Paths, faults: list[str]) -> tuple[StaticPodState, ...]:
-    names = static_pod_names(paths.at("/etc/kubernetes/manifests"))
+    pods = static_pods(paths.at("/etc/kubernetes/manifests"))
     try:
         running = cluster_state.get_running_pods()
     except ClusterError as exc:
         faults.append(exc.message)
-        return tuple(StaticPodState(name, is_running=False) for name in names)
+        return tuple(StaticPodState(name, is_running=False) for _, name in pods)
     known = changes.installed(paths)
     node = str(known["node"]["name"]) if known else ""
     states = tuple(
         StaticPodState(
             name,
-            is_running=f"{name}-{node}" in running
+            is_running=(namespace, f"{name}-{node}") in running
             if node
-            else any(pod.startswith(f"{name}-") for pod in running),
+            else any(found == namespace and pod.startswith(f"{name}-") for found, pod in running),
         )
-        for name in names
+        for namespace, name in pods
     )
     faults += [f"static pod {state.name} does not run" for state in states if not state.is_running]
     return states
 
 
-def static_pod_names(manifests_dir: Path) -> tuple[str, ...]:
-    """Return the names of the pods of a manifest directory; a file that cannot be read stands for itself."""
-    names = []
+def static_pods(manifests_dir: Path) -> tuple[tuple[str, str], ...]:
+    """Return namespace and name of the pods of a manifest directory; a file that cannot be read stands for itself.
+
+    The site may have static pods too, in a namespace of its own; without one, the kubelet takes ``default``.
+    """
+    pods = []
     for file in sorted(manifests_dir.glob("[!.]*.yaml")) if manifests_dir.is_dir() else ():
         try:
-            names.append(str(yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]["name"]))
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
-            names.append(file.name)
-    return tuple(names)
+            metadata = yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]
+            pods.append((str(metadata.get("namespace") or "default"), str(metadata["name"])))
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+            pods.append(("", file.name))
+    return tuple(pods)

@@ -67,6 +67,21 @@ def test_each_certificate_is_found_with_its_end(root: Path) -> None:
     assert certificate_rows(states)[2] == ("/etc/kubernetes/admin.conf", "2030-01-31", "30")
 
 
+def test_files_of_the_site_are_no_faults(root: Path) -> None:
+    """Configurations that are no kubeconfigs, users with tokens, line ends of another system."""
+    before = find_certificates(Paths(root), now=NOW.timestamp())
+    kubernetes = root / "etc/kubernetes"
+    (kubernetes / "audit-webhook.conf").write_text("users: [{name: x, user: {tokenFile: /x}}]")
+    (kubernetes / "notes.conf").write_text("a = 1")
+    (kubernetes / "scheduler.conf").write_text("users: [{name: x, user: {token: x}}]")
+    admin = yaml.safe_load((kubernetes / "admin.conf").read_text())
+    admin["users"].append({"name": "x", "user": {"token": "x"}})
+    (kubernetes / "admin.conf").write_text(yaml.safe_dump(admin))
+    file = kubernetes / "pki/apiserver.crt"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert find_certificates(Paths(root), now=NOW.timestamp()) == before
+
+
 def test_what_has_ended_and_what_cannot_be_read_are_faults(root: Path) -> None:
     (root / "etc/kubernetes/pki/ca.crt").write_bytes(pem(-3))
     (root / "etc/kubernetes/scheduler.conf").write_text("users: [}")

@@ -144,7 +144,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     (units / media.unit_name(media_dir)).write_text(f"[Mount]\nWhat={iso}\n")
     manifests = tmp_path / "etc/kubernetes/manifests"
     manifests.mkdir(parents=True)
-    (manifests / "etcd.yaml").write_text("metadata: {name: etcd}\n")
+    (manifests / "etcd.yaml").write_text("metadata: {name: etcd, namespace: kube-system}\n")
     return fake
 
 
@@ -248,7 +248,9 @@ def test_pods_of_the_site_are_shown_and_change_no_exit_code(host: Host, tmp_path
 
 
 def test_a_deployment_that_is_called_like_a_static_pod_hides_nothing(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "etc/kubernetes/manifests/nginx.yaml").write_text("metadata: {name: nginx}\n")
+    (tmp_path / "etc/kubernetes/manifests/nginx.yaml").write_text(
+        "metadata: {name: nginx, namespace: kube-system}\n"
+    )
     host.running, host.namespace = ["etcd-node1", "nginx-7c5ddbdf54-x2v9k"], "shop"
     assert "static pod nginx does not run" in state_of(tmp_path).faults
     saltcall.write_configuration(make_context(tmp_path))
@@ -257,6 +259,17 @@ def test_a_deployment_that_is_called_like_a_static_pod_hides_nothing(host: Host,
     stamp.touch()
     host.namespace = "kube-system"
     assert state_of(tmp_path).faults == ("static pod nginx does not run",)
+
+
+def test_a_static_pod_of_the_site_runs_in_its_own_namespace(host: Host, tmp_path: Path) -> None:
+    manifests = tmp_path / "etc/kubernetes/manifests"
+    for file in manifests.iterdir():
+        file.unlink()
+    (manifests / "haproxy.yaml").write_text("metadata: {name: haproxy, namespace: edge}\n")
+    host.running, host.namespace = ["haproxy-node1"], "edge"
+    assert state_of(tmp_path).faults == ()
+    host.namespace = "shop"
+    assert state_of(tmp_path).faults == ("static pod haproxy does not run",)
 
 
 def test_the_api_is_down(host: Host, tmp_path: Path) -> None:
@@ -270,8 +283,8 @@ def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("metadata: {name: a-pod}\n")
     (tmp_path / "b.yaml").write_text("[")
     (tmp_path / ".hidden.yaml").write_text("[")
-    assert report.static_pod_names(tmp_path) == ("a-pod", "b.yaml")
-    assert report.static_pod_names(tmp_path / "none") == ()
+    assert report.static_pods(tmp_path) == (("default", "a-pod"), ("", "b.yaml"))
+    assert report.static_pods(tmp_path / "none") == ()
 
 
 def test_the_closing_report(host: Host, tmp_path: Path, repository_dir: Path) -> None:
