@@ -202,13 +202,19 @@ def test_no_pod_of_ours_sees_an_authority_s_key(
 
 
 def test_no_log_grows_without_end(compiler: Compiler, pillar: dict[str, Any]) -> None:
-    """Nginx logs to its container, which the kubelet rotates, and a probe is not logged at all."""
+    """Nginx logs to its container, which the kubelet rotates; a probe is not logged, but all that writes is."""
     text = compiler.render(
         "salt://nginx/files/nginx.conf.j2", {"address": "192.0.2.11", "media_dir": "/srv"}, pillar
     )
-    assert re.findall(r"(?:access|error)_log (\S+)", text) == ["/dev/stderr", "/dev/stdout"]
-    assert '"~^kube-probe/" 0;' in text
-    assert "if=$is_logged" in text
+    assert re.findall(r"(?:access|error)_log (\S+)", text) == ["/dev/stderr", "/dev/stdout", "/dev/stdout"]
+    assert 'map "$request_method $request_uri $http_user_agent" $is_logged' in text
+    unlogged = re.compile(re.findall(r'"~(\S.*)" 0;', text)[0])
+    assert unlogged.search("GET /v2/ kube-probe/1.36")
+    for request in ("PUT /v2/", "GET /v2/x/manifests/1", "GET /v2/?x", "GET /"):
+        assert not unlogged.search(f"{request} kube-probe/1.36")
+    _, reading, writing = re.split(r"(?=^  server )", text, flags=re.MULTILINE)
+    assert "access_log" not in reading
+    assert re.search(r":8444 ssl;.*access_log /dev/stdout caisson;", writing, re.DOTALL)
 
 
 @pytest.mark.parametrize(
