@@ -141,16 +141,21 @@ class Conversation:
         except BaseException:
             self.end()
             raise
-        shown = Completed(0 if answer is not None else self._process.returncode or 0, "", self.said)
-        _log(log_file, [*self._words, "<<", line], shown, time.monotonic() - started)
+        words = [*self._words, "<<", line]
         if answer is not None:
+            _log(log_file, words, Completed(0, "", self.said), time.monotonic() - started)
             return answer.decode("utf-8", errors="replace")
-        is_late = time.monotonic() >= started + timeout_s
+        ending = ""
+        if self._process.poll() is None:
+            ending = f"no answer within {timeout_s:g} s, "
+            _end(self._process)
+        ending += describe_code(self._process.returncode)
+        shown = Completed(self._process.returncode, "", self.said)
+        _log(log_file, words, shown, time.monotonic() - started, ending=ending)
         self.end()
-        ending = f"no answer within {timeout_s:g} s" if is_late else describe_code(self._process.returncode)
         raise CommandError(
             f"'{self._words[0]}' did not answer: {ending}",
-            details=_facts([*self._words, "<<", line], ending, shown, log_file),
+            details=_facts(words, ending, shown, log_file),
             resolution="see the last lines above",
         )
 
@@ -293,13 +298,13 @@ def _facts(words: Sequence[str], ending: str, shown: Completed, log_file: Path) 
     return "\n".join(lines)
 
 
-def _log(log_file: Path, words: Sequence[str], shown: Completed, seconds: float) -> None:
+def _log(log_file: Path, words: Sequence[str], shown: Completed, seconds: float, *, ending: str = "") -> None:
     """Append one command to the log, if its directory is there; a full disk must not stop the command."""
     if not log_file.parent.is_dir():
         return
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    text = f"{stamp} {describe_code(shown.returncode)} {seconds:.2f} s: {shlex.join(words)}\n"
-    limit = LOGGED_FAILURE_CHARACTERS if shown.returncode else LOGGED_CHARACTERS
+    text = f"{stamp} {ending or describe_code(shown.returncode)} {seconds:.2f} s: {shlex.join(words)}\n"
+    limit = LOGGED_FAILURE_CHARACTERS if ending or shown.returncode else LOGGED_CHARACTERS
     for name, output in (("out", shown.stdout), ("err", shown.stderr)):
         tail = output if len(output) <= limit else "[..]" + output[-limit:]
         text += "".join(f"  {name}| {line}\n" for line in tail.splitlines())

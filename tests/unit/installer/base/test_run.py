@@ -173,5 +173,6 @@ def test_a_conversation_that_dies_says_how(talking: Conversation, tmp_path: Path
 def test_a_conversation_that_hangs_is_ended(talking: Conversation, tmp_path: Path) -> None:
     """By Python."""
     with pytest.raises(CommandError, match=r"no answer within 0\.3 s"):
-        talking.ask("hang", timeout_s=0.3, log_file=tmp_path / "none" / "log")
+        talking.ask("hang", timeout_s=0.3, log_file=tmp_path / "commands.log")
+    assert " no answer within 0.3 s, ended by SIGTERM 0." in (tmp_path / "commands.log").read_text()
     assert not (tmp_path / "end").exists()
