@@ -29,6 +29,8 @@ from installer.operations import cluster, installed, report
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 HANDED_OVER_FILE = "/etc/salt/minion.d/90-caisson.conf"
 MINION_PACKAGES = ("salt-minion",)
+#: One of these on the host: it is installed from a bundle, wholly or in part.
+NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,19 @@ def run_stop_minion(context: Context) -> bool:
 def run_install_minion(context: Context) -> bool:
     """Install salt-minion from the media; its package starts it, so stop it again until it is handed over."""
     installed.note(context.product, context.paths)
-    is_changed = dnf.install(
-        MINION_PACKAGES,
-        paths=context.paths,
-        media_dir=context.media_dir,
-        product=context.product,
-        ui=context.ui,
-    )
+    try:
+        is_changed = dnf.install(
+            MINION_PACKAGES,
+            paths=context.paths,
+            media_dir=context.media_dir,
+            product=context.product,
+            ui=context.ui,
+        )
+    except InstallerError:
+        # A database that can be read knows rpm itself.
+        if set(dnf.installed_versions(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
+            installed.forget(context.paths)
+        raise
     return run_stop_minion(context) or is_changed
 
 

@@ -47,6 +47,11 @@ def note(product: Product, paths: Paths) -> bool:
     return write_file(paths.installed_file, json.dumps(content, indent=1, sort_keys=True) + "\n", mode=0o600)
 
 
+def forget(paths: Paths) -> None:
+    """Take the note back: no package of the bundle got on the host, so that a corrected ISO may be taken."""
+    paths.installed_file.unlink(missing_ok=True)
+
+
 def refuse_other(product: Product, paths: Paths) -> None:
     """Refuse a bundle that is not the one this host is installed from.
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.errors import HostError, OtherBundleError
+from installer.base.errors import HostError, OtherBundleError, PackageError
 from installer.base.paths import Paths
-from installer.operations import installed
-from tests.unit.installer.helpers import make_product
+from installer.media import dnf
+from installer.operations import bootstrap, installed
+from tests.unit.installer.helpers import make_context, make_product
 
 
 def test_the_same_bundle_goes_on_and_any_other_is_refused(tmp_path: Path) -> None:
@@ -28,6 +29,28 @@ def test_the_same_bundle_goes_on_and_any_other_is_refused(tmp_path: Path) -> Non
             installed.refuse_other(make_product(version=version, build=build), paths)
         assert "installed: 0.2.0-20261127.0a1b2c3d" in caught.value.details
         assert caught.value.exit_code == 13
+
+
+@pytest.mark.parametrize(
+    ("there", "is_noted"),
+    [({"rpm"}, False), ({"rpm", "salt"}, True), ({"rpm", "kubelet"}, True), (set(), True)],
+)
+def test_a_first_transaction_that_fails_leaves_no_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: set[str], *, is_noted: bool
+) -> None:
+    """A corrected ISO is taken; not when a package got there, nor when rpm's database cannot be read."""
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise PackageError("dnf refused")
+
+    monkeypatch.setattr(dnf, "install", refuse)
+    monkeypatch.setattr(
+        dnf, "installed_versions", lambda names: {name: "1-1" for name in names if name in there}
+    )
+    context = make_context(tmp_path)
+    with pytest.raises(PackageError, match="dnf refused"):
+        bootstrap.run_install_minion(context)
+    assert (installed.read(context.paths) is not None) is is_noted
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"title": "x"}'])
