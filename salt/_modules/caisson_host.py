@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
 
+UNITS_DIR = "/etc/systemd/system"
 # Kernel module -> a file that is there, or a line in /proc/filesystems, once the feature is; a module that is built
 # in shows no other trace when it takes no parameters.
 PROBES = {
@@ -60,10 +61,24 @@ def swap_units_of(text: str) -> list[str]:
     found = []
     for block in text.split("\n\n"):
         facts = dict(line.partition("=")[::2] for line in block.splitlines())
-        is_masked = facts.get("UnitFileState", "").startswith("masked")
+        # What is masked in /run alone comes back at the next boot.
+        is_masked = facts.get("UnitFileState") == "masked"
         if facts.get("FragmentPath") and facts.get("SourcePath") != "/etc/fstab" and not is_masked:
             found.append(facts["Id"])
     return sorted(set(found))
+
+
+def put_aside(units: list[str]) -> list[str]:
+    """Rename the files of ``units`` that an administrator wrote to NAME.caisson; return the new paths.
+
+    ``systemctl mask`` puts a link in their place and refuses when a file is there. Undo: unmask, and rename it back.
+    """
+    renamed = []
+    for file in (Path(UNITS_DIR) / unit for unit in units):
+        if os.path.lexists(file) and os.path.realpath(file) != "/dev/null":
+            file.rename(file.with_name(file.name + ".caisson"))
+            renamed.append(f"{file}.caisson")
+    return renamed
 
 
 def swap_lines(fstab: str) -> list[str]:

@@ -45,7 +45,8 @@ def features_present(name: str, modules: list[str]) -> dict[str, Any]:
 def swap_off(name: str) -> dict[str, Any]:
     """Make sure that nothing swaps now nor after a reboot.
 
-    Lines in /etc/fstab are commented, not removed; units that systemd makes of partitions by their type are masked.
+    Lines in /etc/fstab are commented, not removed; units that systemd makes of partitions by their type are masked,
+    and so are those that an administrator wrote: their files are renamed to NAME.swap.caisson first.
     """
     active, units = __salt__["caisson_host.active_swaps"](), __salt__["caisson_host.swap_units"]()
     # A comment in another encoding comes out as it went in.
@@ -66,6 +67,8 @@ def swap_off(name: str) -> dict[str, Any]:
         if outcome["retcode"] != 0:
             return {"name": name, "result": False, "changes": {}, "comment": f"swapoff: {outcome['stderr']}"}
     if units:
+        for path in __salt__["caisson_host.put_aside"](units):
+            changes[path] = "renamed, so that the unit can be masked"
         # "--" because a unit may be called as its device is: -.swap
         words = ["systemctl", "mask", "--", *units]
         outcome = __salt__["cmd.run_all"](words, python_shell=False, timeout=60)

@@ -53,6 +53,16 @@ Id=dev-zram0.swap
 FragmentPath=/etc/systemd/system/dev-zram0.swap
 SourcePath=
 UnitFileState=masked
+
+Id=dev-vdb.swap
+FragmentPath=/run/systemd/system/dev-vdb.swap
+SourcePath=
+UnitFileState=masked-runtime
+
+Id=swapfile.swap
+FragmentPath=/etc/systemd/system/swapfile.swap
+SourcePath=
+UnitFileState=static
 """
 
 
@@ -73,9 +83,19 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
             "cmd.run_all": run_all,
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": module.swap_units,
+            "caisson_host.put_aside": module.put_aside,
             "caisson_host.swap_lines": module.swap_lines,
         },
     )
-    assert state.swap_off("x")["changes"] == {"dev-gpt\\x2dauto.swap": "masked"}
-    assert asked[-1] == ["systemctl", "mask", "--", "dev-gpt\\x2dauto.swap"]
+    own = tmp_path / "swapfile.swap"
+    own.write_text("[Swap]\nWhat=/swapfile\n")
+    module.UNITS_DIR = str(tmp_path)
+    units = ["dev-gpt\\x2dauto.swap", "dev-vdb.swap", "swapfile.swap"]
+    assert state.swap_off("x")["changes"] == {
+        **dict.fromkeys(units, "masked"),
+        f"{own}.caisson": "renamed, so that the unit can be masked",
+    }
+    assert asked[-1] == ["systemctl", "mask", "--", *units]
+    assert not own.exists()
+    assert (tmp_path / "swapfile.swap.caisson").read_text() == "[Swap]\nWhat=/swapfile\n"
     assert module.swap_units_of("") == []
