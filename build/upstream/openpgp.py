@@ -21,7 +21,7 @@ from build.base.run import run
 from build.inventory.model import Digest, PinnedKey, Repository
 
 WARN_DAYS = 60
-_RULES = "3"  # another number has what was judged before judged again
+_RULES = "4"  # another number has what was judged before judged again
 
 # Hashes that EL9's rpm does not accept in a signature. Source: RFC 4880, section 9.4 (the numbers).
 _WEAK_HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
@@ -36,7 +36,8 @@ class KeyInfo:
     """A primary key of a key file. ``expires`` is a Unix time, None for a key without an end.
 
     ``certified_by`` and ``subkeys_by`` are the weak hashes of its newest signature over itself, and of those that
-    bind its subkeys to it; empty where they are strong.
+    bind its subkeys to it; empty where they are strong. ``parts`` are the key itself and its subkeys, each with what
+    it can do, its end and whether it is revoked.
     """
 
     fingerprint: str
@@ -45,6 +46,7 @@ class KeyInfo:
     is_revoked: bool
     certified_by: str = ""
     subkeys_by: str = ""
+    parts: tuple[str, ...] = ()
 
     @property
     def end_text(self) -> str:
@@ -75,8 +77,10 @@ class TrustedKeys:
 
     @property
     def digest(self) -> Digest:
-        """Return a digest that names this set of keys, and the rules that signatures are judged by."""
-        words = [_RULES, *sorted(key.fingerprint for key in self.keys)]
+        """Return a digest that names these keys, their ends and revocations, and the rules that they judge by."""
+        words = [_RULES]
+        for key in sorted(self.keys, key=lambda item: item.fingerprint):
+            words += [key.fingerprint, f"{key.expires}", f"{key.is_revoked}", *key.parts]
         return Digest.of_bytes(" ".join(words).encode())
 
 
@@ -190,6 +194,7 @@ def parse_key_listing(text: str) -> tuple[KeyInfo, ...]:
                     is_revoked=primary[1] == "r",
                     certified_by=_newest_hash(lines, range(0x10, 0x14)),
                     subkeys_by=_newest_hash(lines, [0x18]),
+                    parts=_parts(lines, fingerprints),
                 )
             )
     return tuple(infos)
@@ -205,6 +210,20 @@ def _blocks(text: str) -> list[list[list[str]]]:
         if blocks:
             blocks[-1].append(fields)
     return blocks
+
+
+def _parts(lines: Sequence[Sequence[str]], fingerprints: Sequence[str]) -> tuple[str, ...]:
+    """Return what is known of a key and each of its subkeys, in an order of their own.
+
+    Not the validity that gpg prints but for revocation: "ended" comes by itself with time, and changes no verdict.
+    """
+    keys = [fields for fields in lines if fields[0] in {"pub", "sub"}]
+    return tuple(
+        sorted(
+            f"{fingerprint}:{fields[6]}:{'revoked' if fields[1] == 'r' else ''}:{re.sub('[^a-z]', '', fields[11])}"
+            for fields, fingerprint in zip(keys, fingerprints, strict=False)
+        )
+    )
 
 
 def _newest_hash(lines: Sequence[Sequence[str]], classes: Sequence[int]) -> str:

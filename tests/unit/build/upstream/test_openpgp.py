@@ -248,3 +248,21 @@ def test_a_key_that_gpg_reads_and_rpm_does_not_is_refused_at_once(tmp_path: Path
         read_keys(repository(curve.pinned))
     assert caught.value.message == f"rpm cannot import key file '{curve.key_file}' of repository 'repo'"
     assert "gpg reads it" in caught.value.details
+
+
+@pytest.mark.subprocess
+def test_what_was_judged_by_a_key_is_judged_again_when_its_end_changes(tmp_path: Path) -> None:
+    with signer(tmp_path, "mine") as mine:
+        before = read_keys(repository(mine.pinned)).digest
+        assert read_keys(repository(mine.pinned)).digest == before
+        mine.gpg("--quick-set-expire", mine.fingerprint, "2040-01-01")
+        mine.export()
+        ended = read_keys(repository(mine.pinned)).digest
+        mine.gpg("--passphrase", "", "--quick-add-key", mine.fingerprint, "rsa2048", "sign", "never")
+        mine.export()
+        assert len({before, ended, read_keys(repository(mine.pinned)).digest}) == 3
+
+
+def test_what_was_judged_by_a_key_is_judged_again_when_it_is_revoked() -> None:
+    revoked = dataclasses.replace(TRUSTED, keys=(dataclasses.replace(TRUSTED.keys[0], is_revoked=True),))
+    assert revoked.digest != TRUSTED.digest
