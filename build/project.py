@@ -166,13 +166,11 @@ class Project:
     def product(self) -> Product:
         """Return what the bundle is made of.
 
-        It is named after its lock; with key files that the lock does not have yet, after the lock with them.
+        It is named after its lock as it is written by us, with the key files that the profile has now: a comment
+        or other line ends in the file make no other bundle.
         """
-        lock, written = self.lock, read_lock(self.lock_file)
-        digest = (
-            Digest.of_file(self.lock_file) if lock == written else Digest.of_bytes(dump_lock(lock).encode())
-        )
-        return Product(lock=lock, inventory=self.inventory, lock_digest=digest)
+        digest = Digest.of_bytes(dump_lock(self.lock).encode())
+        return Product(lock=self.lock, inventory=self.inventory, lock_digest=digest)
 
     @property
     def iso_file(self) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from build.base.errors import KeyFileError, LockError, ProfileError
-from build.lock.lockfile import dump_lock
+from build.inventory.model import Digest
+from build.lock.lockfile import dump_lock, read_lock
 from build.project import Project
 from tests.unit.build.factory import make_world
 
@@ -132,3 +133,17 @@ def test_without_a_lock_the_build_says_what_to_do(tmp_path: Path, repository_dir
     copy_profile(repository_dir, tmp_path)
     with pytest.raises(LockError, match="there is no lock"):
         list(Project(tmp_path, "production").plan_fetch())
+
+
+def test_locks_that_read_equal_make_one_build(tmp_path: Path) -> None:
+    """A comment and other line ends change no build id, and so no name of a bundle."""
+    world = make_world(tmp_path / "world")
+    text = dump_lock(world.lock)
+    ids = set()
+    for number, variant in enumerate((text, "# ours\n" + text.replace("\n", "\r\n"))):
+        file = tmp_path / f"{number}.lock"
+        file.write_bytes(variant.encode())
+        project = Project(tmp_path, "lab")
+        vars(project).update(lock=read_lock(file), inventory=world.inventory)
+        ids.add(project.product.lock_digest)
+    assert ids == {Digest.of_bytes(text.encode())}
