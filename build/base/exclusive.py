@@ -23,14 +23,13 @@ _HELD: dict[Path, IO[str]] = {}
 def take_output(out_dir: Path) -> None:
     """Take the lock on a directory of products, unless this process has it; sweep what ended ones left.
 
-    Raises: WorkspaceError when another process has it.
+    Raises: WorkspaceError when another process has it, or when it is no directory that can be written.
     """
     file = out_dir.absolute() / LOCK_NAME
     with _GUARD:
         if file in _HELD:
             return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a+", encoding="utf-8")
+        stream = _opened(file)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -49,3 +48,15 @@ def take_output(out_dir: Path) -> None:
         for directory, names, _ in os.walk(file.parent):
             sweep(Path(directory))
             names[:] = [name for name in names if not name.startswith(".")]
+
+
+def _opened(file: Path) -> IO[str]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a+", encoding="utf-8")
+    except OSError as exc:
+        raise WorkspaceError(
+            f"{file.parent} is no directory that can be written",
+            details=str(exc),
+            resolution="move away what is there, or correct its owner and rights",
+        ) from exc

@@ -3,14 +3,18 @@
 
 work, items --attempt, each--> what could be had, and the errors of the rest --stop--> one error
 
-Only errors for people are collected; anything else ends the run at once.
+What is no error for people (a bug, or input that nobody thought of) is told as a fault of its item, with its place
+in the sources: it hides no other.
 """
 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from textwrap import shorten
 from typing import TypeVar
 
 from build.base.errors import BuildError, joined
@@ -39,7 +43,9 @@ class Faults:
             return work()
         except BuildError as exc:
             self.add(exc)
-            return None
+        except Exception as exc:  # noqa: BLE001 - it must not hide the faults of others
+            self.add(_unforeseen(exc, getattr(work, "__name__", "")))
+        return None
 
     def each(self, work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
         """Call for every item, some at once; return what could be had, in the order of the items."""
@@ -49,7 +55,9 @@ class Faults:
                 return (work(item),)
             except BuildError as exc:
                 self.add(exc)
-                return ()
+            except Exception as exc:  # noqa: BLE001 - it must not hide the faults of others
+                self.add(_unforeseen(exc, _name_of(item)))
+            return ()
 
         return [outcome for found in in_threads(attempt, list(items)) for outcome in found]
 
@@ -57,6 +65,26 @@ class Faults:
         """Raise what was collected, as one error; nothing when there is none."""
         if self._errors:
             raise joined(self._errors, what)
+
+
+def _name_of(item: object) -> str:
+    """Return what people call an item: its reference, name or id, else its own text, not too long."""
+    for attribute in ("reference", "name", "id"):
+        if found := getattr(item, attribute, None):
+            return str(found)
+    return shorten(str(item), 120)
+
+
+def _unforeseen(exc: Exception, name: str) -> BuildError:
+    places = traceback.extract_tb(exc.__traceback__)
+    place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    error = BuildError(
+        f"{name or 'a part'}: an error that was not foreseen",
+        details=f"{type(exc).__name__}: {exc}{place}",
+        resolution="see whether what upstream gives is whole; report the error, with these lines",
+    )
+    error.__cause__ = exc
+    return error
 
 
 def in_threads(work: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:

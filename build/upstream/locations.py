@@ -44,8 +44,16 @@ def relative_location(base_urls: Sequence[str], href: str, base: str, what: str)
     joined = href if _is_absolute(href) or not base else f"{base.rstrip('/')}/{href}"
     if not _is_absolute(joined):
         return _inside(joined, href, what)
+    try:
+        place, path = _place(joined)
+    except ValueError as exc:
+        raise IntegrityError(
+            f"{what} has an address that cannot be read",
+            details=f"metadata says {joined} (xml:base): {exc}",
+            resolution="the repository's metadata is wrong: report it there, or use another mirror",
+        ) from exc
     for base_url in base_urls:
-        (place, path), (root_place, root) = _place(joined), _place(base_url)
+        root_place, root = _place(base_url)
         if place == root_place and path.startswith(root) and path != root:
             return _inside(path.removeprefix(root), href, what)
     raise IntegrityError(

@@ -51,3 +51,12 @@ def test_what_killed_builds_left_is_swept(tmp_path: Path) -> None:
     assert not any(file.exists() for file in left)
     assert not (tmp_path / f".bench.{pid}.tmp").exists()
     assert all(file.exists() for file in kept)
+
+
+def test_what_is_no_directory_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "_out"
+    file.touch()
+    with pytest.raises(WorkspaceError, match="_out is no directory") as caught:
+        take_output(file)
+    assert caught.value.details
+    assert caught.value.resolution

@@ -132,8 +132,22 @@ def test_what_can_be_had_is_returned_in_order() -> None:
     assert len(caught.value.faults) == 2
 
 
-def test_no_fault_stops_nothing_and_a_bug_stops_at_once() -> None:
+def test_no_fault_stops_nothing() -> None:
+    Faults().stop("it")
+
+
+def test_what_nobody_foresaw_names_its_item_and_hides_no_other_fault() -> None:
+    def work(number: int) -> int:
+        if number == 2:
+            raise NotFoundError("no 2")
+        return 1 // number
+
     faults = Faults()
-    faults.stop("it")
-    with pytest.raises(ZeroDivisionError):
-        faults.each(lambda number: 1 // number, [1, 0])
+    assert faults.each(work, [1, 0, 2]) == [1]
+    assert faults.attempt(lambda: work(0)) is None
+    with pytest.raises(BuildError) as caught:
+        faults.stop("it")
+    texts = sorted(fault.message for fault in caught.value.faults)
+    assert texts[0].startswith("0: an error that was not foreseen")
+    assert "no 2" in texts
+    assert "ZeroDivisionError" in str(caught.value)

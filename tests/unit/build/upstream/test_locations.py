@@ -60,6 +60,9 @@ def test_what_lies_below_the_repository_is_taken(href: str, base: str, location:
         ("/a.rpm", "", "location: /a.rpm"),
         ("a.rpm", "../other", "location: a.rpm"),
         ("", "", "location"),
+        ("a.rpm", "https://[::1/", "metadata says https://[::1/a.rpm"),
+        ("a.rpm", "https://mirror.example:bad/el9/", "metadata says https://mirror.example:bad/"),
+        ("https://mirror.example:99999/a.rpm", "", "metadata says https://mirror.example:99999/"),
     ],
 )
 def test_what_lies_elsewhere_is_refused_with_words(href: str, base: str, words: str) -> None:
