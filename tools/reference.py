@@ -112,6 +112,27 @@ One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights and thi
 becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source.
 
 {table(["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component"], rows)}
+
+## To bar a host inside the CIDRs
+
+What `caisson-nodes` accepts (priority -100) never gets to the zones: a rich rule with reject or drop, or a source in
+the zone `drop`, does not bar a host inside the CIDRs from these ports. A policy of your own does, with a lower priority
+number and the target DROP, from a zone that holds the host's address:
+
+```
+firewall-cmd --permanent --new-zone=barred
+firewall-cmd --permanent --zone=barred --add-source=192.0.2.66
+firewall-cmd --permanent --new-policy=barred-hosts
+firewall-cmd --permanent --policy=barred-hosts --set-priority=-200
+firewall-cmd --permanent --policy=barred-hosts --add-ingress-zone=barred
+firewall-cmd --permanent --policy=barred-hosts --add-egress-zone=HOST
+firewall-cmd --permanent --policy=barred-hosts --set-target=DROP
+firewall-cmd --reload
+```
+
+All that the host sends is dropped then; connections that stand go on until they end. Caisson changes no policy but its
+own. To let the host in again: `firewall-cmd --permanent --delete-policy=barred-hosts`,
+then `firewall-cmd --permanent --delete-zone=barred`, then `firewall-cmd --reload`.
 """
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -191,3 +192,14 @@ def test_an_interface_of_another_zone_is_refused_with_the_command_that_frees_it(
         "cali+ is bound to the zone trusted: firewall-cmd --permanent --zone=trusted --remove-interface=cali+"
     )
     assert state_of(Firewalld()).fit("x", POD_INTERFACES)["result"] is True
+
+
+def test_the_ban_that_the_docs_give_comes_before_our_policy() -> None:
+    """A policy of a lower number is asked first; reject and drop of a zone come after ours."""
+    root = Path(__file__).parents[3]
+    template = (root / "salt/firewall/files/caisson-nodes.xml.j2").read_text(encoding="utf-8")
+    page = (root / "docs/reference/ports.md").read_text(encoding="utf-8")
+    own = re.findall(r'priority="(-?\d+)"', template)
+    ban = re.findall(r"--set-priority=(-?\d+)", page)
+    assert [len(own), len(ban)] == [1, 1]
+    assert int(ban[0]) < int(own[0])
