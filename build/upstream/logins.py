@@ -83,12 +83,12 @@ def login_name(host: str) -> str:
 
 def _of_file(file: Path, content: Mapping[str, object], host: str, repository: str) -> Credentials | None:
     helpers = _table(content.get("credHelpers"))
-    for name in (host, *(_DOCKER_NAMES if host == _DOCKER else ())):
+    for name in (host, *(key for key in helpers if _host_of_key(key) == host)):
         if helpers.get(name):
             return _ask_helper(str(helpers[name]), host, file)
     auths = content if file.name == ".dockercfg" else _table(content.get("auths"))
     for key in _keys(host, repository, auths):
-        found = _parse_entry(auths.get(key))
+        found = _parse_entry(auths.get(key), f"'{key}' in {file}")
         if found is not None:
             return found
     store = content.get("credsStore")
@@ -107,23 +107,27 @@ def _keys(host: str, repository: str, auths: Mapping[str, object]) -> Iterator[s
     for count in range(len(parts), 0, -1):
         yield "/".join((host, *parts[:count]))
     yield host
-    for key in auths:
-        bare = re.sub(r"^https?://", "", key)
-        if bare != key:
-            bare = bare.partition("/")[0]
-        if login_name(re.sub(r"/v[12]/?$|/$", "", bare)) == host:
-            yield key
+    yield from (key for key in auths if key != host and _host_of_key(key) == host)
 
 
-def _parse_entry(entry: object) -> Credentials | None:
+def _host_of_key(key: str) -> str:
+    """Return the host that a key of ``auths`` or ``credHelpers`` means, also when it is written as an address."""
+    bare = re.sub(r"^https?://", "", key)
+    if bare != key:
+        bare = bare.partition("/")[0]
+    return login_name(re.sub(r"/v[12]/?$|/$", "", bare))
+
+
+def _parse_entry(entry: object, where: str) -> Credentials | None:
     fields = {name: value for name, value in _table(entry).items() if isinstance(value, str) and value}
     if "registrytoken" in fields:
         return Credentials(registry_token=fields["registrytoken"])
     user, password = fields.get("username"), fields.get("password", "")
     if "auth" in fields:
         try:
-            text = base64.b64decode(fields["auth"], validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+            text = base64.b64decode("".join(fields["auth"].split()), validate=True).decode()
+        except (binascii.Error, ValueError):  # what it says holds the secret: it is not shown
+            _warn_once(f"the login of {where} is not used: its 'auth' is no base64 of USER:PASSWORD in UTF-8")
             return None
         user, _, password = text.rstrip("\0").partition(":")
     if "identitytoken" in fields:
@@ -175,7 +179,7 @@ def _get(name: str, server: str, host: str, file: Path) -> Mapping[str, object]:
             reason = f"it ends with {completed.returncode}"
     except CommandError as exc:
         reason = exc.message
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise CredentialsError(
         f"the credential helper '{program}' gives no login for {host}",
@@ -193,7 +197,7 @@ def _read(file: Path) -> Mapping[str, object]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it is no mapping")  # noqa: TRY004, TRY301
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         _warn_once(f"logins in {file} cannot be read: {type(exc).__name__}")
         return {}
     return content

@@ -178,3 +178,34 @@ def test_a_helper_s_name_is_no_path(tmp_path: Path) -> None:
     environment = write(tmp_path / "a.json", {"credHelpers": {HOST: "../../bin/evil"}})
     with pytest.raises(CredentialsError, match="no good name"):
         find_login(HOST, "x", environment)
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "index.docker.io", "https://docker.io"])
+def test_a_helper_is_found_by_each_name_of_its_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    helper = tmp_path / "docker-credential-own"
+    helper.write_text('#!/bin/sh\necho \'{"Username": "me", "Secret": "se:cret"}\'\n')
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    environment = write(tmp_path / "a.json", {"credHelpers": {key: "own"}})
+    assert find_login("registry-1.docker.io", "acme/app", environment) == login("me")
+
+
+@pytest.mark.parametrize("value", ["no base64!", "bWU6c2VjcmV", base64.b64encode(b"me:s\xe4").decode()])
+def test_a_login_that_cannot_be_decoded_is_named_without_its_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    environment = write(tmp_path / "a.json", {"auths": {HOST: {"auth": value}}})
+    assert find_login(HOST, "acme/app", environment) is None
+    said = "".join(capsys.readouterr())
+    assert f"'{HOST}' in {tmp_path / 'a.json'}" in said
+    assert value not in said
+
+
+def test_a_file_that_is_nested_too_deep_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "deep.json"
+    file.write_text("[" * 200_000)
+    assert find_login(HOST, "acme/app", {"REGISTRY_AUTH_FILE": str(file)}) is None
+    assert str(file) in "".join(capsys.readouterr())
