@@ -8,8 +8,9 @@ import functools
 from pathlib import Path
 
 from build import steps
-from build.project import Project
+from build.project import VARIABLES, Project
 
+steps.refuse_unknown_variables(VARIABLES)
 PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable)
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
 BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]

@@ -35,6 +35,9 @@ from build.store.digests import DigestCache
 from build.store.objects import Store, default_cache_dir
 from build.upstream.route import has_route
 
+#: What a command line may say of a project, as NAME=VALUE.
+VARIABLES = ("upstream", "sign", "extra", "policy", "name", "keys")
+
 
 @dataclasses.dataclass(frozen=True)
 class Project:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import difflib
 import functools
 import importlib
 import json
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import doit
+from doit import doit_cmd
 from doit.action import CmdAction
 from doit.dependency import FileChangedChecker
 from doit.exceptions import BaseFail, TaskFailed
 from doit.reporter import ConsoleReporter
 
-from build.base.errors import BuildError
+from build.base.errors import BuildError, WorkspaceError
 from build.base.plan import Step
 from build.store.digests import DigestCache
 
@@ -39,6 +41,36 @@ Creator = Callable[[], Tasks]
 def variable(name: str, default: str) -> str:
     """Return a variable of doit's command line (``doit iso upstream=lab``)."""
     return str(doit.get_var(name, default))
+
+
+def refuse_unknown_variables(known: Sequence[str]) -> None:
+    """End doit with words when its command line has a variable that nothing reads, or one without a value.
+
+    Either would do another thing than was meant: ``lock nmae=etcd`` and ``lock name=$UNSET`` make the whole lock anew.
+    """
+    try:
+        check_variables(doit_cmd._CMDLINE_VARS or {}, known)  # doit has no other way to ask for all
+    except BuildError as error:
+        sys.stderr.write(f"{error.render()}\n")
+        sys.exit(error.exit_code)
+
+
+def check_variables(given: Mapping[str, object], known: Sequence[str]) -> None:
+    """Check the variables of a command line. Raises: WorkspaceError."""
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise WorkspaceError(
+                f"there is no variable '{name}'",
+                details=f"given: {name}={value}; there are: {', '.join(known)}",
+                resolution=f"did you mean {near[0]}=?" if near else "leave it out",
+            )
+        if not str(value).strip():
+            raise WorkspaceError(
+                f"the variable '{name}' has no value",
+                details=f"given: {name}=",
+                resolution=f"give it one, or leave '{name}=' out; was a variable of the shell not set?",
+            )
 
 
 def configuration(

@@ -14,8 +14,9 @@ from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
 from build import steps
-from build.base.errors import LockError
+from build.base.errors import LockError, WorkspaceError
 from build.base.plan import Step
+from build.project import VARIABLES, Project
 from build.store.digests import DigestCache
 from build.store.objects import Store
 
@@ -217,3 +218,34 @@ def test_an_action_is_imported_when_it_runs() -> None:
     action = steps.call("no.such.module:function")
     with pytest.raises(ModuleNotFoundError):
         action()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"nmae": "etcd"}, "did you mean name=?"),
+        ({"upsteam": "lab"}, "did you mean upstream=?"),
+        ({"zzz": "1"}, "leave it out"),
+        ({"upstream": "lab", "name": ""}, "leave 'name=' out"),
+        ({"sign": " "}, "leave 'sign=' out"),
+    ],
+)
+def test_a_variable_that_nothing_reads_or_without_a_value_is_refused(
+    given: dict[str, str], words: str
+) -> None:
+    with pytest.raises(WorkspaceError) as caught:
+        steps.check_variables(given, VARIABLES)
+    assert words in caught.value.resolution
+    assert f"{list(given)[-1]}=" in caught.value.details
+
+
+def test_the_variables_that_a_project_reads_are_the_known_ones() -> None:
+    asked: list[str] = []
+
+    def variable(name: str, default: str) -> str:
+        asked.append(name)
+        return default
+
+    Project.asked_for(Path(), variable)
+    assert sorted(asked) == sorted(VARIABLES)
+    steps.check_variables(dict.fromkeys(asked, "x"), VARIABLES)
