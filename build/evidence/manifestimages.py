@@ -5,7 +5,7 @@
     any other text: arguments, environment, ConfigMaps, fields of custom kinds -> what is shaped like a full name
 
 A manifest came from outside: it is read within bounds, and aliases are followed once.
-Source: Kubernetes API, Container and ImageVolumeSource (KEP-4639); YAML 1.1, merge keys.
+Source: Kubernetes API, Container and ImageVolumeSource (KEP-4639).
 """
 
 from __future__ import annotations
@@ -14,15 +14,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
-from build.base.errors import IntegrityError
+from build.base.manifest import read_manifest, yaml_documents
 from build.evidence.wanted import Wanted, full_reference
 
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DEEPEST = 200
-_MOST_NODES = 2_000_000
-_MOST_MERGED = 100_000
 _DEEPEST_TEXT = 2  # a pod as text in a ConfigMap, itself as text in something else
 #: A registry's host (with a dot, a port, or "localhost"), a name, a tag or digest or both.
 _LITERAL = re.compile(
@@ -33,51 +27,18 @@ _LITERAL = re.compile(
 _EFFECTS = (":NoSchedule", ":PreferNoSchedule", ":NoExecute")  # taints are written like images
 
 
-class _Loader(_LOADER):  # type: ignore[valid-type, misc]  # the class is found at run time
-    """The safe loader; what merge keys copy is counted, for they can double with each line."""
-
-    merged = 0
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        self.merged += len(node.value)
-        if self.merged > _MOST_MERGED:
-            raise yaml.constructor.ConstructorError(None, None, "merge keys without end", node.start_mark)
-
-
 def manifest_images(data: bytes, name: str, not_images: Mapping[str, str] | None = None) -> Iterator[Wanted]:
     """Yield the images that a manifest of any kind names, but for text in ``not_images``.
 
-    Raises: IntegrityError when it is not YAML, or more than a manifest can be.
+    Raises: IntegrityError, see :func:`read_manifest`.
     """
     excused = {full_reference(text) for text in not_images or ()}
-    try:
-        documents = _documents(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise IntegrityError(
-            f"manifest '{name}' is not YAML that can be read",
-            details=str(exc),
-            resolution="check its address in images.yaml",
-        ) from exc
-    for document in documents:
+    for document in read_manifest(data, name):
         by = f"{name}: {_title(document)}"
         named = _images(document, is_definition=_kind(document) == "CustomResourceDefinition")
         for reference in dict.fromkeys(named):
             if full_reference(reference) not in excused:
                 yield Wanted(full_reference(reference), by)
-
-
-def _documents(data: bytes | str) -> list[object]:
-    """Return the documents of a stream. Raises: yaml.YAMLError, RecursionError; ValueError beyond the bounds."""
-    depth = 0
-    for nodes, event in enumerate(yaml.parse(data, Loader=_LOADER)):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _DEEPEST or nodes > _MOST_NODES:
-            raise ValueError(f"more than {_DEEPEST} levels or {_MOST_NODES} values")
-    return list(yaml.load_all(data, Loader=_Loader))
 
 
 def _kind(document: object) -> str:
@@ -135,8 +96,8 @@ def _text_images(text: str, depth: int) -> Iterator[str]:
     """Yield what a text names: as YAML or JSON of its own, and whatever in it is shaped like a full name."""
     if depth < _DEEPEST_TEXT and "image" in text and ("\n" in text or text.lstrip().startswith("{")):
         try:
-            documents = _documents(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
+            documents = yaml_documents(text)
+        except ValueError:
             documents = []  # a script, a template, prose
         for document in documents:
             if isinstance(document, dict | list):

@@ -24,6 +24,7 @@ from build.base import ui
 from build.base.document import shown_path
 from build.base.errors import MovedError
 from build.base.files import write_if_changed
+from build.base.manifest import read_manifest
 from build.inventory.inventory import inventory_digest, packages_digest
 from build.inventory.model import (
     ComposedImage,
@@ -273,7 +274,9 @@ def _lock_composed(composed: ComposedImage, packages: Sequence[LockedPackage]) -
 
 
 def _lock_manifest(wanted: WantedManifest, profile: Profile, cache: MetadataCache) -> LockedManifest:
-    file = cache.fetch_again(profile.manifest_url(wanted.url), f"manifest '{wanted.id}'")
+    address = profile.manifest_url(wanted.url)
+    file = cache.fetch_again(address, f"manifest '{wanted.id}'")
+    read_manifest(file.read_bytes(), wanted.id, address)
     return LockedManifest(
         id=wanted.id,
         url=wanted.url,

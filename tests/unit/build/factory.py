@@ -420,6 +420,7 @@ IMAGES = {
     "nginx": "docker.io/library/nginx:1.30",
 }
 MANIFEST = b"""\
+apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: node}
 spec: {template: {spec: {containers: [{image: "docker.io/library/nginx:1.30"}]}}}

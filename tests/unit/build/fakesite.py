@@ -24,7 +24,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-MANIFEST_TEXT = b"kind: Namespace\n"
+MANIFEST_TEXT = b"apiVersion: v1\nkind: Namespace\n"
 
 VERSIONS = "format: 1\nversions: {tool: '1.0'}\n"
 IMAGES = """format: 1

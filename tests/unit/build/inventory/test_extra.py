@@ -55,7 +55,7 @@ def site(tmp_path: Path, signers: tuple[Signer, Signer], monkeypatch: pytest.Mon
         ours = "\n".join(line for line in images.splitlines() if "id: old" not in line)
         (made.root_dir / "images.yaml").write_text(ours, encoding="utf-8")
         made.put_repository("acme", [made.rpm("agent", requires=("library",), by=acme)], by=acme)
-        made.upstream.put("/raw/scada.yaml", b"kind: Deployment\n")
+        made.upstream.put("/raw/scada.yaml", b"apiVersion: apps/v1\nkind: Deployment\n")
         text = EXTRA.format(url=made.upstream.url, key=acme.fingerprint).replace("{scada_image}", "1")
         extra_file(made).parent.mkdir()
         extra_file(made).write_text(text, encoding="utf-8")
@@ -195,7 +195,7 @@ def test_a_check_names_what_moved_and_writes_nothing(site: Site) -> None:
     made = lock(site)
     text = site.lock_file.read_bytes()
     site.put_image("pause", is_indexed=False)
-    site.upstream.put("/raw/net.yaml", b"kind: Other\n")
+    site.upstream.put("/raw/net.yaml", b"apiVersion: v1\nkind: Other\n")
     with pytest.raises(MovedError) as caught:
         run_check(site.profile_file, None, site.root_dir / "cache", sources=sources(site))
     assert caught.value.message.startswith("2 things of upstream moved")

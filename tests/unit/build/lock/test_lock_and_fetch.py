@@ -366,3 +366,12 @@ def test_a_failure_leaves_the_lock_as_it_was(site: Site) -> None:
     with pytest.raises(BuildError, match="manifest 'net'"):
         lock(site)
     assert site.lock_file.read_bytes() == before
+
+
+def test_a_page_in_place_of_a_manifest_is_not_locked(site: Site) -> None:
+    site.upstream.put("/raw/net.yaml", b"<!DOCTYPE html>\n<html><body>Please log in</body></html>\n")
+    with pytest.raises(
+        IntegrityError, match="manifest 'net': upstream gives something that is no Kubernetes"
+    ):
+        lock(site)
+    assert not site.lock_file.exists()

@@ -37,7 +37,7 @@ def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> I
         put_tools(made, "1.0-1.el9", "1.1-1.el9")
         made.put_image("pause", is_indexed=False)
         made.put_image("old", is_docker=True)
-        made.upstream.put("/raw/net.yaml", b"kind: Another\n")
+        made.upstream.put("/raw/net.yaml", b"apiVersion: v1\nkind: Another\n")
         baseline = [Rpm(name="setup", evr="2-1"), Rpm(name="bash", requires=("setup",))]
         made.put_repository("baseos", baseline, comps=comps_xml("core", ["bash"]))
         yield made
