@@ -9,11 +9,15 @@ Source: OCI image-spec 1.1, layer.md, "Whiteouts".
 
 from __future__ import annotations
 
+import io
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from typing_extensions import Buffer, override
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -23,16 +27,49 @@ class ArchiveError(Exception):
     """An archive is no tar, or is in a compression that Python's standard library does not know."""
 
 
+_BROKEN = (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+
+
+class _Archive(tarfile.TarFile):
+    """An archive whose members are cut short with :class:`ArchiveError`, whoever reads them."""
+
+    @override
+    def extractfile(self, member: str | tarfile.TarInfo) -> IO[bytes] | None:
+        stream = super().extractfile(member)
+        return None if stream is None else io.BufferedReader(_Content(stream))
+
+
+class _Content(io.RawIOBase):
+    """The content of one member, from its first byte to its last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        try:
+            data = self._stream.read(len(view))
+        except (*_BROKEN, OSError) as exc:
+            raise ArchiveError(f"it is cut short or damaged within a file: {exc}") from exc
+        view[: len(data)] = data
+        return len(data)
+
+
 def members(file: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yield the members of a tar file, compressed or not, in their order; content can be read until the next.
 
-    Raises: ArchiveError.
+    Raises: ArchiveError, also when content is read.
     """
     try:
-        with tarfile.open(file, mode="r|*") as archive:
+        with _Archive.open(file, mode="r|*") as archive:
             for member in archive:
                 yield archive, member
-    except (tarfile.TarError, EOFError, ValueError, zlib.error) as exc:
+    except _BROKEN as exc:
         raise ArchiveError(str(exc)) from exc
 
 
