@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from build.base.errors import BuildError, joined_faults
+from build.base.errors import BuildError, IntegrityError, joined_faults
 from build.base.files import write_atomically
 from build.inventory.model import Digest
 
@@ -132,14 +132,31 @@ def write_part(file: Path, entries: Iterable[Entry], facts: Mapping[str, Any] | 
 
 
 def read_part(file: Path) -> tuple[Entry, ...]:
-    """Read the entries of one part."""
-    return tuple(_entries(json.loads(file.read_text(encoding="utf-8"))))
+    """Read the entries of one part. Raises: IntegrityError when it is damaged."""
+    try:
+        return tuple(_entries(_read(file)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise _damaged(file, exc) from exc
 
 
 def read_facts(file: Path) -> dict[str, Any]:
-    """Read the facts of one part."""
-    facts = json.loads(file.read_text(encoding="utf-8"))["facts"]
-    return dict(facts)
+    """Read the facts of one part. Raises: IntegrityError when it is damaged."""
+    try:
+        return dict(_read(file)["facts"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise _damaged(file, exc) from exc
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _damaged(file: Path, exc: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"the list of a part of the bundle is damaged: {file.name}",
+        details=f"{file}: {type(exc).__name__}: {exc}",
+        resolution=f"build again (remove '{file}' first)",
+    )
 
 
 def _entries(part: Mapping[str, Any]) -> Iterator[Entry]:
@@ -147,7 +164,7 @@ def _entries(part: Mapping[str, Any]) -> Iterator[Entry]:
         yield Entry(
             path=item["path"],
             source=Path(item["source"]),
-            size_bytes=item["size_bytes"],
+            size_bytes=int(item["size_bytes"]),
             digest=Digest(item["sha256"]),
             owners=tuple(item["owners"]),
             is_executable=item["executable"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import BuildError
+from build.base.errors import BuildError, IntegrityError
 from build.inventory.model import Digest
 from build.store import filelist
 from build.store.filelist import Entry
@@ -67,3 +67,25 @@ def test_leftovers_are_not_listed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert filelist.list_files(tmp_path) == ("a/x.sls", "b.py")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "5",
+        '{"files": [{}], "facts": 5}',
+        '{"files": 5}',
+        '{"files": [null], "facts": null}',
+    ],
+)
+def test_a_damaged_part_is_told_in_words(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "rpms.json"
+    file.write_text(text)
+    for read in (filelist.read_part, filelist.read_facts):
+        with pytest.raises(IntegrityError, match=r"is damaged: rpms\.json") as caught:
+            read(file)
+        assert str(file) in caught.value.resolution
