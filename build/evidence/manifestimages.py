@@ -24,6 +24,10 @@ _LITERAL = re.compile(
     r"((?:(?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?|[a-z0-9-]+:\d+|localhost)/[a-z0-9._/-]*[a-z0-9]"
     r"(?::\w(?:[\w.-]*\w)?(?:@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64}))(?![\w/@:-])"
 )
+#: A registry's host, at the beginning of a name.
+_HOST = re.compile(r"(?:(?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?|[a-z0-9-]+:\d+|localhost)(?=/|$)")
+#: Text that is YAML or JSON of its own: of several lines, or on one.
+_STRUCTURED = re.compile(r"\n|^\s*[\[{]|^image:\s+\S+$")
 _EFFECTS = (":NoSchedule", ":PreferNoSchedule", ":NoExecute")  # taints are written like images
 
 
@@ -81,20 +85,35 @@ def _images(document: object, *, is_definition: bool = False, text_depth: int = 
 def _named(value: Mapping[Any, Any]) -> Iterator[str]:
     """Yield what the fields of one mapping name for sure."""
     image = value.get("image")
-    if isinstance(image, str) and image:
-        yield image
     if isinstance(image, dict) and isinstance(image.get("reference"), str):
         yield image["reference"]
-    registry, repository, tag = (value.get(key) for key in ("registry", "repository", "tag"))
-    if isinstance(registry, str) and isinstance(repository, str) and registry and tag:
-        yield f"{registry}/{repository}:{tag}"
-    elif isinstance(repository, str) and tag and _LITERAL.fullmatch(f"{repository}:{tag}"):
-        yield f"{repository}:{tag}"
+    registry, repository = (_text(value.get(key)) for key in ("registry", "repository"))
+    if not (isinstance(image, str) and image):
+        name = "/".join(part for part in (registry, repository) if part)
+        is_whole = bool(registry and repository)
+    elif (registry or _HOST.match(repository)) and not ("/" in image and _HOST.match(image)):
+        # NVIDIA's operators write {repository: nvcr.io/nvidia, image: driver, version: 1}.
+        name, is_whole = "/".join(part for part in (registry, repository, image) if part), True
+    else:
+        yield image
+        return
+    tag, digest = _text(value.get("tag") or value.get("version")), _text(value.get("digest"))
+    ending = (f":{tag}" if tag else "") + (f"@{digest}" if digest.startswith("sha256:") else "")
+    if image and isinstance(image, str) and (":" in image or "@" in image):
+        yield name
+    elif name and ending and (is_whole or _LITERAL.fullmatch(f"{name}{ending}")):
+        yield f"{name}{ending}"
+    elif image and isinstance(image, str):
+        yield name
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _text_images(text: str, depth: int) -> Iterator[str]:
     """Yield what a text names: as YAML or JSON of its own, and whatever in it is shaped like a full name."""
-    if depth < _DEEPEST_TEXT and "image" in text and ("\n" in text or text.lstrip().startswith("{")):
+    if depth < _DEEPEST_TEXT and "image" in text and _STRUCTURED.search(text):
         try:
             documents = yaml_documents(text)
         except ValueError:
