@@ -259,8 +259,12 @@ def _blob(descriptor: object, what: str) -> Blob:
 def _parse_json(data: bytes, what: str) -> Mapping[str, object]:
     try:
         parsed = json.loads(data)
-    except ValueError as exc:
-        raise BuildError(f"{what} has a manifest that is no JSON", details=str(exc)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise BuildError(
+            f"{what} has a manifest that is no JSON",
+            details=str(exc),
+            resolution="see whether a proxy stands between, or use a mirror",
+        ) from exc
     if not isinstance(parsed, dict):
         raise BuildError(f"{what} has a manifest that is no JSON object")
     return parsed

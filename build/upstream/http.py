@@ -402,16 +402,26 @@ class HttpClient:
         authorization: str | None,
         form: Mapping[str, str] | None,
     ) -> requests.Response:
-        return self._session().request(
-            method,
-            url,
-            headers={"Accept-Encoding": "identity", **headers},
-            auth=None if authorization is None else Authorization(authorization),
-            data=form,
-            timeout=(self._connect_timeout_s, READ_TIMEOUT_S),
-            stream=True,
-            cert=self._client_certificate(url),
-        )
+        certificate = self._client_certificate(url)
+        try:
+            return self._session().request(
+                method,
+                url,
+                headers={"Accept-Encoding": "identity", **headers},
+                auth=None if authorization is None else Authorization(authorization),
+                data=form,
+                timeout=(self._connect_timeout_s, READ_TIMEOUT_S),
+                stream=True,
+                cert=certificate,
+            )
+        except ValueError as exc:
+            if isinstance(exc, requests.exceptions.RequestException):
+                raise
+            raise NetworkError(
+                f"{host_of(url)} leads to an address that cannot be read",
+                details=f"{exc}; asked: {shown_url(url)}",
+                resolution="see whether a proxy stands between, or use a mirror",
+            ) from exc
 
     def _client_certificate(self, url: str) -> tuple[str, str] | None:
         """Return the files that a profile names for an address. Raises: CredentialsError when one is not there."""

@@ -90,7 +90,7 @@ def parse_json(body: bytes, url: str) -> tuple[IndexFile, ...]:
     """Return the files of a JSON page. Raises: NetworkError when it is none."""
     try:
         return tuple(_of_entry(entry, url) for entry in json.loads(body)["files"])
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise NetworkError(
             "the Python package index gives a page that cannot be read",
             details=f"{type(exc).__name__}; url: {shown_url(url)}",

@@ -268,7 +268,7 @@ class _RepositoryLogin:
         if not is_basic:
             raise CredentialsError(
                 f"registry {self._name} asks for a login in a way that is not known here",
-                details=f"it offers: {', '.join(item.scheme for item in challenges) or 'nothing that can be read'}",
+                details=f"it offers: {', '.join(map(_offer, challenges)) or 'nothing that can be read'}",
                 resolution="use another registry, or a mirror without it",
             )
         if credentials is None or not credentials.user:
@@ -279,9 +279,23 @@ class _RepositoryLogin:
             )
         return _Token(header=credentials.basic, good_until=float("inf"))
 
+    def _realm(self, challenge: Challenge) -> str:
+        """Return the address of the token server that a challenge names. Raises: CredentialsError."""
+        named = challenge.parameters["realm"]
+        try:
+            realm = urljoin(f"{self._url}/", named)
+            urlsplit(realm).port  # noqa: B018 - it is read only when it is asked for
+        except ValueError as exc:
+            raise CredentialsError(
+                f"registry {self._name} names a token server that cannot be asked",
+                details=f"realm {named!r}: {exc}",
+                resolution="see whether a proxy stands between, or use a mirror",
+            ) from exc
+        return realm
+
     def _ask_token(self, challenge: Challenge, credentials: Credentials | None) -> _Token:
         """Ask the token server that a challenge names, with the login if there is one."""
-        realm = urljoin(f"{self._url}/", challenge.parameters["realm"])
+        realm = self._realm(challenge)
         if urlsplit(realm).scheme not in ("https", urlsplit(self._url).scheme):
             raise CredentialsError(
                 f"registry {self._name} sends us to a token server without TLS",
@@ -310,6 +324,11 @@ class _RepositoryLogin:
         return _parse_token(response.body, self._name)
 
 
+def _offer(challenge: Challenge) -> str:
+    is_lacking = challenge.scheme == "bearer" and not challenge.parameters.get("realm")
+    return f"{challenge.scheme}{' without a realm, its token server' if is_lacking else ''}"
+
+
 def _is_usable(header: str) -> bool:
     """Say whether a header says how to log in: a refused token may get one that says only why."""
     return any(item.scheme == "basic" or "realm" in item.parameters for item in parse_challenges(header))
@@ -327,7 +346,7 @@ def _parse_token(body: bytes, host: str) -> _Token:
         life_s = float(answer.get("expires_in") or _USUAL_LIFE_S)
         if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
             raise ValueError("the token is no visible text")  # noqa: TRY301 - one message for all faults
-    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
         raise NetworkError(
             f"registry {host} gives no token that can be read",
             details=type(exc).__name__,

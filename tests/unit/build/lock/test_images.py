@@ -11,6 +11,7 @@ from build.base.errors import BuildError, NotFoundError
 from build.inventory.model import Digest
 from build.lock.images import (
     ObjectCache,
+    _parse_json,
     check_platform,
     choose_child,
     created_time,
@@ -161,3 +162,9 @@ def test_sizes_are_whole_numbers(size: object) -> None:
     manifest = manifest_of(None) | {"layers": [{"digest": str(DIGEST), "size": size}]}
     with pytest.raises(BuildError, match="cannot be read"):
         parse_manifest(manifest, "image x")
+
+
+def test_a_manifest_that_is_nested_too_deep_is_told() -> None:
+    with pytest.raises(BuildError, match="no JSON") as caught:
+        _parse_json(b"[" * 200_000, "image a")
+    assert caught.value.resolution

@@ -379,3 +379,15 @@ def test_retry_after_may_be_a_date_or_nonsense() -> None:
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert parse_retry_after("soon") is None
     assert parse_retry_after(None) is None
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("location", ["https://[::1/", "https://h:bad/", "http://h:99999/"])
+def test_a_redirect_to_what_is_no_address_is_told(
+    http: HttpClient, upstream: FakeUpstream, location: str
+) -> None:
+    upstream.troubles["/big"] = [Trouble(status=302, headers={"Location": location}) for _ in range(9)]
+    with pytest.raises(NetworkError) as caught:
+        http.request("GET", f"{upstream.url}/big")
+    assert caught.value.details
+    assert caught.value.resolution

@@ -14,7 +14,13 @@ from build.base.errors import CredentialsError, IntegrityError, NetworkError, No
 from build.inventory.model import Digest, Endpoint, Reference, Registry
 from build.store.objects import Store
 from build.upstream.http import HttpClient
-from build.upstream.registry import LARGEST_MANIFEST_BYTES, EndpointClient, RegistryClient, Resolved
+from build.upstream.registry import (
+    LARGEST_MANIFEST_BYTES,
+    EndpointClient,
+    RegistryClient,
+    Resolved,
+    _parse_token,
+)
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
 
 PAUSE = Reference.parse("registry.k8s.io/pause:3.10")
@@ -270,3 +276,27 @@ def test_a_mirror_out_of_reach_is_asked_once(upstream: FakeUpstream) -> None:
         client(upstream).resolve(PAUSE)
     broken.clear()
     assert client(upstream).resolve(PAUSE).digest == Digest.of_bytes(b"{}")
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize(
+    ("challenge", "words"),
+    [
+        ('Bearer realm="https://[::1/"', "realm 'https://[::1/'"),
+        ('Bearer realm="https://h:bad/"', "realm 'https://h:bad/'"),
+        ('Bearer service="x"', "bearer without a realm"),
+    ],
+)
+def test_a_token_server_that_cannot_be_asked_is_told(
+    upstream: FakeUpstream, challenge: str, words: str
+) -> None:
+    upstream.troubles["/v2/"] = [Trouble(status=401, headers={"WWW-Authenticate": challenge})] * 9
+    with pytest.raises(CredentialsError) as caught:
+        client(upstream).resolve(PAUSE)
+    assert words in caught.value.details
+    assert caught.value.resolution
+
+
+def test_a_token_that_is_nested_too_deep_is_told() -> None:
+    with pytest.raises(NetworkError, match="gives no token that can be read"):
+        _parse_token(b"[" * 200_000, "r")
