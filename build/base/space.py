@@ -27,8 +27,10 @@ def require_space(
     """
     free = free_bytes(directory)
     if free < size_bytes:
+        needed, there = bytes_text(size_bytes), bytes_text(free)
+        missing = f" ({size_bytes - free} bytes too few)" if needed == there else ""
         raise kind(
             f"not enough space for {what}",
-            details=f"needed {bytes_text(size_bytes)}, free {bytes_text(free)}, in {directory}",
+            details=f"needed {needed}, free {there}{missing}, in {directory}",
             resolution=resolution,
         )

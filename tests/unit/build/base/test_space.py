@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from build.base.errors import WorkspaceError
+from build.base import space
+from build.base.errors import BuildError, WorkspaceError
 from build.base.space import free_bytes, require_space
 
 
@@ -23,3 +24,9 @@ def test_too_little_is_told_with_both_figures(tmp_path: Path) -> None:
         require_space(10**18, tmp_path, "it", kind=WorkspaceError, resolution="free some")
     assert caught.value.details.startswith("needed 1000000000.0 GB, free ")
     assert caught.value.details.endswith(f", in {tmp_path}")
+
+
+def test_what_rounding_hides_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "free_bytes", lambda _directory: 5_000_000_000)
+    with pytest.raises(BuildError, match=r"needed 5\.0 GB, free 5\.0 GB \(7 bytes too few\), in"):
+        space.require_space(5_000_000_007, tmp_path, "it", kind=BuildError, resolution="free some")
