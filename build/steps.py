@@ -71,13 +71,24 @@ def check_variables(given: Mapping[str, object], known: Sequence[str]) -> None:
                 details=f"given: {name}=",
                 resolution=f"give it one, or leave '{name}=' out; was a variable of the shell not set?",
             )
+        if name == "keys" and value != "only":
+            raise WorkspaceError(
+                f"the variable 'keys' cannot be '{value}'",
+                details=f"given: keys={value}",
+                resolution="did you mean keys=only, which takes new key files into the lock and nothing else?",
+            )
 
 
 def configuration(
     out_dir: Path, state_name: str, digests: DigestCache, *, default_task: str
 ) -> dict[str, Any]:
     """Return DOIT_CONFIG. Each upstream has its own state: building for one forgets nothing of another."""
-    out_dir.mkdir(exist_ok=True)
+    try:
+        out_dir.mkdir(exist_ok=True)
+    except OSError as exc:
+        sys.stderr.write(f"error: {out_dir} is no directory that can be written: {exc.strerror}\n")
+        sys.stderr.write("  resolution: move away what is there, or correct its owner and rights\n")
+        sys.exit(WorkspaceError.exit_code)
     atexit.register(digests.save)
 
     class Checker(_DigestChecker):

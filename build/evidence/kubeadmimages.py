@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build.base import ui
-from build.base.errors import ClosedWorldError, CommandError
+from build.base.errors import ClosedWorldError, CommandError, IntegrityError
 from build.base.run import run
 from build.evidence.wanted import Wanted
 from build.inventory.model import Blob, Lock, LockedPackage
@@ -81,7 +81,15 @@ def _ask_kubeadm(package: LockedPackage, version: str, store: Store) -> tuple[st
     with tempfile.TemporaryDirectory(prefix="caisson-") as scratch:
         root = Path(scratch, "root")
         root.mkdir(mode=0o755)
-        if not _take_program(unpack_payload(file, Path(scratch)), root / "kubeadm"):
+        try:
+            is_there = _take_program(unpack_payload(file, Path(scratch)), root / "kubeadm")
+        except layers.ArchiveError as exc:
+            raise IntegrityError(
+                f"the payload of package {package.nevra} cannot be read",
+                details=str(exc),
+                resolution=f"remove {file} and fetch it again; when it stays so, the package is damaged upstream",
+            ) from exc
+        if not is_there:
             return ()
         (root / "config.yaml").write_text(_CONFIGURATION.format(version=version))
         root.chmod(0o555)

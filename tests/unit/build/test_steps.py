@@ -248,4 +248,22 @@ def test_the_variables_that_a_project_reads_are_the_known_ones() -> None:
 
     Project.asked_for(Path(), variable)
     assert sorted(asked) == sorted(VARIABLES)
-    steps.check_variables(dict.fromkeys(asked, "x"), VARIABLES)
+    steps.check_variables({**dict.fromkeys(asked, "x"), "keys": "only"}, VARIABLES)
+
+
+def test_keys_are_only_or_nothing() -> None:
+    with pytest.raises(WorkspaceError, match="cannot be 'onyl'"):
+        steps.check_variables({"keys": "onyl"}, VARIABLES)
+
+
+def test_a_file_in_place_of_the_directory_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "_out").write_text("")
+    with pytest.raises(SystemExit) as caught:
+        steps.configuration(
+            tmp_path / "_out",
+            "lab",
+            DigestCache(tmp_path / "digests.json", Store(tmp_path / "store")),
+            default_task="iso",
+        )
+    assert caught.value.code == WorkspaceError.exit_code
+    assert "is no directory that can be written" in capsys.readouterr().err
