@@ -8,10 +8,9 @@ import functools
 from pathlib import Path
 
 from build import steps
-from build.project import VARIABLES, Project
+from build.project import Project
 
-steps.refuse_unknown_variables(VARIABLES)
-PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable)
+PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable_of(Project.variables))
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
 BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]
 LAB_DIR, IS_LAB, PREPARED = PROJECT.out_dir / "lab", PROJECT.upstream == "lab", "upstream/prepared.json"

@@ -16,6 +16,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from build.base.errors import BuildError, LockError
 from build.base.files import sweep
@@ -47,6 +48,8 @@ class Project:
     ``extra`` are the paths of vendors' inventory files, joined by commas; ``policy`` is the path of a policy
     in the place of policy.yaml; ``name`` is what a question is about.
     """
+
+    variables: ClassVar[tuple[str, ...]] = VARIABLES
 
     root_dir: Path
     upstream: str

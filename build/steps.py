@@ -43,8 +43,10 @@ def variable(name: str, default: str) -> str:
     return str(doit.get_var(name, default))
 
 
-def refuse_unknown_variables(known: Sequence[str]) -> None:
-    """End doit with words when its command line has a variable that nothing reads, or one without a value.
+def variable_of(known: Sequence[str]) -> Callable[[str, str], str]:
+    """Return :func:`variable`, once the command line has no other than the known ones, each with a value.
+
+    Else end doit with words.
 
     Either would do another thing than was meant: ``lock nmae=etcd`` and ``lock name=$UNSET`` make the whole lock anew.
     """
@@ -53,6 +55,7 @@ def refuse_unknown_variables(known: Sequence[str]) -> None:
     except BuildError as error:
         sys.stderr.write(f"{error.render()}\n")
         sys.exit(error.exit_code)
+    return variable
 
 
 def check_variables(given: Mapping[str, object], known: Sequence[str]) -> None:
