@@ -25,26 +25,13 @@ from build.upstream.http import HttpClient
 from tests.unit.build.fakerepo import Rpm
 from tests.unit.build.fakesite import Site, fake_site
 from tests.unit.build.fakeupstream import FakeUpstream, Trouble, serve
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.signers import signer
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file system is mounted: needs root")
 TOOL = "/tools/Packages/tool-1.0-1.el9.noarch.rpm"
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ from build.inventory.model import Lock
 from build.lock.lockfile import read_lock
 from build.lock.resolve import run_lock
 from build.store.objects import Store
-from tests.unit.build.fakesite import Site, fake_site
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.fakesite import Site
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
 
@@ -25,20 +23,12 @@ ACCEPT = [{"type": "insecureAcceptAnything"}]
 REJECT = [{"type": "reject"}]
 
 
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
 @pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
+def site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        text = made.profile_file.read_text(encoding="utf-8")
-        made.profile_file.write_text(text + "signature_policy: policy.json\n", encoding="utf-8")
-        yield made
+    text = site.profile_file.read_text(encoding="utf-8")
+    site.profile_file.write_text(text + "signature_policy: policy.json\n", encoding="utf-8")
+    return site
 
 
 def put_policy(site: Site, default: object, **images: object) -> None:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +12,7 @@ from build.inventory.model import Lock
 from build.lock.lockfile import read_lock
 from build.lock.resolve import run_lock
 from tests.unit.build.fakerepo import Rpm, comps_xml
-from tests.unit.build.fakesite import PACKAGES, PROFILE, Site, fake_site
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.fakesite import PACKAGES, PROFILE, Site
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
 
@@ -36,29 +33,21 @@ REPOSITORY = """  {name}:
 ADDED = ("appstream", "baseos-9.6", "appstream-9.6")
 
 
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
 @pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(site: Site) -> Site:
     """Make a site with two minor releases, as the lab has them: they differ in selinux-policy."""
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        url, key = made.upstream.url, made.key.fingerprint
-        more = "".join(REPOSITORY.format(name=name, url=url, key=key) for name in ADDED)
-        profile = PROFILE.format(url=url, key=key).replace("registries:", f"{more}registries:")
-        made.profile_file.write_text(profile, encoding="utf-8")
-        (made.root_dir / "images.yaml").write_text("format: 1\nimages: []\n", encoding="utf-8")
-        write(made, BASELINES)
-        comps = comps_xml("core", ["bash", "selinux-policy", "firewalld"])
-        for name, evr in (("baseos", NEW), ("baseos-9.6", OLD)):
-            made.put_repository(name, [*base(made, evr), Rpm(name="tar")], comps=comps)
-        made.put_repository("appstream", [container_selinux(made, "2.245-1", "38.1.63")])
-        made.put_repository("appstream-9.6", [container_selinux(made, "2.235-1", "38.1.53")])
-        yield made
+    url, key = site.upstream.url, site.key.fingerprint
+    more = "".join(REPOSITORY.format(name=name, url=url, key=key) for name in ADDED)
+    profile = PROFILE.format(url=url, key=key).replace("registries:", f"{more}registries:")
+    site.profile_file.write_text(profile, encoding="utf-8")
+    (site.root_dir / "images.yaml").write_text("format: 1\nimages: []\n", encoding="utf-8")
+    write(site, BASELINES)
+    comps = comps_xml("core", ["bash", "selinux-policy", "firewalld"])
+    for name, evr in (("baseos", NEW), ("baseos-9.6", OLD)):
+        site.put_repository(name, [*base(site, evr), Rpm(name="tar")], comps=comps)
+    site.put_repository("appstream", [container_selinux(site, "2.245-1", "38.1.63")])
+    site.put_repository("appstream-9.6", [container_selinux(site, "2.235-1", "38.1.53")])
+    return site
 
 
 def base(site: Site, policy: str) -> list[Rpm]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,8 @@ from build.lock.faults import Faults
 from build.lock.resolve import run_lock
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm, comps_xml
-from tests.unit.build.fakesite import Site, fake_site
-from tests.unit.build.signers import Signer, signer
-
-
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        yield made
+from tests.unit.build.fakesite import Site
+from tests.unit.build.signers import signer
 
 
 def lock(site: Site) -> None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,24 +29,11 @@ from build.store.objects import Store
 from tests.conftest import GoldenCheck
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm
-from tests.unit.build.fakesite import MANIFEST_TEXT, Site, fake_site
+from tests.unit.build.fakesite import MANIFEST_TEXT, Site
 from tests.unit.build.fakeupstream import Trouble
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.signers import signer
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
-
-
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        yield made
 
 
 def lock(site: Site) -> Lock:

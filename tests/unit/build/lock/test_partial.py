@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,32 +13,23 @@ from build.inventory.model import Lock
 from build.lock.lockfile import read_lock
 from build.lock.resolve import run_lock
 from tests.unit.build.fakerepo import Rpm, comps_xml
-from tests.unit.build.fakesite import IMAGES, PACKAGES, VERSIONS, Site, fake_site
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.fakesite import IMAGES, PACKAGES, VERSIONS, Site
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
 
 
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
 @pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(site: Site) -> Site:
     """Make a site that was locked, and whose upstream has moved in everything since."""
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        put_tools(made, "1.0-1.el9")
-        lock(made)
-        put_tools(made, "1.0-1.el9", "1.1-1.el9")
-        made.put_image("pause", is_indexed=False)
-        made.put_image("old", is_docker=True)
-        made.upstream.put("/raw/net.yaml", b"apiVersion: v1\nkind: Another\n")
-        baseline = [Rpm(name="setup", evr="2-1"), Rpm(name="bash", requires=("setup",))]
-        made.put_repository("baseos", baseline, comps=comps_xml("core", ["bash"]))
-        yield made
+    put_tools(site, "1.0-1.el9")
+    lock(site)
+    put_tools(site, "1.0-1.el9", "1.1-1.el9")
+    site.put_image("pause", is_indexed=False)
+    site.put_image("old", is_docker=True)
+    site.upstream.put("/raw/net.yaml", b"apiVersion: v1\nkind: Another\n")
+    baseline = [Rpm(name="setup", evr="2-1"), Rpm(name="bash", requires=("setup",))]
+    site.put_repository("baseos", baseline, comps=comps_xml("core", ["bash"]))
+    return site
 
 
 def put_tools(site: Site, *versions: str, needs: str = "") -> None:

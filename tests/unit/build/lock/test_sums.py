@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,24 +15,10 @@ from build.lock.resolve import newest, run_lock
 from build.lock.stated import Sum
 from tests.unit.build.factory import tiny_rpm
 from tests.unit.build.fakerepo import Rpm
-from tests.unit.build.fakesite import Site, fake_site
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.fakesite import Site
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
 TOOL = "/tools/Packages/tool-1.0-1.el9.noarch.rpm"
-
-
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        yield made
 
 
 def lock(site: Site) -> Lock:

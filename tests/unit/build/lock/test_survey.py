@@ -3,30 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from build.base.errors import BuildError, NotFoundError
 from build.lock.survey import run_survey
-from tests.unit.build.fakesite import Site, fake_site
-from tests.unit.build.signers import Signer, signer
+from tests.unit.build.fakesite import Site
 
 pytestmark = [pytest.mark.loopback, pytest.mark.subprocess]
-
-
-@pytest.fixture(scope="module")
-def main_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "main") as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, main_key: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no-auth.json"))
-    with fake_site(tmp_path / "site", main_key) as made:
-        yield made
 
 
 def survey(site: Site) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,6 @@ from tests.unit.build.signers import Signer, signer
 
 def repository(*keys: PinnedKey) -> Repository:
     return Repository(id="repo", base_urls=("http://x/",), metadata=MetadataTrust.SIGNED, keys=keys)
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "good") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    with signer(tmp_path_factory.mktemp("keys"), "foreign") as made:
-        yield made
 
 
 @pytest.mark.subprocess
