@@ -30,9 +30,9 @@ def replacing(file: Path) -> Iterator[Path]:
     temporary = file.with_name(f".{file.name}.{threading.get_native_id()}.tmp")
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,7 +69,8 @@ def sweep(directory: Path) -> tuple[Path, ...]:
     return tuple(removed)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file, or the names in a directory, on the disk: a power cut loses neither from then on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -26,7 +26,8 @@ from types import TracebackType
 from typing import Self
 
 from build.base.errors import IntegrityError, MissingError, StoreError
-from build.base.files import sweep, write_atomically
+from build.base.exclusive import HeldError, hold
+from build.base.files import sweep, sync, write_atomically
 from build.inventory.model import Blob, Digest
 
 CHUNK_BYTES = 1 << 20
@@ -199,22 +200,16 @@ class Store:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("a+", encoding="utf-8")
+            lock = hold(self.root / "lock", str(os.getpid()))
+        except HeldError as exc:
+            raise StoreError(
+                "the store is in use by another build",
+                details=f"store {self.root}; held by process {exc.holder}",
+                resolution="wait until the other build has ended, or give this one its own CAISSON_CACHE",
+            ) from exc
         except OSError as exc:
             raise store_error(exc, self.root) from exc
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                lock.seek(0)
-                raise StoreError(
-                    "the store is in use by another build",
-                    details=f"store {self.root}; held by process {lock.read().strip() or 'unknown'}",
-                    resolution="wait until the other build has ended, or give this one its own CAISSON_CACHE",
-                ) from exc
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
             try:
                 sweep(self.root / "partial")
                 self._compact()
@@ -262,7 +257,7 @@ class Store:
                 os.fchmod(stream.fileno(), 0o444)
                 os.fsync(stream.fileno())
             file.replace(target)
-            _sync_directory(target.parent)
+            sync(target.parent)
             self._remember(digest, target)
         except OSError as exc:
             raise store_error(exc, self.root) from exc
@@ -431,11 +426,3 @@ def _take_users_lock(root: Path, how: int) -> int:
             resolution="wait until that has ended, and run the same command again",
         ) from exc
     return descriptor
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
