@@ -34,11 +34,6 @@ class ManifestType(enum.StrEnum):
     DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
     @property
-    def is_index(self) -> bool:
-        """Say whether it names manifests instead of layers."""
-        return self in (ManifestType.OCI_INDEX, ManifestType.DOCKER_LIST)
-
-    @property
     def location(self) -> str:
         """Return the named location that serves the type."""
         return f"@caisson_{self.name.lower()}"

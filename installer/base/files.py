@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-CHUNK_BYTES = 4 * 1024 * 1024
 BYTECODE_DIR = "__pycache__"
 
 
@@ -76,15 +74,6 @@ def rotate(log_file: Path, *, limit_bytes: int, keep: int) -> bool:
         if newer.exists():
             newer.replace(older)
     return True
-
-
-def sha256_of(file: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with file.open("rb") as source:
-        for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def replace_tree(
