@@ -275,13 +275,13 @@ class Project:
 
     def plan_iso(self) -> Iterator[Step]:
         """Plan the checks and files of the whole, and the assembly."""
-        workspace, lock = self.workspace, self.lock
+        workspace, lock, store = self.workspace, self.lock, self.store
         parts = self.parts()
         sums_file = product_files.sums_file(workspace)
         signing_key = self._signing_key()
-        yield closedworld.plan_closed_world(lock, self.inventory, self.store, workspace)
-        yield sbom.plan_sbom(self.product, self.store, workspace)
-        yield product_files.plan_product(self.product, parts, self.store, workspace)
+        yield closedworld.plan_closed_world(lock, self.inventory, store, workspace)
+        yield sbom.plan_sbom(self.product, store, workspace)
+        yield product_files.plan_product(self.product, parts, store, workspace)
         if signing_key:
             yield sign.plan_signature(sums_file, signing_key, workspace)
         signature = (sign.part_file(workspace),) if signing_key else ()
@@ -292,8 +292,8 @@ class Project:
             iso_file=self.iso_file,
             volume=self.product.volume_id,
             source_date_epoch=lock.source_date_epoch,
-            store=self.store,
-            store_files=tuple(self.store.path(blob.digest) for blob in lock.blobs()),
+            store=store,
+            store_files=tuple(store.path(blob.digest) for blob in lock.blobs()),
             workspace=workspace,
             signing_key=signing_key,
         )
