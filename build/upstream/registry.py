@@ -228,6 +228,8 @@ class _RepositoryLogin:
         self._http = http
         self._repository = repository
         self._challenge = challenge
+        # A challenge to /v2/ is about no repository: its scope (ghcr.io's names an example) counts for none.
+        self._is_of_repository = False
         self._lock = threading.Lock()
         self._token: _Token | None = None
 
@@ -249,7 +251,7 @@ class _RepositoryLogin:
         with self._lock:
             if self._token is None or self._token.header == refused:
                 if _is_usable(challenge):
-                    self._challenge = challenge
+                    self._challenge, self._is_of_repository = challenge, True
                 self._token = self._new_token()
             return self._token.header != refused or _is_bearer(refused)
 
@@ -302,7 +304,8 @@ class _RepositoryLogin:
                 details=f"realm {shown_url(realm)}",
                 resolution="use a registry whose token server has https://",
             )
-        query = {"scope": challenge.parameters.get("scope") or f"repository:{self._repository}:pull"}
+        scope = challenge.parameters.get("scope") if self._is_of_repository else None
+        query = {"scope": scope or f"repository:{self._repository}:pull"}
         if "service" in challenge.parameters:
             query["service"] = challenge.parameters["service"]
         what = f"a token of registry {self._name}"

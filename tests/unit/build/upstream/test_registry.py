@@ -165,6 +165,19 @@ def test_a_registry_that_asks_only_for_some_repositories(upstream: FakeUpstream)
 
 
 @pytest.mark.loopback
+def test_the_scope_of_an_open_question_is_for_no_repository(upstream: FakeUpstream) -> None:
+    """As ghcr.io answers at /v2/, with the scope of an example: a token for that is refused."""
+    upstream.put_image("pause", "3.10", {"top": (b"{}", "application/json")})
+    upstream.token = "t0ken"
+    challenge = f'Bearer realm="{upstream.url}/token",service="x",scope="repository:user/image:pull"'
+    upstream.troubles["/v2/"] = [Trouble(status=401, headers={"WWW-Authenticate": challenge})]
+    assert client(upstream).resolve(PAUSE).digest == Digest.of_bytes(b"{}")
+    assert {seen.query for seen in upstream.requests("/token")} == {
+        "scope=repository%3Apause%3Apull&service=x"
+    }
+
+
+@pytest.mark.loopback
 def test_a_login_is_used_for_the_token(upstream: FakeUpstream, auth_file: Path) -> None:
     write_login(auth_file, upstream)
     upstream.token = "t0ken"
