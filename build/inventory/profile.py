@@ -107,7 +107,7 @@ def _parse_repositories(profile: Record, directory: Path, *, required: bool = Fa
         _refuse_lists(record, name)
         base_urls = record.text_or_texts("base_url", _base_url)
         trust = record.parsed("metadata", _metadata_trust, MetadataTrust.SIGNED)
-        if trust is MetadataTrust.TLS and not all(map(_is_trusted_connection, base_urls)):
+        if trust is MetadataTrust.TLS and not all(map(is_trusted_connection, base_urls)):
             record.fault(
                 "'metadata: tls' trusts the connection, so base_url must be https://", key="metadata"
             )
@@ -154,7 +154,7 @@ def _parse_client(
     return files[0], files[1]
 
 
-def _is_trusted_connection(url: str) -> bool:
+def is_trusted_connection(url: str) -> bool:
     """Tell whether nobody on the way can change what comes from an address: TLS, or this machine itself.
 
     Source: W3C Secure Contexts, 3.1: an origin of 127.0.0.0/8 is potentially trustworthy.

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from build.base import ui
 from build.base.document import shown_path
-from build.base.errors import MovedError
+from build.base.errors import MovedError, ProfileError
 from build.base.files import write_if_changed
 from build.base.manifest import read_manifest
 from build.inventory.inventory import inventory_digest, packages_digest
@@ -39,6 +39,7 @@ from build.inventory.model import (
     WantedImage,
     WantedManifest,
 )
+from build.inventory.profile import is_trusted_connection
 from build.inventory.sources import Sources
 from build.lock.dependencies import composed_closure
 from build.lock.faults import Faults
@@ -142,6 +143,29 @@ def _things(lock: Lock) -> dict[str, str]:
     return things | {"inventory": str(lock.inventory_digest)}
 
 
+def _unsigned_addresses(profile: Profile) -> dict[str, str]:
+    """Return the addresses whose answers no signature vouches for, each with what is asked there."""
+    found = {
+        endpoint.url: f"registry {host}"
+        for host, registry in profile.registries.items()
+        for endpoint in registry.endpoints
+    }
+    found |= {url: f"the manifests of {prefix}" for prefix, url in profile.manifests.items()}
+    return found | dict.fromkeys(profile.python_indexes, "the Python package index")
+
+
+def _refuse_plain(asked: tuple[str, str]) -> None:
+    """Refuse an address without TLS. Raises: ProfileError."""
+    url, what = asked
+    if not is_trusted_connection(url):
+        raise ProfileError(
+            f"{what} would be asked without TLS, and nothing signs what it answers",
+            details=f"{url}: whoever is on the way could choose what is locked",
+            resolution="give it an https:// address; or make the lock against upstream, and use this profile, with "
+            "the name of upstream's, for the fetch alone: a fetch checks digests",
+        )
+
+
 def make_lock(inventory: Inventory, profile: Profile, cache: LockCache, kept: Kept | None = None) -> Lock:
     """Resolve an inventory, its branches together; what is kept is not asked for.
 
@@ -153,6 +177,8 @@ def make_lock(inventory: Inventory, profile: Profile, cache: LockCache, kept: Ke
         ),
         Faults(),
     )
+    faults.each(_refuse_plain, sorted(_unsigned_addresses(profile).items()))
+    faults.stop("the profile")  # before anything is asked there
     metadata_cache, objects = MetadataCache(cache.metadata_dir, http), ObjectCache(cache.objects_dir)
     clients = {host: RegistryClient(registry, http) for host, registry in profile.registries.items()}
     branches = ThreadPoolExecutor(max_workers=4)

@@ -137,3 +137,17 @@ def test_what_nobody_foresaw_names_its_item_and_hides_no_other_fault() -> None:
     assert texts[0].startswith("0: an error that was not foreseen")
     assert "no 2" in texts
     assert "ZeroDivisionError" in str(caught.value)
+
+
+@pytest.mark.loopback
+@pytest.mark.subprocess
+def test_nothing_unsigned_is_locked_over_a_connection_that_others_can_change(site: Site) -> None:
+    """Each such address is told, and nothing is asked."""
+    url = site.upstream.url
+    rewrite(site.profile_file, f'"{url}/k8s"', '"http://registry.example.com/k8s"')
+    with pytest.raises(BuildError) as caught:
+        lock(site)
+    assert "asked without TLS, and nothing signs what it answers" in caught.value.render()
+    assert "http://registry.example.com" in caught.value.render()
+    assert site.upstream.seen == []
+    assert not site.lock_file.exists()
