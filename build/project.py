@@ -159,9 +159,16 @@ class Project:
                 f"the lock '{self.lock_file.name}' is older than what it locks",
                 details=f"one of {', '.join(file.name for file in self.inventory_files)} "
                 f"or profile '{self.profile.name}' asks for something else now",
-                resolution=f"run './doit.sh lock upstream={self.upstream}' where the upstream can be reached",
+                resolution=f"run './doit.sh lock {self._words}' where the upstream can be reached; to build from the "
+                "lock of another profile, give this one its name",
             )
         return lock
+
+    @property
+    def _words(self) -> str:
+        """Return the variables that name this build on a command line."""
+        given = {"upstream": self.upstream, "extra": self.extra, "policy": self.policy}
+        return " ".join(f"{name}={value}" for name, value in given.items() if value)
 
     @functools.cached_property
     def workspace(self) -> Workspace:

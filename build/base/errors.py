@@ -54,7 +54,7 @@ def _indented(title: str, text: str) -> list[str]:
 
 
 class InventoryError(BuildError):
-    """images.yaml, packages.yaml or versions.yaml says something that cannot be meant."""
+    """The inventory, the policy or a vendor's file says something that cannot be meant."""
 
     exit_code = 11
 
@@ -212,3 +212,10 @@ def _numbered(number: int, fault: BuildError) -> str:
     if fault.resolution:
         lines.append(f"{margin}fix: {fault.resolution}")
     return "\n".join([f"{number}. {fault.message}", *lines])
+
+
+#: What to do when bytes are not those that were locked: locking them anew would accept whatever changed them.
+FIND_OUT_WHY = (
+    "what was released does not change: find out why (a damaged mirror, a proxy, an upstream that was tampered "
+    "with); only when the change is meant, run './doit.sh lock' and review the difference"
+)

@@ -348,7 +348,8 @@ def check_fresh(lock: Lock, profile: Profile, inventory: Inventory) -> None:
         raise LockError(
             f"the lock was made for upstream '{lock.profile_name}', not for '{profile.name}'",
             details=f"lock {profile.lock_file}",
-            resolution=f"run './doit.sh lock upstream={profile.name}'",
+            resolution=f"run './doit.sh lock upstream={profile.name}'; to fetch what is in the lock of another "
+            "profile, give this one its name",
         )
     if lock.inventory_digest != inventory_digest(inventory, profile):
         raise LockError(

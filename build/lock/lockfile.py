@@ -53,7 +53,7 @@ def read_lock(file: Path) -> Lock:
         raise LockError(
             f"there is no lock '{shown_path(file)}'",
             details="a bundle is built from a lock, which names everything by digest",
-            resolution="run './doit.sh lock' (with the same upstream=NAME) where the upstream can be reached",
+            resolution="run './doit.sh lock' (with the same upstream=, extra=, policy=) where upstream can be reached",
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise LockError(

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from build.base.errors import IntegrityError, MissingError, StoreError
+from build.base.errors import FIND_OUT_WHY, IntegrityError, MissingError, StoreError
 from build.base.exclusive import HeldError, hold
 from build.base.files import sweep, sync, write_atomically
 from build.inventory.model import Blob, Digest
@@ -160,7 +160,7 @@ class Store:
             raise IntegrityError(
                 f"file '{file.name}' is not the content that was expected",
                 details=f"expected {digest}, got {actual}",
-                resolution="fetch it again; when it stays so, upstream has changed it: run './doit.sh lock'",
+                resolution=FIND_OUT_WHY,
             )
         return self._enter(file, digest)
 
@@ -174,7 +174,7 @@ class Store:
             raise IntegrityError(
                 "content is not what its digest names",
                 details=f"expected {digest}, got {actual} ({len(data)} bytes)",
-                resolution="try again; when it stays so, upstream has changed it: run './doit.sh lock'",
+                resolution=FIND_OUT_WHY,
             )
         partial = self._partial_dir() / f".{digest.hex}.{os.getpid()}.tmp"
         try:
@@ -374,7 +374,7 @@ class Partial:
             raise IntegrityError(
                 "the bytes received are not the ones that the lock names",
                 details=f"expected {self._digest}, got sha256:{self._hash.hexdigest()} ({self.offset} bytes)",
-                resolution="try again; when it stays so, upstream has changed it: run './doit.sh lock'",
+                resolution=FIND_OUT_WHY,
             )
         return self._store._enter(self.path, self._digest)
 

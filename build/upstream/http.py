@@ -20,7 +20,14 @@ from urllib.parse import urlsplit
 import requests
 import requests.utils
 
-from build.base.errors import BuildError, CredentialsError, IntegrityError, NetworkError, SignatureError
+from build.base.errors import (
+    FIND_OUT_WHY,
+    BuildError,
+    CredentialsError,
+    IntegrityError,
+    NetworkError,
+    SignatureError,
+)
 from build.inventory.model import DEFAULT_CONNECT_TIMEOUT_S, Digest
 from build.store.objects import Partial, Store
 from build.upstream.answers import (
@@ -45,12 +52,6 @@ RESOLVE_TIMEOUT_S = 6.0
 READ_TIMEOUT_S = 30.0
 FIRST_CONTACT_TRIES = 3
 TRIES = 6
-
-#: What to do about bytes that are not the locked ones; to lock them anew comes last.
-FIND_OUT_WHY = (
-    "what was released does not change: find out why (a damaged mirror, a proxy, an upstream that was tampered "
-    "with); only when the change is meant, run './doit.sh lock' and review the difference"
-)
 
 _LARGEST_BODY_BYTES = 1 << 30
 _REFUSAL_BYTES = 4096

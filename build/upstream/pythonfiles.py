@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from build.base.errors import IntegrityError, NotFoundError
+from build.base.errors import FIND_OUT_WHY, IntegrityError, NotFoundError
 from build.base.files import write_atomically
 from build.inventory.model import Digest, LockedPython, PythonArtifact, WantedPython
 from build.store.objects import Store
 from build.upstream.answers import shown_url
-from build.upstream.http import FIND_OUT_WHY, HttpClient, first_mirror
+from build.upstream.http import HttpClient, first_mirror
 from build.upstream.pipconfig import Place, python_places
 from build.upstream.pythonindex import IndexFile, choose_file, read_place
 

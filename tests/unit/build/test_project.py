@@ -111,6 +111,9 @@ def test_a_lock_that_is_older_than_its_inventory_is_refused(repository_dir: Path
     with pytest.raises(LockError, match="older than what it locks") as caught:
         list(Project(tmp_path, "production").plan_fetch())
     assert "doit.sh lock upstream=production" in caught.value.resolution
+    with pytest.raises(LockError) as caught:
+        list(Project(tmp_path, "production", policy="policy.yaml").plan_fetch())
+    assert "doit.sh lock upstream=production policy=policy.yaml" in caught.value.resolution
 
 
 def test_a_signature_policy_is_an_input_of_the_fetch(
