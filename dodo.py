@@ -46,7 +46,7 @@ def task_chores() -> steps.Tasks:
     """Look after the sources and the lab."""
     yield steps.chore("lint", "check style, types and directions of imports", ["pytest", "tests/static"])
     yield steps.chore("test", "run all tests, those of the lab's ISO too", LAB_ISO, ["pytest"])
-    yield steps.chore("bench", "measure the pipeline", LAB_ISO, ["build.bench"], flags=["page"])
+    yield steps.chore("bench", "measure all", LAB_ISO, ["build.bench"], PROJECT.node_bench, flags=["page"])
     yield steps.chore("gc", "list what is unused; --yes removes it", ["build.fetch.unused"], flags=["yes"])
     yield steps.chore("lab", "make the lab's miniature upstream", ["lab", "upstream", "prepare"])
     yield steps.chore("soak", "run the tests that take half an hour", LAB_ISO, ["pytest", "tests/soak"])

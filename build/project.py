@@ -194,6 +194,10 @@ class Project:
         """Return the words that install the lab's bundle, which has to be built by then, on a node."""
         return ["lab", "demo", "--iso", str(Project(self.root_dir, "lab").iso_file)]
 
+    def node_bench(self) -> list[str]:
+        """Return the words that measure the lab's bundle, which has to be built by then, on nodes."""
+        return ["lab", "bench", "--iso", str(Project(self.root_dir, "lab").iso_file)]
+
     # ------------------------------------------------------------ questions
 
     def plan_lock_check(self) -> Iterator[Step]:

@@ -154,9 +154,10 @@ def chore(name: str, doc: str, *commands: Words, flags: Sequence[str] = ()) -> T
     """Return a chore: Python modules that always run, one after the other, on the terminal itself.
 
     A command is the words after ``python -m``, or a function that is asked for them when its turn comes.
-    ``flags`` are options of the last command that the chore passes on.
+    ``flags`` are options that the chore passes on: to its only command, or to each after the first.
     """
-    given = [*[()] * (len(commands) - 1), tuple(flags)]
+    passed = tuple(flags)
+    given = [passed] if len(commands) == 1 else [(), *[passed] * (len(commands) - 1)]
     return {
         "basename": name,
         "doc": doc,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's commands: ``python -m lab upstream|node|demo|clean``."""
+"""The lab's commands: ``python -m lab upstream|node|demo|bench|clean``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import cleanup, demo, upstream
+from lab import bench, cleanup, demo, upstream
 from lab.errors import LabError
 from lab.node import DISK_SIZE_BYTES, Lab, Node
 from lab.places import GATEWAY, checked_lab_name
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lab", description="The miniature upstream and the air-gapped nodes."
     )
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    areas = parser.add_subparsers(required=True, metavar="upstream|node|demo|clean")
+    areas = parser.add_subparsers(required=True, metavar="upstream|node|demo|bench|clean")
     areas.add_parser("upstream", help="the miniature upstream: up, down, status", add_help=False)
     nodes = areas.add_parser("node", help="nodes that stay until they are stopped").add_subparsers(
         required=True
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(do=_list)
 
     demo.add_arguments(areas.add_parser("demo", help="a node, the ISO, a cluster"))
+    bench.add_arguments(areas.add_parser("bench", help="the installer beside kubeadm by hand"))
 
     clean = areas.add_parser("clean", help="remove what dead runs left behind")
     clean.add_argument("--all", action="store_true", help="also the labs that were kept")

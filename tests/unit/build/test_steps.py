@@ -205,13 +205,19 @@ def test_the_list_reads_like_a_table_of_contents(build: Build, capsys: pytest.Ca
     assert [line.split()[0] for line in lines] == ["middle", "middle:one", "middle:two", "end"]
 
 
-def test_a_chore_passes_its_flags_to_its_last_command() -> None:
-    task = steps.chore("demo", "show it", ["first"], lambda: ["second"], flags=["keep"])
-    first, second = (action._action for action in task["actions"])
+def test_a_chore_passes_its_flags_to_each_command_after_the_first() -> None:
+    task = steps.chore("demo", "show it", ["first"], lambda: ["second"], ["third"], flags=["keep"])
+    first, second, third = (action._action for action in task["actions"])
     bound = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable]
     assert first(keep=True) == [*bound, "-m", "first"]
     assert second(keep=True) == [*bound, "-m", "second", "--keep"]
     assert second(keep=False) == [*bound, "-m", "second"]
+    assert third(keep=True) == [*bound, "-m", "third", "--keep"]
+
+
+def test_a_chore_of_one_command_passes_its_flags_to_it() -> None:
+    (action,) = steps.chore("gc", "list", ["only"], flags=["yes"])["actions"]
+    assert action._action(yes=True)[-2:] == ["only", "--yes"]
 
 
 def test_an_action_is_imported_when_it_runs() -> None:
