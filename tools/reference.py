@@ -22,7 +22,7 @@ from installer.base.paths import Paths
 from installer.checks import preflight
 from installer.cli import explanations
 from installer.cli import main as cli
-from installer.operations import bootstrap as phases
+from installer.operations import bootstrap
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
@@ -201,8 +201,8 @@ everywhere: `/etc/kubernetes`, `/var/lib/etcd`, `/var/lib/kubelet`, `/var/lib/co
 def phases_page() -> str:
     """Return the phases of a bootstrap."""
     rows = [
-        (str(number), phase.code, f"`{phase.name}`", phase.title, phase.undo)
-        for number, phase in enumerate(phases.PHASES, start=1)
+        (str(number), phase.code, f"`{phase.name}`", phase.title, phase.carried_out_by, phase.undo)
+        for number, phase in enumerate(bootstrap.PHASES, start=1)
     ]
     return f"""# Phases of a bootstrap
 
@@ -210,7 +210,7 @@ They run in this order; each looks first and acts only where something is not as
 run again at any time. `--from NAME` starts at one of them. Their beginnings and ends are in the journal,
 `/var/lib/caisson/journal.jsonl`.
 
-{table(["", "Code", "Name", "What it does", "How a person takes it back"], rows)}
+{table(["", "Code", "Name", "What it does", "Who does it", "How a person takes it back"], rows)}
 """
 
 

@@ -16,7 +16,8 @@ from installer.base.errors import InstallerError, UsageError
 from installer.checks import CHECKS
 from installer.checks.preflight import Check
 from installer.config import bootstrap as config
-from installer.operations import bootstrap as phases
+from installer.engine.phase import Phase
+from installer.operations import OPERATIONS
 
 TABLE_LINE = re.compile(r"^(\d+)\s+(\w+)\s+(.+)$", re.MULTILINE)
 
@@ -47,10 +48,9 @@ def of_code(code: str) -> list[str]:
     for check in CHECKS:
         if check.id.lower() == wanted:
             return _of_check(check)
-    for phase in phases.PHASES:
-        if wanted in (phase.code.lower(), phase.name):
-            text = inspect.getdoc(phase.run) or phase.title
-            return [f"{phase.code} phase {phase.name}: {phase.title}", "", text, "", f"undo: {phase.undo}"]
+    named = [phase for phase in all_phases() if wanted in (phase.code.lower(), phase.name)]
+    if named:
+        return [line for phase in named for line in _of_phase(phase)]
     for error in error_classes():
         if error.code().lower() == wanted:
             return [
@@ -58,7 +58,7 @@ def of_code(code: str) -> list[str]:
                 "",
                 f"The command ends with exit code {error.exit_code}.",
             ]
-    known = [check.id for check in CHECKS] + [phase.code for phase in phases.PHASES]
+    known = [check.id for check in CHECKS] + [phase.code for phase in all_phases()]
     known += [error.code() for error in error_classes()]
     raise UsageError(
         f"there is nothing called '{code}'",
@@ -66,6 +66,22 @@ def of_code(code: str) -> list[str]:
         resolution="give one of these, the name of a phase, or exit-codes; for a key of the configuration: "
         "config explain KEY",
     )
+
+
+def all_phases() -> list[Phase]:
+    """Return the phases of all operations."""
+    return [phase for operation in OPERATIONS for phase in operation.phases]
+
+
+def _of_phase(phase: Phase) -> list[str]:
+    return [
+        f"{phase.code} phase {phase.name}: {phase.title}",
+        "",
+        *phase.explanation.splitlines(),
+        "",
+        f"carried out by: {phase.carried_out_by}",
+        f"undo: {phase.undo}",
+    ]
 
 
 def _of_check(check: Check) -> list[str]:

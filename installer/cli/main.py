@@ -32,13 +32,12 @@ from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
 from installer.config import bootstrap as config
 from installer.config import changes, facts, starter
-from installer.engine import leftovers, saltcall
+from installer.engine import leftovers, runner, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
-from installer.operations import bootstrap as phases
-from installer.operations import installed, report
+from installer.operations import bootstrap, installed, report
 
 COMMANDS = ("bootstrap", "check", "status", "config", "explain")
 LOG_NAME = "bootstrap.log"
@@ -216,6 +215,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     loaded = config.load(file, host_addresses=[address.address for address in addresses])
     _refuse_unknown_ignores(loaded)
     gathered = facts.gather(loaded, addresses)
+    operation = bootstrap.OPERATION
     _handle_signals()
     with lockfile.hold(paths.lock_file):
         paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -228,7 +228,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             product=found,
             media_dir=paths.media_dir(found.full_version),
             ui=ui,
-            journal=Journal(paths.journal_file),
+            journal=Journal(paths.journal_file, operation=operation.name),
             source_dir=_source_dir(tree_dir, found, paths),
             config_file=paths.config_file,
             paths=paths,
@@ -236,13 +236,13 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         leftovers.wait(paths.running_dir, progress=ui.note)
         changes.check(paths, loaded, gathered)
-        chosen = phases.select(phases.PHASES, arguments.start_from, context)
+        chosen = runner.select(operation, arguments.start_from, context)
         ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
         for text in loaded.notes:
             ui.note(f"note: {text}")
         write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
         try:
-            outcomes = phases.run_phases(context, chosen)
+            outcomes = runner.run_phases(operation, chosen, context)
         except InstallerError as exc:
             ui.detail(f"error: {exc}")
             raise
@@ -252,7 +252,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         finally:
             context.salt.close()
             ui.close()
-        ui.note(phases.describe(outcomes))
+        ui.note(runner.describe(outcomes))
     if arguments.json:
         print(
             json.dumps(

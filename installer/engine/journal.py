@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write down what was begun and what was finished, so that it survives a power cut.
 
-One JSON object a line: ``time`` (UTC), ``run`` (the same for all entries of one start), ``phase``, ``event``
-(start, done, failed), and on done and failed ``changed`` and ``seconds``. Each entry is on the disk (fsync of
+One JSON object a line: ``time`` (UTC), ``run`` (the same for all entries of one start), ``operation`` (the
+bootstrap's, where it is not said), ``phase``, ``event`` (start, done, failed), and on done and failed ``changed``
+and ``seconds``. Each entry is on the disk (fsync of
 the file, and of its directory when it is new) before the phase goes on. A torn last line is what a power cut
 leaves: it is read as "never written" and closed off by the next entry.
 """
@@ -21,6 +22,8 @@ from installer.base.errors import HostError
 from installer.base.files import fsync_dir
 
 START, DONE, FAILED = "start", "done", "failed"
+BOOTSTRAP = "bootstrap"
+"""The operation of entries that name none: 0.1.0 knew no other."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Entry:
     event: str
     changed: bool | None = None
     seconds: float | None = None
+    operation: str = BOOTSTRAP
 
     def to_line(self) -> str:
         """Return the entry as one line of JSON, with its end of line."""
         data: dict[str, Any] = {
             "time": self.time,
             "run": self.run_id,
+            "operation": self.operation,
             "phase": self.phase,
             "event": self.event,
         }
@@ -78,35 +83,36 @@ def _parse(line: str) -> Entry | None:
             event=str(data["event"]),
             changed=data.get("changed"),
             seconds=data.get("seconds"),
+            operation=str(data.get("operation", BOOTSTRAP)),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 class Journal:
-    """The journal of one run: it reads what earlier runs wrote, and appends."""
+    """The journal of one run of an operation: it reads what earlier runs wrote, and appends.
 
-    def __init__(self, file: Path, *, run_id: str | None = None) -> None:
+    What it answers is of this operation alone: a phase of the same name in another one is another phase.
+    """
+
+    def __init__(self, file: Path, *, operation: str = BOOTSTRAP, run_id: str | None = None) -> None:
         self.file = file
+        self.operation = operation
         self.run_id = run_id or os.urandom(6).hex()
         self._entries = list(read(file))
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """All entries: of earlier runs, then of this one."""
-        return tuple(self._entries)
+        """All entries of the operation: of earlier runs, then of this one."""
+        return tuple(entry for entry in self._entries if entry.operation == self.operation)
 
     def has_done(self, phase: str) -> bool:
         """Say whether ``phase`` was ever finished on this host."""
-        return any(entry.phase == phase and entry.event == DONE for entry in self._entries)
-
-    def has_started(self, phase: str) -> bool:
-        """Say whether ``phase`` was ever begun on this host, finished or not."""
-        return any(entry.phase == phase for entry in self._entries)
+        return any(entry.phase == phase and entry.event == DONE for entry in self.entries)
 
     def interrupted(self) -> str | None:
         """Return the phase that the last run began and did not close (a kill, a power cut), or None."""
-        last = self._entries[-1] if self._entries else None
+        last = self.entries[-1] if self.entries else None
         return last.phase if last is not None and last.event == START else None
 
     def start(self, phase: str) -> None:
@@ -127,7 +133,7 @@ class Journal:
         self, phase: str, event: str, *, changed: bool | None = None, seconds: float | None = None
     ) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entry = Entry(stamp, self.run_id, phase, event, changed, seconds)
+        entry = Entry(stamp, self.run_id, phase, event, changed, seconds, self.operation)
         try:
             self._write(entry.to_line())
         except OSError as exc:

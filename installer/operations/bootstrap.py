@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The phases of the bootstrap, in the order in which they run, and the runner.
+"""The phases of the bootstrap, in the order in which they run, and what of them the installer does itself.
 
-Each phase may be run again at any time: it looks, and acts only where something is not as it should be. The
-runner writes to the journal before and after each, so a kill or a power cut is seen by the next run, which
-simply starts again from the first phase.
+Each phase may be run again at any time: it looks, and acts only where something is not as it should be. Up to
+``minion-connected`` Salt works from the mounted media (local mode), afterwards through the master.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from installer.base import files
-from installer.base.errors import InstallerError, MediaError, PreflightError, StoppedError, UsageError
+from installer.base.errors import InstallerError, MediaError, PreflightError
 from installer.base.run import run
-from installer.base.ui import format_bytes, format_seconds
+from installer.base.ui import format_bytes
 from installer.checks import readiness
 from installer.checks.preflight import Status
 from installer.engine.context import Context
+from installer.engine.journal import BOOTSTRAP
+from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, rpmkeys, signature
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
@@ -31,34 +28,6 @@ HANDED_OVER_FILE = "/etc/salt/minion.d/90-caisson.conf"
 MINION_PACKAGES = ("salt-minion",)
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase; ``run`` returns whether it changed anything, ``undo`` says how a person takes it back.
-
-    ``code`` is stable for ever: a phase may get another place or name, never another code.
-    """
-
-    code: str
-    name: str
-    title: str
-    run: Callable[[Context], bool]
-    undo: str
-
-    @property
-    def label(self) -> str:
-        """Code and name, as they are shown."""
-        return f"{self.code} {self.name}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one phase went."""
-
-    name: str
-    has_changed: bool
-    seconds: float
 
 
 # ---- the phases that are carried out here ----------------------------------------------------------------
@@ -81,6 +50,19 @@ def run_mount_media(context: Context) -> bool:
     return media.keep_mounted(
         context.product, context.source_dir, context.media_dir, context.paths.units_dir, note=context.ui.note
     )
+
+
+def check_mounted(context: Context) -> None:
+    """Look whether the media is at its lasting place.
+
+    Raises:
+        MediaError: it is not.
+    """
+    if not (context.media_dir / FILE_NAME).is_file():
+        raise MediaError(
+            f"the media is not mounted at {context.media_dir}",
+            resolution="the phase mount-media mounts it",
+        )
 
 
 def run_install_self(context: Context) -> bool:
@@ -171,202 +153,154 @@ def run_install_minion(context: Context) -> bool:
 
 PHASES: tuple[Phase, ...] = (
     Phase(
-        "CSP101",
-        "verify-media",
-        "compare the media with its checksums",
-        run_verify_media,
-        "none: changes nothing",
+        code="CSP101",
+        name="verify-media",
+        title="compare the media with its checksums",
+        applies=run_verify_media,
+        undo="none: changes nothing",
     ),
     Phase(
-        "CSP102",
-        "mount-media",
-        "mount the media for good",
-        run_mount_media,
-        "systemctl disable --now the mount unit of /srv/caisson/VERSION-BUILD and remove it",
+        code="CSP102",
+        name="mount-media",
+        title="mount the media for good",
+        applies=run_mount_media,
+        standing=check_mounted,
+        undo="systemctl disable --now the mount unit of /srv/caisson/VERSION-BUILD and remove it",
     ),
     Phase(
-        "CSP103",
-        "install-self",
-        "copy the installer to this host",
-        run_install_self,
-        "remove /opt/caisson/VERSION-BUILD and /usr/bin/caisson",
-    ),
-    Phase("CSP104", "preflight", "check the host", run_preflight, "none: changes nothing"),
-    Phase(
-        "CSP105",
-        "stop-minion",
-        "stop a salt-minion that runs",
-        run_stop_minion,
-        "systemctl enable --now salt-minion",
+        code="CSP103",
+        name="install-self",
+        title="copy the installer to this host",
+        applies=run_install_self,
+        undo="remove /opt/caisson/VERSION-BUILD and /usr/bin/caisson",
     ),
     Phase(
-        "CSP106",
-        "install-minion",
-        "install salt-minion from the media",
-        run_install_minion,
-        "dnf remove salt-minion salt",
+        code="CSP104",
+        name="preflight",
+        title="check the host",
+        applies=run_preflight,
+        undo="none: changes nothing",
     ),
     Phase(
-        "CSP107",
-        "minion-local",
-        "let Salt work from the media",
-        cluster.run_minion_local,
-        "remove /etc/caisson",
+        code="CSP105",
+        name="stop-minion",
+        title="stop a salt-minion that runs",
+        applies=run_stop_minion,
+        undo="systemctl enable --now salt-minion",
     ),
     Phase(
-        "CSP108",
-        "node-checks",
-        "check the host through Salt",
-        cluster.run_node_checks,
-        "none: changes nothing",
+        code="CSP106",
+        name="install-minion",
+        title="install salt-minion from the media",
+        applies=run_install_minion,
+        undo="dnf remove salt-minion salt",
     ),
     Phase(
-        "CSP201",
-        "container-runtime",
-        "prepare the host, start containerd, import the first images",
-        cluster.run_container_runtime,
-        "systemctl disable --now containerd; dnf remove containerd.io; remove /var/lib/containerd",
+        code="CSP107",
+        name="minion-local",
+        title="let Salt work from the media",
+        applies=cluster.run_minion_local,
+        undo="remove /etc/caisson",
     ),
     Phase(
-        "CSP202",
-        "kubelet-standalone",
-        "install the kubelet and start it alone",
-        cluster.run_kubelet_standalone,
-        "systemctl disable --now kubelet; dnf remove kubelet kubeadm kubectl",
+        code="CSP108",
+        name="node-checks",
+        title="check the host through Salt",
+        applies=cluster.run_node_checks,
+        undo="none: changes nothing",
     ),
     Phase(
-        "CSP203",
-        "salt-master",
-        "start the salt-master",
-        cluster.run_salt_master,
-        "remove its manifest from /etc/kubernetes/manifests",
+        code="CSP201",
+        name="container-runtime",
+        title="prepare the host, start containerd, import the first images",
+        applies=States(("host", "containerd", "images.imported"), local=True),
+        undo="systemctl disable --now containerd; dnf remove containerd.io; remove /var/lib/containerd",
+        about="Prepare the host, install and start containerd, import what must run before nginx.",
     ),
     Phase(
-        "CSP204",
-        "minion-connected",
-        "hand the minion over to its master",
-        cluster.run_minion_connected,
-        "remove /etc/salt/minion.d/90-caisson.conf, then run the bootstrap again",
+        code="CSP202",
+        name="kubelet-standalone",
+        title="install the kubelet and start it alone",
+        applies=States(("kubelet",), local=True),
+        undo="systemctl disable --now kubelet; dnf remove kubelet kubeadm kubectl",
+        about="Install the kubelet and let it run static pods, before there is an API server.",
     ),
     Phase(
-        "CSP205",
-        "registry",
-        "start the registry",
-        cluster.run_registry,
-        "remove its manifest from /etc/kubernetes/manifests",
+        code="CSP203",
+        name="salt-master",
+        title="start the salt-master",
+        applies=States(("salt_master",), local=True),
+        undo="remove its manifest from /etc/kubernetes/manifests",
+        about="Start salt-master as a static pod; it knows the minion's key before it starts.",
     ),
     Phase(
-        "CSP206",
-        "nginx",
-        "serve packages and images from the media",
-        cluster.run_nginx,
-        "remove its manifest from /etc/kubernetes/manifests",
+        code="CSP204",
+        name="minion-connected",
+        title="hand the minion over to its master",
+        applies=cluster.run_minion_connected,
+        undo="remove /etc/salt/minion.d/90-caisson.conf, then run the bootstrap again",
     ),
     Phase(
-        "CSP207",
-        "firewall",
-        "open the cluster's ports in firewalld",
-        cluster.run_firewall,
-        "remove zones/caisson-pods.xml and policies/caisson-*.xml from /etc/firewalld; firewall-cmd --reload",
+        code="CSP205",
+        name="registry",
+        title="start the registry",
+        applies=States(("registry",), local=False),
+        undo="remove its manifest from /etc/kubernetes/manifests",
+        about="Start the site's registry, on loopback.",
     ),
     Phase(
-        "CSP301",
-        "control-plane",
-        "start the control plane by kubeadm's phases",
-        cluster.run_control_plane,
-        "none: a control plane is removed with its host",
+        code="CSP206",
+        name="nginx",
+        title="serve packages and images from the media",
+        applies=States(("nginx", "images.pulled"), local=False),
+        undo="remove its manifest from /etc/kubernetes/manifests",
+        about="Serve packages and images from the media over HTTPS, then pull the cluster's images from there.",
     ),
-    Phase("CSP303", "addons", "apply kube-proxy and CoreDNS", cluster.run_addons, "kubectl delete them"),
-    Phase("CSP302", "network", "apply Calico", cluster.run_network, "kubectl delete its manifest"),
     Phase(
-        "CSP304",
-        "verify-cluster",
-        "wait until all is Ready",
-        cluster.run_verify_cluster,
-        "none: changes nothing",
+        code="CSP207",
+        name="firewall",
+        title="open the cluster's ports in firewalld",
+        applies=States(("firewall",), local=False),
+        undo="remove zones/caisson-pods.xml and policies/caisson-*.xml from /etc/firewalld; firewall-cmd --reload",
+        about="Open in firewalld what the port table names, for the planes it names.",
     ),
-    Phase("CSP305", "report", "report", report.run_report, "none: changes nothing"),
+    Phase(
+        code="CSP301",
+        name="control-plane",
+        title="start the control plane by kubeadm's phases",
+        applies=States(("control_plane",), local=False),
+        undo="none: a control plane is removed with its host",
+        about="Run the phases of ``kubeadm init`` that are not done yet, and wait for the API server.",
+    ),
+    Phase(
+        code="CSP303",
+        name="addons",
+        title="apply kube-proxy and CoreDNS",
+        applies=States(("addons",), local=False),
+        undo="kubectl delete them",
+    ),
+    Phase(
+        code="CSP302",
+        name="network",
+        title="apply Calico",
+        applies=States(("calico",), local=False),
+        undo="kubectl delete its manifest",
+    ),
+    Phase(
+        code="CSP304",
+        name="verify-cluster",
+        title="wait until all is Ready",
+        applies=States(("cluster.ready",), local=False),
+        undo="none: changes nothing",
+        about="Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own.",
+    ),
+    Phase(
+        code="CSP305",
+        name="report",
+        title="report",
+        applies=report.run_report,
+        undo="none: changes nothing",
+    ),
 )
 
-
-# ---- the runner ------------------------------------------------------------------------------------------
-
-
-def select(phases: Sequence[Phase], start_from: str, context: Context) -> Sequence[Phase]:
-    """Return the phases from ``start_from`` on (all, if it is empty).
-
-    Raises:
-        UsageError: there is no such phase, or one before it was never finished on this host.
-    """
-    if not start_from:
-        return phases
-    names = [phase.name for phase in phases]
-    if start_from not in names:
-        raise UsageError(f"there is no phase '{start_from}'", resolution=f"one of: {', '.join(names)}")
-    index = names.index(start_from)
-    missing = [name for name in names[:index] if not context.journal.has_done(name)]
-    if missing:
-        raise UsageError(
-            f"--from {start_from}: the phase '{missing[0]}' before it was never finished on this host",
-            details=f"never finished: {', '.join(missing)}",
-            resolution=f"start with --from {missing[0]}, or without --from",
-        )
-    if index > names.index("mount-media") and not (context.media_dir / FILE_NAME).is_file():
-        raise MediaError(
-            f"--from {start_from}: the media is not mounted at {context.media_dir}",
-            resolution="start without --from: the phase mount-media mounts it",
-        )
-    return phases[index:]
-
-
-def run_phases(
-    context: Context, phases: Sequence[Phase], *, clock: Callable[[], float] = time.monotonic
-) -> tuple[Outcome, ...]:
-    """Run the phases in turn, each announced, timed and journalled; stop at the first that fails.
-
-    Raises:
-        InstallerError: what the phase raised; ``details`` then also says which phase it was.
-    """
-    left_open = context.journal.interrupted()
-    if left_open is not None:
-        context.ui.note(f"the last run was interrupted in the phase '{left_open}': going on")
-    outcomes: list[Outcome] = []
-    all_names = [phase.name for phase in PHASES]
-    for phase in phases:
-        number = all_names.index(phase.name) + 1 if phase.name in all_names else len(outcomes) + 1
-        context.journal.start(phase.name)
-        context.ui.phase(phase.label, phase.title, number=number, total=max(len(all_names), len(phases)))
-        started = clock()
-        try:
-            has_changed = phase.run(context)
-        except BaseException as exc:
-            context.ui.phase_end(f"FAILED after {format_seconds(clock() - started)}")
-            context.journal.failed(phase.name, seconds=clock() - started)
-            if isinstance(exc, KeyboardInterrupt):
-                raise _in_phase(phase, StoppedError("stopped")) from exc
-            if isinstance(exc, InstallerError):
-                raise _in_phase(phase, exc) from exc
-            raise
-        seconds = clock() - started
-        context.journal.done(phase.name, changed=has_changed, seconds=seconds)
-        context.ui.phase_end(f"{'changed' if has_changed else 'ok'}, {format_seconds(seconds)}")
-        outcomes.append(Outcome(phase.name, has_changed, seconds))
-    return tuple(outcomes)
-
-
-def describe(outcomes: Sequence[Outcome]) -> str:
-    """Return the last line of a bootstrap.
-
-    >>> describe([Outcome("a", False, 1.0), Outcome("b", False, 0.5)])
-    '2 phases in 1.5 s, 0 changes'
-    """
-    changed = sum(outcome.has_changed for outcome in outcomes)
-    total = format_seconds(sum(outcome.seconds for outcome in outcomes))
-    return f"{len(outcomes)} phases in {total}, {changed} change{'' if changed == 1 else 's'}"
-
-
-def _in_phase(phase: Phase, error: InstallerError) -> InstallerError:
-    """Return the error with the name of its phase and how to go on."""
-    again = f"run the same command again; to begin at this phase: --from {phase.name}"
-    resolution = f"{error.resolution}\n{again}" if error.resolution else again
-    return type(error)(f"{phase.label}: {error.message}", details=error.details, resolution=resolution)
+OPERATION = Operation(BOOTSTRAP, PHASES)

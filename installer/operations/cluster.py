@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The phases that Salt carries out: from local mode to a cluster that is Ready.
-
-Each ``run_*`` takes the context and returns whether it changed anything; all may be run again at any time. Up to
-``minion_connected`` Salt works from the mounted media (local mode), afterwards through the master.
-"""
+"""The phases that make Salt ready for the others: its local mode, the checks through it, its master's minion."""
 
 from __future__ import annotations
 
@@ -16,7 +12,9 @@ from installer.base.run import run
 from installer.config import hosts
 from installer.engine import saltcall
 from installer.engine.context import Context
+from installer.engine.phase import States
 
+HAND_OVER = States(("salt_minion.connected",), local=True)
 PING_TIMEOUT_S = 120.0
 POLL_S = 0.3
 PUBLISH_PORT = 4505
@@ -57,24 +55,9 @@ def run_node_checks(context: Context) -> bool:
     return False
 
 
-def run_container_runtime(context: Context) -> bool:
-    """Prepare the host, install and start containerd, import what must run before nginx."""
-    return _apply(context, "host", "containerd", "images.imported", local=True)
-
-
-def run_kubelet_standalone(context: Context) -> bool:
-    """Install the kubelet and let it run static pods, before there is an API server."""
-    return _apply(context, "kubelet", local=True)
-
-
-def run_salt_master(context: Context) -> bool:
-    """Start salt-master as a static pod; it knows the minion's key before it starts."""
-    return _apply(context, "salt_master", local=True)
-
-
 def run_minion_connected(context: Context) -> bool:
     """Hand the minion over to the master, and prove it: the master reaches the minion."""
-    changed = _apply(context, "salt_minion.connected", local=True)
+    changed = HAND_OVER(context)
     deadline = time.monotonic() + PING_TIMEOUT_S
     while True:
         context.ui.progress("the minion to answer its master")
@@ -91,41 +74,6 @@ def run_minion_connected(context: Context) -> bool:
         time.sleep(POLL_S)
 
 
-def run_registry(context: Context) -> bool:
-    """Start the site's registry, on loopback."""
-    return _apply(context, "registry", local=False)
-
-
-def run_nginx(context: Context) -> bool:
-    """Serve packages and images from the media over HTTPS, then pull the cluster's images from there."""
-    return _apply(context, "nginx", "images.pulled", local=False)
-
-
-def run_firewall(context: Context) -> bool:
-    """Open in firewalld what the port table names, for the planes it names."""
-    return _apply(context, "firewall", local=False)
-
-
-def run_control_plane(context: Context) -> bool:
-    """Run the phases of ``kubeadm init`` that are not done yet, and wait for the API server."""
-    return _apply(context, "control_plane", local=False)
-
-
-def run_network(context: Context) -> bool:
-    """Apply Calico."""
-    return _apply(context, "calico", local=False)
-
-
-def run_addons(context: Context) -> bool:
-    """Apply kube-proxy and CoreDNS."""
-    return _apply(context, "addons", local=False)
-
-
-def run_verify_cluster(context: Context) -> bool:
-    """Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own."""
-    return _apply(context, "cluster.ready", local=False)
-
-
 def _answer_names(context: Context) -> bool:
     """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``)."""
     file = context.paths.at("/etc/hosts")
@@ -136,13 +84,6 @@ def _answer_names(context: Context) -> bool:
         text, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
     )
     return files.write_file(file, wanted.encode("utf-8", errors="surrogateescape"), mode=0o644)
-
-
-def _apply(context: Context, *sls: str, local: bool) -> bool:
-    applied = saltcall.apply(context, sls, local=local)
-    for name in applied.changed:
-        context.ui.detail(f"changed: {name}")
-    return bool(applied.changed)
 
 
 def _listens_to_master() -> bool:

@@ -21,8 +21,8 @@ from installer.config import changes, facts, starter
 from installer.config.facts import Address
 from installer.engine import saltcall
 from installer.engine.context import Context
-from installer.operations import bootstrap as phases
-from installer.operations.bootstrap import Phase
+from installer.engine.phase import Operation, Phase
+from installer.operations import bootstrap
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
 
 CHECK_SCHEMA = jsonschema.Draft7Validator(
@@ -47,7 +47,7 @@ def call(tree: Path, *words: str) -> int:
 
 
 def use_phases(monkeypatch: pytest.MonkeyPatch, *chosen: Phase) -> None:
-    monkeypatch.setattr(phases, "PHASES", chosen)
+    monkeypatch.setattr(bootstrap, "OPERATION", Operation("bootstrap", chosen))
 
 
 def bootstrap_words(tree: Path) -> list[str]:

@@ -36,7 +36,6 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     ]
     assert found.has_done("one")
     assert not found.has_done("two")
-    assert found.has_started("two")
     assert found.interrupted() is None
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -84,3 +83,14 @@ def test_what_a_phase_made_is_on_the_disk_before_it_counts_as_done(
     assert seen == [1]
     written.done("b", changed=False, seconds=1)
     assert seen == [1]
+
+
+def test_an_entry_that_names_no_operation_is_of_the_bootstrap(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    file.write_text('{"time": "2026-11-26T10:00:00Z", "run": "r0", "phase": "nginx", "event": "start"}\n')
+    assert Journal(file).interrupted() == "nginx"
+    other = Journal(file, operation="node-add")
+    assert (other.interrupted(), other.has_done("nginx"), other.entries) == (None, False, ())
+    other.done("nginx", changed=False, seconds=1)
+    assert not Journal(file).has_done("nginx")
+    assert [entry.operation for entry in journal.read(file)] == ["bootstrap", "node-add"]

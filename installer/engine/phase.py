@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say what a phase is and what an operation is: data, which one runner carries out (runner.py)."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Callable
+
+from installer.engine import saltcall
+from installer.engine.context import Context
+
+Applies = Callable[[Context], bool]
+"""What a phase does to the host; it returns whether that changed anything."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Salt's states, applied in the order of their names: from the media (local mode), or through the master."""
+
+    sls: tuple[str, ...]
+    local: bool
+
+    def __call__(self, context: Context) -> bool:
+        """Apply them and write to the log what they changed.
+
+        Raises:
+            SaltError: a state failed, or Salt gave no answer.
+        """
+        applied = saltcall.apply(context, self.sls, local=self.local)
+        for name in applied.changed:
+            context.ui.detail(f"changed: {name}")
+        return bool(applied.changed)
+
+    def __str__(self) -> str:
+        """Return the names and the mode, as they are shown.
+
+        >>> str(States(("kubelet",), local=True))
+        'Salt, from the media: kubelet'
+        """
+        return f"Salt, {'from the media' if self.local else 'through its master'}: {', '.join(self.sls)}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase: what it is called, what it applies, and how a person takes it back.
+
+    ``code`` is stable for ever: a phase may get another place or name, never another code. ``applies`` may be
+    called again at any time: it looks, and acts only where something is not as it should be. ``standing`` is
+    asked when a run begins beyond this phase; it raises when what the phase made is gone.
+    """
+
+    code: str
+    name: str
+    title: str
+    applies: Applies
+    undo: str
+    about: str = ""
+    standing: Callable[[Context], None] | None = None
+
+    @property
+    def label(self) -> str:
+        """Code and name, as they are shown."""
+        return f"{self.code} {self.name}"
+
+    @property
+    def carried_out_by(self) -> str:
+        """Who does it: Salt, with the names of its states, or the installer itself."""
+        return str(self.applies) if isinstance(self.applies, States) else "the installer"
+
+    @property
+    def explanation(self) -> str:
+        """More than the title says: ``about``, or what the installer's own function says of itself."""
+        applies = self.applies.func if isinstance(self.applies, functools.partial) else self.applies
+        own = "" if isinstance(applies, States) else inspect.getdoc(applies)
+        return self.about or own or self.title
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A list of phases, run in this order under one name; the journal knows its phases by that name."""
+
+    name: str
+    phases: tuple[Phase, ...]

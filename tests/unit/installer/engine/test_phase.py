@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A phase as data: what it applies, and what is told of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from installer.engine import saltcall
+from installer.engine.context import Context
+from installer.engine.phase import Phase, States
+from installer.engine.saltcall import Applied
+from tests.unit.installer.helpers import make_context
+
+
+@pytest.mark.parametrize(("changed", "expected"), [((), False), (("Write a file",), True)])
+def test_states_are_applied_in_their_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, ...], *, expected: bool
+) -> None:
+    asked: list[tuple[Sequence[str], bool]] = []
+
+    def apply(_: Context, sls: Sequence[str], *, local: bool) -> Applied:
+        asked.append((sls, local))
+        return Applied(total=2, changed=changed)
+
+    monkeypatch.setattr(saltcall, "apply", apply)
+    assert States(("nginx", "images.pulled"), local=False)(make_context(tmp_path)) is expected
+    assert asked == [(("nginx", "images.pulled"), False)]
+
+
+def place(_: Context, *, target: str) -> bool:
+    """Place the keys of one host."""
+    return bool(target)
+
+
+@pytest.mark.parametrize(
+    ("phase", "explanation", "carried_out_by"),
+    [
+        (Phase("C", "n", "t", States(("a", "b"), local=True), "u"), "t", "Salt, from the media: a, b"),
+        (
+            Phase("C", "n", "t", States(("a",), local=False), "u", about="x"),
+            "x",
+            "Salt, through its master: a",
+        ),
+        (
+            Phase("C", "n", "t", functools.partial(place, target="node2"), "u"),
+            "Place the keys of one host.",
+            "the installer",
+        ),
+        (Phase("C", "n", "t", lambda _: False, "u"), "t", "the installer"),
+    ],
+)
+def test_what_is_told_of_a_phase(phase: Phase, explanation: str, carried_out_by: str) -> None:
+    assert (phase.explanation, phase.carried_out_by) == (explanation, carried_out_by)

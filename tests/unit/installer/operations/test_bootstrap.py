@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases of the bootstrap: their order, what Salt applies of them, and what the installer does itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from installer.base.errors import MediaError
+from installer.base.run import Completed
+from installer.engine import runner
+from installer.engine.phase import States
+from installer.media import rpmkeys
+from installer.operations import OPERATIONS, bootstrap
+from installer.operations.bootstrap import PHASES
+from tests.conftest import GoldenCheck
+from tests.unit.installer.helpers import make_context, make_tree, product_bytes
+
+SALT_DIR = Path(__file__).parents[4] / "salt"
+NAMES = (
+    "verify-media mount-media install-self preflight stop-minion install-minion minion-local node-checks "
+    "container-runtime kubelet-standalone salt-master minion-connected registry nginx firewall control-plane "
+    "addons network verify-cluster report"
+)
+
+
+def test_the_phases_in_their_order() -> None:
+    assert [phase.name for phase in PHASES] == NAMES.split()
+    assert all(phase.undo and phase.title for phase in PHASES)
+
+
+def test_what_salt_applies_is_data_and_its_states_are_there() -> None:
+    states = [phase.applies for phase in PHASES if isinstance(phase.applies, States)]
+    assert len(states) == 10
+    for name in (name for applied in states for name in applied.sls):
+        place = SALT_DIR / name.replace(".", "/")
+        assert place.with_suffix(".sls").is_file() or (place / "init.sls").is_file(), name
+
+
+def test_a_code_is_of_one_phase_among_all_operations() -> None:
+    codes = [phase.code for operation in OPERATIONS for phase in operation.phases]
+    assert len(set(codes)) == len(codes)
+    assert bootstrap.OPERATION in OPERATIONS
+
+
+def test_beyond_the_mount_the_media_must_be_there(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    for name in ("verify-media", "mount-media", "install-self"):
+        context.journal.done(name, changed=False, seconds=0)
+    with pytest.raises(MediaError, match="--from preflight: the media is not mounted at"):
+        runner.select(bootstrap.OPERATION, "preflight", context)
+    context.media_dir.mkdir(parents=True)
+    (context.media_dir / "product.json").write_bytes(product_bytes())
+    assert runner.select(bootstrap.OPERATION, "preflight", context)[0].name == "preflight"
+
+
+# ---- single phases ---------------------------------------------------------------------------------------
+
+
+def media_files() -> dict[str, str]:
+    return {
+        "installer/__main__.py": "main",
+        "installer/vendor/yaml/__init__.py": "yaml",
+        "installer/__pycache__/x.pyc": "bytes",
+        "product.json": product_bytes().decode(),
+        "salt/parameters/ports.yaml": "ports: []\n",
+        "salt/top.sls": "base: {}\n",
+    }
+
+
+def test_verify_media_checks_the_packages_signatures_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context(tmp_path)
+    make_tree(context.source_dir, {**media_files(), "repo/el9/Packages/a-1.rpm": "x"})
+    asked: list[Sequence[Path]] = []
+    monkeypatch.setattr(rpmkeys, "check_signatures", lambda *arguments: asked.extend(arguments))
+    assert bootstrap.run_verify_media(context) is False
+    keys, packages = asked
+    assert [file.name for file in keys] == [Path(name).name for name in context.product.rpm_keys]
+    assert [file.name for file in packages] == ["a-1.rpm"]
+
+
+def test_install_self(tmp_path: Path, golden: GoldenCheck) -> None:
+    context = make_context(tmp_path)
+    make_tree(context.media_dir, media_files())
+    assert bootstrap.run_install_self(context) is True
+    assert bootstrap.run_install_self(context) is False
+    target = tmp_path / "opt/caisson/0.1.0"
+    assert sorted(str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()) == [
+        "installer/__main__.py",
+        "installer/vendor/yaml/__init__.py",
+        "product.json",
+        "salt/parameters/ports.yaml",
+    ]
+    command = tmp_path / "usr/bin/caisson"
+    assert command.stat().st_mode & 0o777 == 0o755
+    golden("caisson", bootstrap.render_command(Path("/opt/caisson/0.1.0")))
+
+
+class Minion:
+    """A systemd that knows of salt-minion only."""
+
+    def __init__(self, *, active: str, enabled: str) -> None:
+        self.answers = {"is-active": active, "is-enabled": enabled}
+        self.was_disabled = False
+
+    def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
+        del timeout_s, check
+        if args[1] == "disable":
+            assert args[2:] == ["--now", "salt-minion.service"]
+            self.was_disabled = True
+        return Completed(0, self.answers.get(args[1], "") + "\n", "")
+
+
+@pytest.mark.parametrize(
+    ("active", "enabled", "expected"),
+    [
+        ("inactive", "", False),
+        ("unknown", "", False),
+        ("inactive", "disabled", False),
+        ("active", "disabled", True),
+        ("failed", "enabled", True),
+    ],
+)
+def test_stop_minion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: str, enabled: str, *, expected: bool
+) -> None:
+    minion = Minion(active=active, enabled=enabled)
+    monkeypatch.setattr(bootstrap, "run", minion)
+    assert bootstrap.run_stop_minion(make_context(tmp_path)) is expected
+    assert minion.was_disabled is expected
+
+
+def test_a_minion_that_was_handed_over_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minion = Minion(active="active", enabled="enabled")
+    monkeypatch.setattr(bootstrap, "run", minion)
+    file = tmp_path / "etc/salt/minion.d/90-caisson.conf"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert bootstrap.run_stop_minion(make_context(tmp_path)) is False
+    assert not minion.was_disabled
