@@ -95,6 +95,7 @@ def ports_page() -> str:
         "loopback": "loopback",
         "any": "every address",
     }
+    roles = {"bootstrap": "Bootstrap node", "control-plane": "Control plane", "worker": "Worker"}
     rows = [
         (
             entry["name"],
@@ -103,15 +104,19 @@ def ports_page() -> str:
             words[entry["source"]],
             words[entry["bind"]],
             entry["component"],
+            *("yes" if role in entry["roles"] else "" for role in roles),
         )
         for entry in entries
     ]
+    head = ["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component", *roles.values()]
     return f"""# Ports
 
 One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights and this page. "Who may connect"
-becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source.
+becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source. The last columns say which
+nodes listen there: a node opens, and a preflight looks at, the ports of its own role only. Today every node is a
+bootstrap node.
 
-{table(["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component"], rows)}
+{table(head, rows)}
 
 ## To bar a host inside the CIDRs
 

@@ -9,35 +9,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
-import yaml
-
-from installer.base.errors import CommandError, HostError, MediaError
+from installer.base.errors import CommandError, HostError
 from installer.base.paths import Paths
 from installer.base.run import Completed, run
 from installer.checks.trials import Trials
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts, host_name
+from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, of_role, read_ports
 from installer.engine.journal import read
 from installer.media.product import Product
 
 COMMAND_TIMEOUT_S = 15.0
-PORTS_FILE = "salt/parameters/ports.yaml"
 PACKAGES_DIR = "repo/el9/Packages"
 FIRST_LASTING_PHASE = "container-runtime"
 """From this phase on a host carries containerd, a kubelet and listeners of Caisson's own."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """One line of the port table."""
-
-    name: str
-    port: int
-    protocol: str
-    bind: str
-    component: str
 
 
 def run_quietly(args: Sequence[str]) -> Completed:
@@ -104,9 +91,17 @@ class Host:
 
 
 def view(
-    *, config: Config | None, facts: Facts | None, product: Product | None, tree_dir: Path, paths: Paths
+    *,
+    config: Config | None,
+    facts: Facts | None,
+    product: Product | None,
+    tree_dir: Path,
+    paths: Paths,
+    role: str = BOOTSTRAP_ROLE,
 ) -> Host:
     """Return the view of this very host; ``tree_dir`` is the media, or the installer's own copy of it.
+
+    Of the port table it holds what a node of ``role`` listens on.
 
     Raises:
         MediaError: the port table of the tree cannot be read.
@@ -115,7 +110,7 @@ def view(
         config=config,
         facts=facts,
         product=product,
-        ports=read_ports(tree_dir / PORTS_FILE),
+        ports=of_role(read_ports(tree_dir / PORTS_FILE), role),
         is_ours=is_ours(paths),
         media_dir=_find_media(tree_dir, product, paths),
     )
@@ -130,29 +125,3 @@ def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path |
 def is_ours(paths: Paths) -> bool:
     """Say whether an earlier bootstrap left services behind."""
     return any(entry.phase == FIRST_LASTING_PHASE for entry in read(paths.journal_file))
-
-
-def read_ports(file: Path) -> tuple[Port, ...]:
-    """Read the port table.
-
-    Raises:
-        MediaError: it is missing or of another shape.
-    """
-    try:
-        table: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return tuple(
-            Port(
-                str(row["name"]),
-                int(row["port"]),
-                str(row["protocol"]),
-                str(row["bind"]),
-                str(row["component"]),
-            )
-            for row in table["ports"]
-        )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as exc:
-        raise MediaError(
-            f"the port table {file} cannot be read",
-            details=f"{type(exc).__name__}: {exc}",
-            resolution="the media is damaged: copy the ISO again and compare its checksum",
-        ) from exc

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from installer.checks.host import Host, Port
+from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
 from installer.checks.trials import TRIAL_INTERFACES
 from installer.config.facts import POD_INTERFACES, read_nameservers
+from installer.config.ports import Port
 
 RESOLVE_TIMEOUT_S = 3
 TIMED_OUT = 124

@@ -19,6 +19,7 @@ from typing import Any
 from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
 from installer.config import changes
+from installer.config.ports import BOOTSTRAP_ROLE
 from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
@@ -40,11 +41,13 @@ class Applied:
 def pillar(context: Context) -> dict[str, Any]:
     """Return the pillar: the user's facts, validated once, and what the media holds. Pure."""
     config, facts, product = context.config, context.facts, context.product
+    kept = changes.values(config, facts)
     return {
         "version": product.version,
         "self_dir": str(context.paths.self_dir(product.full_version)),
         "media_dir": str(context.media_dir),
-        **changes.values(config, facts),
+        **kept,
+        "node": {**kept["node"], "role": BOOTSTRAP_ROLE},
         # A resolver on a loopback address is not one that a pod could ask.
         "nameservers": [entry for entry in facts.nameservers if not entry.startswith(("127.", "::1"))],
         "versions": dict(product.versions),

@@ -16,8 +16,8 @@ from installer.base.mounts import is_mounted, read_mounts
 from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_seconds
-from installer.checks.host import PORTS_FILE, read_ports
 from installer.config import changes
+from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine import journal
 from installer.engine.context import Context
 from installer.media import mounting as media

@@ -5,7 +5,7 @@
 {%- set services = caisson['networks']['services'] %}
 {%- set pod_interfaces = ['cali+', 'vxlan.calico'] %}
 {%- set planes = {'control_plane': caisson['networks']['control_plane'], 'workload_plane': caisson['networks']['workload_plane']} %}
-{%- set openings = salt['caisson_firewall.openings'](table['ports'], planes) %}
+{%- set openings = salt['caisson_firewall.openings'](table['ports'], planes, caisson['node']['role']) %}
 Find firewalld fit for the zone of pods:
   caisson_firewall.fit:
     - pod_interfaces: {{ pod_interfaces | json }}
@@ -18,7 +18,7 @@ Define the zone of pods:
     - context:
         interfaces: {{ pod_interfaces | json }}
     - mode: '0644'
-    - onlyif: firewall-cmd --state
+    - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - caisson_firewall: Find firewalld fit for the zone of pods
 
@@ -32,7 +32,7 @@ Define the policy of service addresses:
         family: {{ (6 if ':' in services else 4) | json }}
     - mode: '0644'
     - makedirs: true
-    - onlyif: firewall-cmd --state
+    - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - caisson_firewall: Find firewalld fit for the zone of pods
 
@@ -45,7 +45,7 @@ Define the policy of nodes:
         openings: {{ openings | json }}
     - mode: '0644'
     - makedirs: true
-    - onlyif: firewall-cmd --state
+    - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - caisson_firewall: Find firewalld fit for the zone of pods
 

@@ -16,10 +16,11 @@ import yaml
 
 from installer.base.run import Completed
 from installer.checks import CHECKS
-from installer.checks.host import Host, Port, read_ports, read_umask
+from installer.checks.host import Host, read_umask
 from installer.checks.preflight import Check, Severity, SkippedError
 from installer.checks.trials import Media, Trials
 from installer.config import bootstrap as config
+from installer.config.ports import Port
 from installer.media import dnf
 from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_facts, make_product
 
@@ -814,8 +815,3 @@ def test_the_states_of_salt_install_what_dnf_was_tested_with(repository_dir: Pat
             for state in yaml.safe_load(text).values():
                 found += state.get("caisson_package.installed", [{}])[0].get("packages", [])
     assert sorted(found) == sorted(set(dnf.HOST_PACKAGES) - {"salt-minion"})
-
-
-def test_the_port_table_of_the_product_can_be_read(repository_dir: Path) -> None:
-    names = {port.name for port in read_ports(repository_dir / "salt/parameters/ports.yaml")}
-    assert {"kube-apiserver", "etcd-client", "kubelet", "calico-vxlan"} <= names
