@@ -27,7 +27,7 @@ from typing import Any
 
 from lab.cache import lab_dir, locked, replace_text
 from lab.errors import LabError
-from lab.places import NETNS_DIR, PREFIX, RUN_DIR, LabPlaces
+from lab.places import NETNS_DIR, PREFIX, RUN_DIR, LabPlaces, NodePlaces
 from lab.run import run
 
 _LOCK_FILE = RUN_DIR.with_suffix(".lock")
@@ -284,6 +284,27 @@ def stop_node(lab: str, name: str, record: NodeRecord | None) -> None:
     _end_members(key)
     remove_netns(key)
     remove_control_groups(key)
+
+
+def release_disk(places: NodePlaces) -> None:
+    """Unmount the disk of a node that was stopped, wherever it is mounted, so that the next mount reads it again.
+
+    Raises:
+        LabError: it stays in use.
+    """
+    _remove_mounts(places.root_dir)
+    status = places.image_file.stat()
+    identity = (status.st_dev, status.st_ino)
+
+    def is_released() -> bool:
+        _release_loops([places.image_file])
+        return all(loop.identity != identity for loop in loops())
+
+    if not wait_until(is_released, _PATIENCE_S):
+        raise LabError(
+            f"the disk {places.image_file} stays in use after it was unmounted",
+            resolution="end what holds it (another mount namespace: findmnt --all --task PID), then boot the node",
+        )
 
 
 def remove_lab(lab: str) -> None:

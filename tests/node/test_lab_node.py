@@ -247,6 +247,36 @@ def test_a_stopped_node_says_so_and_boots_again(second: Node) -> None:
     assert second.read_file("/root/kept") == "kept\n"
 
 
+WRITES = """
+set -e
+cd /root
+printf old >renamed; printf old >replaced; sync renamed replaced .
+printf new >unsynced
+printf new >renamed.new; mv renamed.new renamed
+printf new >replaced.new; sync replaced.new; mv replaced.new replaced
+printf new >synced; sync synced .
+"""
+
+
+def test_a_power_cut_loses_what_was_not_synced(second: Node) -> None:
+    shell(second, WRITES)
+    second.cut_power()
+    assert not second.is_up
+    second.boot()
+    found = shell(second, "cd /root; for name in *; do echo $name=$(cat $name); done").splitlines()
+    assert {"unsynced=", "renamed=", "replaced=new", "synced=new"} <= set(found), (
+        "the log knows, the data do not"
+    )
+
+
+def test_a_node_that_is_stopped_loses_nothing(second: Node) -> None:
+    shell(second, WRITES)
+    second.stop()
+    second.boot()
+    found = shell(second, "cd /root; for name in *; do echo $name=$(cat $name); done").splitlines()
+    assert {"unsynced=new", "renamed=new", "replaced=new", "synced=new"} <= set(found)
+
+
 def test_failed_units_are_named(second: Node) -> None:
     second.write_file(
         "/etc/systemd/system/broken.service",
