@@ -21,12 +21,15 @@ Copy the site's {{ name }}:
       - file: Create PKI directory
 {%- endfor %}
 {%- else %}
+{%- set key = '/etc/caisson/pki/ca.key' %}
 
 Create CA key:
   x509.private_key_managed:
     - name: /etc/caisson/pki/ca.key
     - algo: ec
     - keysize: 384
+    # A power cut may leave its name without a byte: only then is it made again.
+    - overwrite: {{ (salt['file.file_exists'](key) and salt['file.stats'](key)['size'] == 0) | json }}
     - mode: '0600'
     - require:
       - file: Create PKI directory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-{%- set node = pillar['caisson']['node'] %}
+{%- set node, key = pillar['caisson']['node'], '/etc/caisson/pki/media.key' %}
 include:
   - pki.authority
 
@@ -8,6 +8,8 @@ Create media server key:
     - name: /etc/caisson/pki/media.key
     - algo: ec
     - keysize: 256
+    # A power cut may leave its name without a byte: only then is it made again.
+    - overwrite: {{ (salt['file.file_exists'](key) and salt['file.stats'](key)['size'] == 0) | json }}
     - mode: '0600'
     - require:
       - sls: pki.authority

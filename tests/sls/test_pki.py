@@ -77,3 +77,16 @@ def test_names_that_yaml_or_x509_would_misread(tmp_path: Path, caisson: dict[str
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [name]
     handshake(tmp_path / "etc" / "ca.crt", (pki_dir / "media.crt", pki_dir / "media.key"), name)
+
+
+@pytest.mark.parametrize("name", ["pki/ca.key", "pki/ca.crt", "pki/media.key", "pki/media.crt", "ca.crt"])
+def test_a_file_that_a_power_cut_emptied_is_made_again(
+    tmp_path: Path, caisson: dict[str, Any], name: str
+) -> None:
+    """As a journalling file system leaves what was renamed and not synced: the name is there, no byte is."""
+    apply(tmp_path, caisson)
+    (tmp_path / "etc" / name).write_text("")
+    again = apply(tmp_path, caisson)
+    assert [state["comment"] for state in again if not state["result"]] == []
+    leaf = tmp_path / "etc/pki/media.crt", tmp_path / "etc/pki/media.key"
+    handshake(tmp_path / "etc/ca.crt", leaf, caisson["node"]["name"])
