@@ -115,6 +115,19 @@ class Journal:
         last = self.entries[-1] if self.entries else None
         return last.phase if last is not None and last.event == START else None
 
+    def was_cut_since(self, phase: str) -> bool:
+        """Say whether an earlier run was cut off, in any phase, since ``phase`` was last finished."""
+        open_phase = ""
+        is_cut = False
+        for entry in self.entries:
+            if entry.run_id == self.run_id:
+                break
+            is_cut = is_cut or (entry.event == START and bool(open_phase))
+            open_phase = entry.phase if entry.event == START else ""
+            if entry.phase == phase and entry.event == DONE:
+                is_cut = False
+        return is_cut or bool(open_phase)
+
     def start(self, phase: str) -> None:
         """Write that ``phase`` begins."""
         self._append(phase, START)
@@ -126,7 +139,12 @@ class Journal:
         self._append(phase, DONE, changed=changed, seconds=seconds)
 
     def failed(self, phase: str, *, seconds: float) -> None:
-        """Write that ``phase`` failed; what it had changed by then is not known."""
+        """Write that ``phase`` failed; what it had changed by then is not known, so it is on the disk first.
+
+        Whoever resets the host because a phase failed leaves no torn file: the next run looks for those only after a
+        run that was cut off.
+        """
+        os.sync()
         self._append(phase, FAILED, seconds=seconds)
 
     def _append(

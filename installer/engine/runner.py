@@ -14,6 +14,7 @@ from typing import Callable
 
 from installer.base.errors import InstallerError, StoppedError, UsageError
 from installer.base.ui import format_seconds
+from installer.engine import torn
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 
@@ -70,6 +71,8 @@ def run_phases(
     left_open = context.journal.interrupted()
     if left_open is not None:
         context.ui.note(f"the last run was interrupted in the phase '{left_open}': going on")
+        for file in torn.remove(context.paths):
+            context.ui.detail(f"removed what it left half-written: {file}")
     outcomes = []
     for phase in chosen:
         number = operation.phases.index(phase) + 1

@@ -18,7 +18,7 @@ from installer.checks.preflight import Status
 from installer.engine.context import Context
 from installer.engine.journal import BOOTSTRAP
 from installer.engine.phase import Operation, Phase, States
-from installer.media import dnf, rpmkeys, signature
+from installer.media import dnf, repair, rpmkeys, signature
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
 from installer.operations import cluster, installed, report
@@ -133,7 +133,13 @@ def run_stop_minion(context: Context) -> bool:
 
 
 def run_install_minion(context: Context) -> bool:
-    """Install salt-minion from the media; its package starts it, so stop it again until it is handed over."""
+    """Install salt-minion from the media; its package starts it, so stop it again until it is handed over.
+
+    After a run that was cut off, packages of which files are damaged are installed again first.
+    """
+    is_repaired = context.journal.was_cut_since("install-minion") and repair.repair(
+        paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
+    )
     installed.note(context.product, context.paths)
     try:
         is_changed = dnf.install(
@@ -148,7 +154,7 @@ def run_install_minion(context: Context) -> bool:
         if set(dnf.installed_versions(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
             installed.forget(context.paths)
         raise
-    return run_stop_minion(context) or is_changed
+    return run_stop_minion(context) or is_changed or is_repaired
 
 
 PHASES: tuple[Phase, ...] = (

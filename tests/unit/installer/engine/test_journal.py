@@ -83,6 +83,8 @@ def test_what_a_phase_made_is_on_the_disk_before_it_counts_as_done(
     assert seen == [1]
     written.done("b", changed=False, seconds=1)
     assert seen == [1]
+    written.failed("c", seconds=1)
+    assert seen == [1, 3]
 
 
 def test_an_entry_that_names_no_operation_is_of_the_bootstrap(tmp_path: Path) -> None:
@@ -94,3 +96,32 @@ def test_an_entry_that_names_no_operation_is_of_the_bootstrap(tmp_path: Path) ->
     other.done("nginx", changed=False, seconds=1)
     assert not Journal(file).has_done("nginx")
     assert [entry.operation for entry in journal.read(file)] == ["bootstrap", "node-add"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "is_cut"),
+    [
+        ([], False),
+        (["+install -install +runtime -runtime"], False),
+        (["+install"], True),
+        (["+install -install +runtime"], True),
+        (["+install -install +runtime", "+verify -verify +install -install"], False),
+        (["+install -install +runtime", "+verify"], True),
+        (["+install -install +runtime", "+verify -verify +check !check"], True),
+        (["+install !install"], False),
+    ],
+)
+def test_whether_a_run_was_cut_since_a_phase(tmp_path: Path, runs: list[str], is_cut: bool) -> None:
+    for run in runs:
+        written = Journal(tmp_path / "j")
+        for word in run.split():
+            mark, phase = word[0], word[1:]
+            if mark == "+":
+                written.start(phase)
+            elif mark == "-":
+                written.done(phase, changed=False, seconds=0)
+            else:
+                written.failed(phase, seconds=0)
+    now = Journal(tmp_path / "j")
+    now.start("verify")
+    assert now.was_cut_since("install") is is_cut

@@ -173,6 +173,19 @@ def test_an_interrupted_run_is_told_to_its_own_operation_only(tmp_path: Path) ->
     assert said == {"node-add": False, "bootstrap": True}
 
 
+def test_what_a_power_cut_left_empty_goes_before_the_first_phase(tmp_path: Path) -> None:
+    torn_file = tmp_path / "etc/kubernetes/kubelet.conf"
+    operation = bootstrap(make_phase("one", lambda _: torn_file.exists()))
+    open_context(tmp_path, operation).journal.start("one")
+    torn_file.parent.mkdir(parents=True)
+    torn_file.touch()
+    (outcome,) = run_all(operation, open_context(tmp_path, operation))
+    assert not outcome.has_changed
+    torn_file.touch()
+    (outcome,) = run_all(operation, open_context(tmp_path, operation))
+    assert outcome.has_changed, "no run was cut off: whoever made it meant it"
+
+
 def test_what_another_operation_has_done_is_not_done(tmp_path: Path) -> None:
     one = bootstrap(make_phase("mount"), make_phase("serve"))
     run_all(one, open_context(tmp_path, one))

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Install packages again of which a power cut has taken files.
+
+rpm syncs its database, not the files of packages: after a power cut it says that a package is installed, and its
+programs are there without a byte. dnf has nothing to do then, so what such a host lacks is looked for file by file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from installer.base.errors import PackageError
+from installer.base.paths import Paths
+from installer.base.run import run
+from installer.base.ui import Ui
+from installer.media import dnf
+from installer.media.product import Product
+
+VERIFY_TIMEOUT_S = 300.0
+# Of what rpm compares only the bytes: "S" size, "5" digest, "L" target of a link. Source: rpm(8), VERIFY OPTIONS.
+LINE = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
+CHANGED = re.compile(r"missing|S|5|L")
+CONFIGURATION, GHOST = "c", "g"
+
+
+def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
+    """Install again what is damaged of the media's packages on this host; return whether there was any.
+
+    Raises:
+        PackageError: dnf or rpm refused, or files are still damaged.
+    """
+    names = sorted(dnf.installed_versions(sorted(product.packages)))
+    if not names:
+        return False
+    ui.progress(f"the files of {len(names)} packages, after an interrupted run")
+    damaged = find(names)
+    if not damaged:
+        return False
+    owners = sorted(set(damaged.values()))
+    ui.detail(f"files are damaged or missing, installing again: {' '.join(owners)}")
+    # dnf would keep a configuration file that is not as the package has it, an empty one too.
+    for file in map(Path, damaged):
+        if file.is_file() and not file.is_symlink() and file.stat().st_size == 0:
+            file.unlink()
+    dnf.write_files(paths, media_dir, product)
+    arguments = dnf.dnf_arguments(paths, "reinstall", *owners)
+    completed = run(arguments, timeout_s=dnf.DNF_TIMEOUT_S, check=False)
+    if completed.returncode != 0:
+        raise dnf.explain(completed, owners, paths)
+    left = find(owners)
+    if left:
+        raise PackageError(
+            f"files of {', '.join(sorted(set(left.values())))} are still damaged after dnf installed them again",
+            details="\n".join(sorted(left)[: dnf.LAST_LINES]),
+            resolution="check the disk (dmesg, smartctl), then run this again",
+        )
+    return True
+
+
+def find(names: list[str]) -> Mapping[str, str]:
+    """Return path -> package of each file that is not as its package has it; configuration only if it is empty."""
+    command = ["rpm", "--verify", "--nodeps", "--noscripts", "--nomtime", *names]
+    verified = run(command, timeout_s=VERIFY_TIMEOUT_S, check=False)
+    changed = [path for path, kind in parse(verified.stdout) if kind != CONFIGURATION or _is_lost(Path(path))]
+    if not changed:
+        return {}
+    listed = run(
+        ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names],
+        timeout_s=dnf.RPM_TIMEOUT_S,
+        check=False,
+    )
+    owned = (line.partition(" ") for line in listed.stdout.splitlines())
+    owners = {path: name for name, _, path in owned}
+    return {path: owners[path] for path in changed if path in owners}
+
+
+def parse(text: str) -> list[tuple[str, str]]:
+    r"""Return path and kind of each file whose bytes rpm calls changed.
+
+    >>> parse("S.5......  c /etc/a\nmissing     /usr/bin/b\n.......T.    /c\n")
+    [('/etc/a', 'c'), ('/usr/bin/b', '')]
+    """
+    found = []
+    for line in text.splitlines():
+        match = LINE.match(line)
+        if match and match["kind"] != GHOST and CHANGED.search(match["marks"]):
+            found.append((match["path"], match["kind"] or ""))
+    return found
+
+
+def _is_lost(file: Path) -> bool:
+    return not file.exists() or file.stat().st_size == 0
