@@ -42,6 +42,12 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
   -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
+rpm --verify --all --nomtime --nouser --nogroup --nomode --nodeps --noscripts | grep -v '  c /' | sort
+ctr --namespace k8s.io images list --quiet | grep -v @ | sort | while read -r image; do
+  ctr --namespace k8s.io images mount "$image" /mnt >/dev/null &&
+  echo "$(cd /mnt && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)  files of $image"
+  umount /mnt; ctr --namespace k8s.io snapshots remove /mnt
+done 2>&1
 crictl images --output json | python3 -c '
 import json, sys
 for image in json.load(sys.stdin)["images"]:
@@ -62,8 +68,8 @@ def lab_iso() -> Path:
 class Moment:
     """When to kill: so long after a phase was announced (0: at its very beginning).
 
-    The installer alone, and what it had started lives on; with ``takes_all`` everything in the node, as when
-    its power is cut (but what it wrote stays written).
+    The installer alone, and what it had started lives on; with ``takes_all`` the node's power is cut: what was not
+    synced is lost.
     """
 
     phase: str
@@ -109,7 +115,7 @@ def start(
 
     def end() -> None:
         if killed_at is not None and killed_at.takes_all:
-            node.stop()
+            node.cut_power()
         else:
             end_process(found[0])
 
@@ -211,7 +217,7 @@ def phase_seconds(node: Node) -> dict[str, float]:
 
 def footprint(node: Node) -> list[str]:
     """Return what an installation left on the node, one line each: files, packages, images, zones, units."""
-    return node.run(["bash", "-c", FOOTPRINT], timeout_s=60).stdout.splitlines()
+    return node.run(["bash", "-c", FOOTPRINT], timeout_s=180).stdout.splitlines()
 
 
 def pods(node: Node) -> dict[str, str]:
