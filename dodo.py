@@ -49,7 +49,7 @@ def task_chores() -> steps.Tasks:
     yield steps.chore("bench", "measure all", LAB_ISO, ["build.bench"], PROJECT.node_bench, flags=["page"])
     yield steps.chore("gc", "list what is unused; --yes removes it", ["build.fetch.unused"], flags=["yes"])
     yield steps.chore("lab", "make the lab's miniature upstream", ["lab", "upstream", "prepare"])
-    yield steps.chore("soak", "run the tests that take half an hour", LAB_ISO, ["pytest", "tests/soak"])
+    yield steps.chore("soak", "run the tests that take most of an hour", LAB_ISO, ["pytest", "tests/soak"])
     yield steps.chore("demo", "install the lab ISO on a node", LAB_ISO, PROJECT.demo_command, flags=["keep"])
 
 

@@ -7,10 +7,13 @@ Shared by the node tests and by ``tests/soak``.
 from __future__ import annotations
 
 import contextlib
+import enum
+import itertools
 import json
 import re
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,17 +40,17 @@ for manifest in /etc/kubernetes/manifests/*; do
   echo "$(grep -v caisson.io/configuration-sha256 "$manifest" | sha256sum | cut -c 1-64)  $manifest"
 done
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts \
-  /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /usr/bin/caisson \
+  /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
   \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
   -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nomtime --nouser --nogroup --nomode --nodeps --noscripts | grep -v '  c /' | sort
-ctr --namespace k8s.io images list --quiet | grep -v @ | sort | while read -r image; do
-  ctr --namespace k8s.io images mount "$image" /mnt >/dev/null &&
-  echo "$(cd /mnt && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)  files of $image"
-  umount /mnt; ctr --namespace k8s.io snapshots remove /mnt
-done 2>&1
+layers=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots
+findmnt --list --noheadings --types overlay --output OPTIONS | grep -o 'lowerdir=[^,]*' | grep -oE '[0-9]+/fs' |
+sort -u | while read -r layer; do
+  echo "$(cd $layers/$layer && find . -type f -print0 | sort -z | xargs -0 -r sha256sum | sha256sum) layer that runs"
+done | sort
 crictl images --output json | python3 -c '
 import json, sys
 for image in json.load(sys.stdin)["images"]:
@@ -64,17 +67,26 @@ def lab_iso() -> Path:
     return file
 
 
+class Victim(enum.Enum):
+    """What is killed: the installer alone (what it started lives on), with all that it started, or a command of its.
+
+    ``POWER`` is the node as a whole, and what was not synced is lost.
+    """
+
+    INSTALLER = "installer"
+    SESSION = "installer with all that it started"
+    COMMAND = "command that the installer waits for"
+    DNF = "dnf"
+    POWER = "power"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When to kill: so long after a phase was announced (0: at its very beginning).
-
-    The installer alone, and what it had started lives on; with ``takes_all`` the node's power is cut: what was not
-    synced is lost.
-    """
+    """What to kill when: so long after a phase was announced (0: at its very beginning)."""
 
     phase: str
     delay_s: float = 0.0
-    takes_all: bool = False
+    victim: Victim = Victim.INSTALLER
 
     def __str__(self) -> str:
         return f"{self.phase} + {self.delay_s:.1f} s" if self.delay_s else f"start of {self.phase}"
@@ -114,10 +126,8 @@ def start(
     began = time.monotonic()
 
     def end() -> None:
-        if killed_at is not None and killed_at.takes_all:
-            node.cut_power()
-        else:
-            end_process(found[0])
+        if killed_at is not None:
+            kill(node, found[0], killed_at.victim)
 
     def on_line(line: str) -> None:
         lines.append(line)
@@ -148,6 +158,41 @@ def start(
     )
 
 
+def kill(node: Node, installer: Process, victim: Victim) -> None:
+    """Kill what a moment says, as far as it is there."""
+    started = descendants(installer)
+    if victim is Victim.POWER:
+        node.cut_power()
+    if victim in (Victim.INSTALLER, Victim.SESSION):
+        end_process(installer)
+    if victim in (Victim.SESSION, Victim.COMMAND):
+        for process in started if victim is Victim.SESSION else started[:1]:
+            end_process(process)
+    if victim is Victim.DNF:
+        end_process(_waited_for(started, "dnf"))
+
+
+def descendants(process: Process) -> list[Process]:
+    """Return what a process has started, and what that has, nearest first."""
+    found: list[Process] = []
+    for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += filter(None, map(process_of, map(int, children.read_text().split())))
+    return [*found, *itertools.chain.from_iterable(map(descendants, found))]
+
+
+def _waited_for(processes: Sequence[Process], name: str, patience_s: float = 10.0) -> Process | None:
+    """Return the one with this name, which may be about to start below one of the others."""
+    ends_at = time.monotonic() + patience_s
+    while time.monotonic() < ends_at:
+        for process in [*processes, *itertools.chain.from_iterable(map(descendants, processes))]:
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{process.pid}/comm").read_text().strip() == name:
+                    return process
+        time.sleep(0.05)
+    return None
+
+
 def installer_process(node: Node) -> Process:
     """Return the process that holds the installer's lock in the node, as this machine numbers it.
 
@@ -169,6 +214,14 @@ def installer_process(node: Node) -> Process:
                 if process is not None:
                     return process
     raise AssertionError(f"process {number} of {node.name} is not to be seen")
+
+
+def killed(node: Node, command: list[str], moment: Moment) -> Ended:
+    """Start the bootstrap and kill at a moment; a node whose power was cut boots again."""
+    ended = start(node, command, killed_at=moment)
+    if not node.is_up:
+        boot_again(node)
+    return ended
 
 
 def boot_again(node: Node) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host without a nameserver, on which the installer is killed in the middle and started again.
+"""A host without a nameserver: the installer is killed in the middle, power is cut, and it is started again.
 
-It ends where the calm installation of the other node tests ends, and nothing tries to leave it meanwhile.
-``tests/soak`` kills it in every phase, starts it once more, and watches for ten minutes.
+It ends where the calm installation of the other node tests ends, and nothing tries to leave it meanwhile. A power
+cut loses what was not synced: once of dnf's transaction, once of images, once of the control plane. ``tests/soak``
+does both in every phase, starts it once more, and watches for ten minutes.
 """
 
 from __future__ import annotations
@@ -12,37 +13,50 @@ from collections.abc import Iterator
 
 import pytest
 
+from installer.operations.bootstrap import PHASES
 from lab.node import Lab, Node
 from tests.node.conftest import Cluster
-from tests.node.installing import Ended, Moment, footprint, journal, lab_iso, start, unready
+from tests.node.installing import (
+    Ended,
+    Moment,
+    Victim,
+    footprint,
+    journal,
+    killed,
+    lab_iso,
+    start,
+    unready,
+)
 
 pytestmark = pytest.mark.lab
 
 SEED = 20261123
-MOMENTS = 2
-#: The phases that take long enough to be hit, with about what they take on the test machine.
+KILLS = 2
+CUTS = (
+    Moment(phase="install-minion", delay_s=1.5, victim=Victim.POWER),
+    Moment(phase="container-runtime", delay_s=3.5, victim=Victim.POWER),
+    Moment(phase="control-plane", delay_s=3.0, victim=Victim.POWER),
+)
+#: The other phases that take long enough to be hit, with about what they take on the test machine.
 LONG_PHASES_S = {
-    "install-minion": 2.5,
-    "container-runtime": 6.0,
     "kubelet-standalone": 4.5,
     "salt-master": 2.0,
     "minion-connected": 2.0,
     "nginx": 6.0,
     "firewall": 3.5,
-    "control-plane": 7.5,
     "addons": 1.5,
 }
 
 
 def moments(seed: int, count: int) -> list[Moment]:
-    """Return moments to kill at, in the order in which an installation comes to them."""
+    """Return the power cuts and moments to kill at, in the order in which an installation comes to them."""
     chance = random.Random(seed)  # noqa: S311 - nothing secret
     chosen = chance.sample(sorted(LONG_PHASES_S), count)
-    return [
-        Moment(phase=phase, delay_s=round(chance.uniform(0, seconds), 1))
-        for phase, seconds in LONG_PHASES_S.items()
-        if phase in chosen
+    kills = [
+        Moment(phase=phase, delay_s=round(chance.uniform(0, LONG_PHASES_S[phase]), 1)) for phase in chosen
     ]
+    order = [phase.name for phase in PHASES]
+    return sorted([*kills, *CUTS], key=lambda moment: order.index(moment.phase))
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +88,13 @@ def command(node: Node) -> list[str]:
 @pytest.fixture(scope="module")
 def starts(node: Node, command: list[str]) -> list[Ended]:
     """Start the bootstrap once for each moment, and kill it then; a last time it may end."""
-    ended = [start(node, command, killed_at=moment) for moment in moments(SEED, MOMENTS)]
+    ended = [killed(node, command, moment) for moment in moments(SEED, KILLS)]
     return [*ended, start(node, command)]
 
 
-def test_after_two_kills_the_next_start_ends_well(starts: list[Ended], node: Node) -> None:
+def test_after_kills_and_power_cuts_the_next_start_ends_well(starts: list[Ended], node: Node) -> None:
     *killed, last = starts
-    assert [entry.was_killed for entry in killed] == [True] * MOMENTS, [
+    assert [entry.was_killed for entry in killed] == [True] * (KILLS + len(CUTS)), [
         entry.output[-500:] for entry in killed
     ]
     assert [fault for entry in starts for fault in entry.faults] == []

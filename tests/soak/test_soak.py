@@ -7,6 +7,7 @@ The tests run in the order written: two clusters are watched from outside while 
 from __future__ import annotations
 
 import random
+import re
 import signal
 import statistics
 import time
@@ -16,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from installer.operations.bootstrap import PHASES
-from lab.node import Lab, Node
+from lab.node import Lab
 from tests.node.installing import (
-    Ended,
     Moment,
-    boot_again,
+    Victim,
     footprint,
+    killed,
     lab_iso,
     phase_seconds,
     pods,
@@ -56,8 +57,12 @@ def in_the_middle(chance: random.Random, phase: str, seconds: float) -> Moment:
     return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2))
 
 
+def with_all_it_started(chance: random.Random, phase: str, seconds: float) -> Moment:
+    return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2), victim=Victim.SESSION)
+
+
 def power_cut(chance: random.Random, phase: str, seconds: float) -> Moment:
-    return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2), takes_all=True)
+    return Moment(phase=phase, delay_s=round(chance.uniform(0.1, 0.9) * seconds, 2), victim=Victim.POWER)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +70,10 @@ def power_cut(chance: random.Random, phase: str, seconds: float) -> Moment:
     [
         ("installer killed at the start of each phase", at_the_start),
         ("installer killed in the middle of each phase", in_the_middle),
-        ("power cut in each phase", power_cut),
+        ("installer killed with all that it had started, in the middle of each phase", with_all_it_started),
+        ("power cut in each phase, what was not synced is lost", power_cut),
     ],
-    ids=["start", "middle", "power"],
+    ids=["start", "middle", "session", "power"],
 )
 def test_killed_in_every_phase_it_ends_where_a_calm_installation_ends(
     title: str,
@@ -82,7 +88,7 @@ def test_killed_in_every_phase_it_ends_where_a_calm_installation_ends(
     with Lab() as lab:
         node = lab.start_node("node1", iso=lab_iso())
         command = node.prepare_bootstrap()
-        kills = [_killed(node, command, moment) for moment in moments]
+        kills = [killed(node, command, moment) for moment in moments]
         last = start(node, command)
         hit = [entry.phase for entry in kills if entry.was_killed]
         missed = [str(moment) for moment, entry in zip(moments, kills, strict=True) if not entry.was_killed]
@@ -106,11 +112,38 @@ def test_killed_in_every_phase_it_ends_where_a_calm_installation_ends(
         )
 
 
-def _killed(node: Node, command: list[str], moment: Moment) -> Ended:
-    ended = start(node, command, killed_at=moment)
-    if not node.is_up:
-        boot_again(node)
-    return ended
+#: One command of the installer's is killed, or the dnf that Salt waits for: then the installer must tell.
+COMMANDS_ALONE = (
+    Moment(phase="install-minion", delay_s=1.0, victim=Victim.COMMAND),
+    Moment(phase="container-runtime", delay_s=0.5, victim=Victim.DNF),
+    Moment(phase="container-runtime", delay_s=6.0, victim=Victim.COMMAND),
+    Moment(phase="kubelet-standalone", delay_s=0.5, victim=Victim.DNF),
+    Moment(phase="nginx", delay_s=3.0, victim=Victim.COMMAND),
+    Moment(phase="control-plane", delay_s=3.0, victim=Victim.COMMAND),
+)
+
+
+def test_a_command_killed_alone_is_told_and_the_next_start_goes_on(
+    observed_with_nameserver: Observed, record: Record
+) -> None:
+    with Lab() as lab:
+        node = lab.start_node("node1", iso=lab_iso())
+        command = node.prepare_bootstrap()
+        for moment in COMMANDS_ALONE:
+            ended = start(node, command, killed_at=moment)
+            assert ended.phase == moment.phase, ended.output[-4000:]
+            assert re.search(r"^error: CSE\d+ CSP\d+ " + moment.phase, ended.output, re.MULTILINE), (
+                ended.output
+            )
+            assert "Traceback" not in ended.output
+        last = start(node, command)
+        assert last.returncode == 0, last.output[-4000:]
+        assert wait_ready(node, 90) == []
+        assert footprint(node) == footprint(observed_with_nameserver.node)
+    record(
+        "a salt-call or a dnf of the installer's killed alone",
+        f"{len(COMMANDS_ALONE)} kills, each told with its phase; as a calm one; the last start {last.seconds:.0f} s",
+    )
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
