@@ -269,6 +269,25 @@ def test_a_power_cut_loses_what_was_not_synced(second: Node) -> None:
     )
 
 
+def test_a_power_cut_loses_it_although_somebody_holds_the_file_system(second: Node) -> None:
+    """A mount namespace that was made meanwhile has a copy of the mount, and the kernel keeps what it has in memory."""
+    holder = subprocess.Popen(["unshare", "--mount", "sleep", "60"])
+    try:
+        assert cleanup.wait_until(lambda: has_own_mounts(holder.pid), 5)
+        shell(second, WRITES)
+        second.cut_power()
+        second.boot()
+    finally:
+        holder.kill()
+        holder.wait()
+    found = shell(second, "cd /root; for name in *; do echo $name=$(cat $name); done").splitlines()
+    assert {"unsynced=", "synced=new"} <= set(found)
+
+
+def has_own_mounts(pid: int) -> bool:
+    return Path(f"/proc/{pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+
+
 def test_a_node_that_is_stopped_loses_nothing(second: Node) -> None:
     shell(second, WRITES)
     second.stop()
