@@ -18,7 +18,7 @@ from installer.base.ui import Ui
 from installer.media import dnf
 from installer.media.product import Product
 
-VERIFY_TIMEOUT_S = 300.0
+RPM_TIMEOUT_S = 300.0
 # Of what rpm compares only the bytes: "S" size, "5" digest, "L" target of a link. Source: rpm(8), VERIFY OPTIONS.
 LINE = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
 CHANGED = re.compile(r"missing|S|5|L")
@@ -31,7 +31,8 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
     Raises:
         PackageError: dnf or rpm refused, or files are still damaged.
     """
-    names = sorted(dnf.installed_versions(sorted(product.packages)))
+    listed = run(["rpm", "--query", "--all", "--qf", "%{NAME}\\n"], timeout_s=RPM_TIMEOUT_S, check=False)
+    names = sorted(set(listed.stdout.split()) & set(product.packages))
     if not names:
         return False
     ui.progress(f"the files of {len(names)} packages, after an interrupted run")
@@ -62,13 +63,13 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
 def find(names: list[str]) -> Mapping[str, str]:
     """Return path -> package of each file that is not as its package has it; configuration only if it is empty."""
     command = ["rpm", "--verify", "--nodeps", "--noscripts", "--nomtime", *names]
-    verified = run(command, timeout_s=VERIFY_TIMEOUT_S, check=False)
+    verified = run(command, timeout_s=RPM_TIMEOUT_S, check=False)
     changed = [path for path, kind in parse(verified.stdout) if kind != CONFIGURATION or _is_lost(Path(path))]
     if not changed:
         return {}
     listed = run(
         ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names],
-        timeout_s=dnf.RPM_TIMEOUT_S,
+        timeout_s=RPM_TIMEOUT_S,
         check=False,
     )
     owned = (line.partition(" ") for line in listed.stdout.splitlines())
