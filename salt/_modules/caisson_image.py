@@ -8,97 +8,130 @@ is copied to the host's disk besides containerd's own store.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import io
 import json
 import subprocess
 import tarfile
+import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    __salt__: dict[str, Any] = {}
+from typing import IO, Any, Callable
 
 # Source: containerd 2.3, internal/cri/labels: an image with this label is spared by the kubelet's garbage collection.
 PIN_LABEL = "io.cri-containerd.pinned=pinned"
 NAMESPACE = "k8s.io"
+IMPORT_TIMEOUT_S = 200.0
+PULL_TIMEOUT_S = 240
 
 
 def present() -> dict[str, dict[str, Any]]:
-    """Return reference -> ``{"digests": [..], "pinned": bool}`` of every tagged image that the CRI knows.
+    """Return reference -> ``{"digest": .., "pinned": bool}`` of every image in containerd's store.
 
-    The CRI tells no digest of an image that was imported: containerd itself does, for every reference.
+    The digest is that of the manifest or index which the reference stands for.
     """
-    listed = _told(["crictl", "images", "--output", "json"])
-    known = digests_by_reference(_told(["ctr", "--namespace", NAMESPACE, "images", "list"]))
-    found: dict[str, dict[str, Any]] = {}
-    for image in json.loads(listed)["images"]:
-        digests = [entry.rpartition("@")[2] for entry in image.get("repoDigests") or []]
-        for reference in image.get("repoTags") or []:
-            own = [known[reference]] if reference in known else []
-            found[reference] = {
-                "digests": list(dict.fromkeys(own + digests)),
-                "pinned": bool(image.get("pinned", False)),
-            }
-    return found
+    return images_of(_told(["ctr", "--namespace", NAMESPACE, "images", "list"], timeout_s=60))
 
 
-def digests_by_reference(listing: str) -> dict[str, str]:
-    r"""Return reference -> digest of its manifest or index, from what ``ctr images list`` prints.
+def images_of(listing: str) -> dict[str, dict[str, Any]]:
+    r"""Return reference -> digest and whether it is pinned, from what ``ctr images list`` prints.
 
-    >>> digests_by_reference("REF TYPE DIGEST SIZE PLATFORMS LABELS\na.io/b:1 application/x sha256:12 3 MiB - -\n")
-    {'a.io/b:1': 'sha256:12'}
+    >>> images_of("REF TYPE DIGEST SIZE PLATFORMS LABELS\na.io/b:1 application/x sha256:12 3 MiB - a=b,c=d\n")
+    {'a.io/b:1': {'digest': 'sha256:12', 'pinned': False}}
     """
     rows = [line.split() for line in listing.splitlines()[1:]]
-    return {row[0]: row[2] for row in rows if len(row) > 2}
+    return {
+        row[0]: {"digest": row[2], "pinned": PIN_LABEL in row[-1].split(",")} for row in rows if len(row) > 2
+    }
 
 
-def _told(command: list[str]) -> str:
-    """Run a command that only looks; return what it printed. Raises RuntimeError with its last words."""
-    result = __salt__["cmd.run_all"](command, python_shell=False, timeout=60)
-    if result["retcode"] != 0:
-        raise RuntimeError(f"{' '.join(command)} failed: {result['stderr'].strip()[-500:]}")
-    return str(result["stdout"])
+def _told(command: list[str], *, timeout_s: float) -> str:
+    """Run a command; return what it printed. Raises RuntimeError with its last words, or that it took too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{' '.join(command)}: no answer after {timeout_s:g} s") from error
+    except OSError as error:
+        raise RuntimeError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
 
 
 def import_from_layout(reference: str, digest: str, layout_dir: str) -> None:
     """Import the single-platform image ``digest`` of the OCI layout at ``layout_dir`` under ``reference``.
 
-    Raises RuntimeError with ctr's last words, FileNotFoundError when a blob is not in the layout.
+    Raises RuntimeError with ctr's last words, or that it took too long; FileNotFoundError when a blob is not in the
+    layout.
     """
     blobs_dir = Path(layout_dir) / "blobs" / "sha256"
     manifest_file = blobs_dir / digest.partition(":")[2]
     manifest = json.loads(manifest_file.read_bytes())
     descriptors = [manifest["config"], *manifest["layers"]]
-    media_type = manifest.get("mediaType", "application/vnd.oci.image.manifest.v1+json")
-    target = {"mediaType": media_type, "digest": digest, "size": manifest_file.stat().st_size}
-    target["annotations"] = {
-        "io.containerd.image.name": reference,
-        "org.opencontainers.image.ref.name": reference,
+    hexes = {manifest_file.name, *(entry["digest"].partition(":")[2] for entry in descriptors)}
+    files = [blobs_dir / hex_digest for hex_digest in sorted(hexes)]
+    index = json.dumps(_index(reference, digest, manifest, manifest_file.stat().st_size)).encode()
+
+    def write(stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="w|") as archive:
+            _add_bytes(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _add_bytes(archive, "index.json", index)
+            for file in files:
+                archive.add(str(file), arcname=f"blobs/sha256/{file.name}")
+
+    command = ["ctr", "--namespace", NAMESPACE, "images", "import", "--local", "-"]
+    fault = _feed(command, write, IMPORT_TIMEOUT_S)
+    if fault:
+        raise RuntimeError(f"ctr could not import {reference}: {fault}")
+
+
+def _index(reference: str, digest: str, manifest: dict[str, Any], size_bytes: int) -> dict[str, Any]:
+    """Return the index of a layout with one image in it, named as containerd is to name it."""
+    target = {
+        "mediaType": manifest.get("mediaType", "application/vnd.oci.image.manifest.v1+json"),
+        "digest": digest,
+        "size": size_bytes,
+        "annotations": {
+            "io.containerd.image.name": reference,
+            "org.opencontainers.image.ref.name": reference,
+        },
     }
-    index = {
+    return {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [target],
     }
-    command = ["ctr", "--namespace", NAMESPACE, "images", "import", "--local", "-"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    if process.stdin is None or process.stderr is None:  # never: both are pipes
-        raise RuntimeError("no pipe to ctr")
-    try:
-        with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
-            _add_bytes(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            _add_bytes(archive, "index.json", json.dumps(index).encode())
-            hexes = {manifest_file.name, *(entry["digest"].partition(":")[2] for entry in descriptors)}
-            for hex_digest in sorted(hexes):
-                archive.add(str(blobs_dir / hex_digest), arcname=f"blobs/sha256/{hex_digest}")
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # ctr stopped reading: its exit code and its words say why
-    stderr = process.stderr.read().decode(errors="replace")
-    if process.wait(timeout=300) != 0:
-        raise RuntimeError(f"ctr could not import {reference}: {stderr.strip()[-500:]}")
+
+
+def _feed(command: list[str], write: Callable[[IO[bytes]], None], timeout_s: float) -> str:
+    """Run a command and write into its stdin; return "" or what went wrong.
+
+    Its stderr is a file, so that it never waits for us while we wait for it; the time is up for a command that
+    does not read as well.
+    """
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+        except OSError as error:
+            return f"{command[0]} cannot be started: {error.strerror or error}"
+        is_late = threading.Event()
+        timer = threading.Timer(timeout_s, lambda: (is_late.set(), process.kill()))
+        timer.start()
+        try:
+            with contextlib.suppress(BrokenPipeError), process.stdin or io.BytesIO() as stream:
+                write(stream)
+        except BaseException:
+            process.kill()  # half an archive must not look like a whole one
+            raise
+        finally:
+            returncode = process.wait()
+            timer.cancel()
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip()[-500:]
+    if is_late.is_set():
+        return f"no end after {timeout_s:g} s; last: {words}"
+    return "" if returncode == 0 else words or f"exit code {returncode}"
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -107,22 +140,26 @@ def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def pull(references: list[str], parallel: int = 3) -> dict[str, str]:
-    """Pull ``references`` through the CRI; return reference -> error for those that failed (empty: all are there)."""
+def pull(references: Iterable[str], parallel: int = 3) -> None:
+    """Pull ``references`` through the CRI. Raises RuntimeError with a line for each that failed; all are tried."""
 
-    def pull_one(reference: str) -> tuple[str, str]:
-        command = ["crictl", "--timeout", "300s", "pull", reference]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=310)
-        return reference, "" if done.returncode == 0 else done.stderr.strip()[-500:]
+    def pull_one(reference: str) -> str:
+        try:
+            _told(
+                ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference],
+                timeout_s=PULL_TIMEOUT_S + 10,
+            )
+        except RuntimeError as error:
+            return f"{reference}: {error}"
+        return ""
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as pool:
-        return {reference: error for reference, error in pool.map(pull_one, references) if error}
+        faults = [fault for fault in pool.map(pull_one, references) if fault]
+    if faults:
+        raise RuntimeError("\n".join(sorted(faults)))
 
 
-def pin(references: list[str]) -> None:
+def pin(references: Iterable[str]) -> None:
     """Mark ``references`` as pinned, so that the kubelet never removes them to win disk space."""
     for reference in references:
-        command = ["ctr", "--namespace", NAMESPACE, "images", "label", reference, PIN_LABEL]
-        result = __salt__["cmd.run_all"](command, python_shell=False, timeout=60)
-        if result["retcode"] != 0:
-            raise RuntimeError(f"ctr could not pin {reference}: {result['stderr'].strip()[-500:]}")
+        _told(["ctr", "--namespace", NAMESPACE, "images", "label", reference, PIN_LABEL], timeout_s=60)

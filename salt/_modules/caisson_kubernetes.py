@@ -30,6 +30,8 @@ def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> s
         )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: no answer after {timeout_s} s") from error
+    except OSError as error:
+        raise RuntimeError(f"kubectl cannot be started: {error.strerror or error}") from error
     if done.returncode != 0:
         raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[-1000:]}")
     return done.stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""States: container images are in containerd's store, under upstream's name, and pinned."""
+"""States: container images are in containerd's store, under upstream's name, as the media has them, and pinned."""
 
 from __future__ import annotations
 
@@ -15,43 +15,52 @@ def imported(name: str, reference: str, digests: list[str], layout_dir: str) -> 
 
     ``digests``: the platform's manifest first (the one that is imported), then those that are as good (the index).
     """
-    found = __salt__["caisson_image.present"]().get(reference, {"digests": [], "pinned": False})
+
+    def bring(wanted: dict[str, list[str]]) -> None:
+        for image, accepted in wanted.items():
+            __salt__["caisson_image.import_from_layout"](image, accepted[0], layout_dir)
+
+    return _there(name, {reference: digests}, bring, "imported")
+
+
+def pulled(name: str, images: dict[str, list[str]]) -> dict[str, Any]:
+    """Make sure that ``images`` are pulled (through the media server, see hosts.toml) and pinned.
+
+    Reference -> the digests that are as good as one another. What is there under that name with another digest, from
+    an earlier ISO of the same version, is pulled again.
+    """
+    return _there(name, images, __salt__["caisson_image.pull"], "pulled")
+
+
+def _there(name: str, images: dict[str, list[str]], bring: Any, done: str) -> dict[str, Any]:
+    """Make sure that each image is there by one of its digests and pinned; ``bring`` gets those that are not."""
+    missing: dict[str, list[str]] = {}
     changes: dict[str, Any] = {}
-    if not set(found["digests"]) & set(digests):
-        changes[reference] = {"old": ", ".join(found["digests"]), "new": digests[0]}
-    elif not found["pinned"]:
-        changes[reference] = {"old": "not pinned", "new": "pinned"}
-    if not changes:
-        return {"name": name, "result": True, "changes": {}, "comment": f"{reference} is imported and pinned"}
-    if __opts__["test"]:
-        return {"name": name, "result": None, "changes": changes, "comment": f"would import {reference}"}
-    try:
-        if not set(found["digests"]) & set(digests):
-            __salt__["caisson_image.import_from_layout"](reference, digests[0], layout_dir)
-        __salt__["caisson_image.pin"]([reference])
-    except (RuntimeError, OSError) as error:
-        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
-    return {"name": name, "result": True, "changes": changes, "comment": f"imported {reference}"}
 
+    def look() -> tuple[dict[str, Any], str]:
+        present = __salt__["caisson_image.present"]()
+        for reference, digests in images.items():
+            found = present.get(reference, {"digest": "", "pinned": False})
+            if found["digest"] not in digests:
+                missing[reference] = digests
+                changes[reference] = {"old": found["digest"], "new": digests[0]}
+            elif not found["pinned"]:
+                changes[reference] = {"old": "not pinned", "new": "pinned"}
+        if not changes:
+            return {}, f"{', '.join(images)}: {done} and pinned"
+        return changes, f"not {done} or not pinned yet: {', '.join(changes)}"
 
-def pulled(name: str, references: list[str]) -> dict[str, Any]:
-    """Make sure that ``references`` are pulled (through the media server, see hosts.toml) and pinned."""
-    before = __salt__["caisson_image.present"]()
-    missing = [reference for reference in references if reference not in before]
-    unpinned = [reference for reference in references if not before.get(reference, {}).get("pinned", False)]
-    if not unpinned:
-        return {"name": name, "result": True, "changes": {}, "comment": f"{len(references)} images are there"}
-    changes = {reference: {"old": "", "new": "pulled and pinned"} for reference in unpinned}
-    if __opts__["test"]:
-        return {
-            "name": name,
-            "result": None,
-            "changes": changes,
-            "comment": f"would pull {len(missing)} images",
-        }
-    errors = __salt__["caisson_image.pull"](missing)
-    if errors:
-        comment = "\n".join(f"{reference}: {error}" for reference, error in sorted(errors.items()))
-        return {"name": name, "result": False, "changes": {}, "comment": comment}
-    __salt__["caisson_image.pin"](unpinned)
-    return {"name": name, "result": True, "changes": changes, "comment": f"pulled {len(missing)} images"}
+    def act() -> str:
+        bring(missing)
+        __salt__["caisson_image.pin"](list(changes))
+        present = __salt__["caisson_image.present"]() if missing else {}
+        for reference, digests in missing.items():
+            found = present.get(reference, {}).get("digest", "nothing")
+            if found not in digests:
+                raise RuntimeError(
+                    f"{reference} was {done}, and it is {found}; the media has {' or '.join(digests)}"
+                )
+        return f"{done}: {', '.join(missing)}" if missing else f"pinned: {', '.join(changes)}"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said

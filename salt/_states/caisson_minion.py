@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 def key_made(name: str, pki_dir: str) -> dict[str, Any]:
     """Make sure that ``minion.pem`` and ``minion.pub`` are in ``pki_dir``."""
-    if __salt__["caisson_minion.has_key"](pki_dir):
-        return {"name": name, "result": True, "changes": {}, "comment": "the minion has its key pair"}
-    changes = {pki_dir: "minion key pair made"}
-    if __opts__["test"]:
-        return {
-            "name": name,
-            "result": None,
-            "changes": changes,
-            "comment": "would make the minion's key pair",
-        }
-    __salt__["caisson_minion.make_key"](pki_dir)
-    return {"name": name, "result": True, "changes": changes, "comment": "made the minion's key pair"}
+
+    def look() -> tuple[dict[str, Any], str]:
+        if __salt__["caisson_minion.has_key"](pki_dir):
+            return {}, "the minion has its key pair"
+        return {pki_dir: "minion key pair made"}, "would make the minion's key pair"
+
+    def act() -> str:
+        __salt__["caisson_minion.make_key"](pki_dir)
+        return "made the minion's key pair"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-
-log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
@@ -35,46 +31,67 @@ def running(
     ``name`` is the pod's name without the node's suffix. Done when every container of the pod is running with the
     annotation that this manifest has; the pod's own service is waited for by ``caisson_wait``.
     """
-    text = __salt__["cp.get_template"](source, "", template="jinja") or ""
-    if not text:
-        return {
-            "name": name,
-            "result": False,
-            "changes": {},
-            "comment": f"{source} is not on the file server",
-        }
-    pod = yaml.safe_load(Path(text).read_text())
+    pod: dict[str, Any] = {}
+
+    def look() -> tuple[dict[str, Any], str]:
+        pod.update(_pod(source, configuration_files or []))
+        file = MANIFESTS_DIR / f"{name}.yaml"
+        if not file.is_file() or file.read_text() != _text(pod):
+            return {str(file): "written"}, f"would write {file}"
+        return {}, f"static pod {name} is in place" if __opts__["test"] else _run(pod, timeout_s)
+
+    def act() -> str:
+        _write(f"{name}.yaml", _text(pod))
+        return _run(pod, timeout_s)
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
+def _pod(source: str, configuration_files: list[str]) -> dict[str, Any]:
+    """Return the pod of the manifest, with the digest of all that it depends on."""
+    rendered = __salt__["cp.get_template"](source, "", template="jinja") or ""
+    if not rendered:
+        raise RuntimeError(f"{source} is not on the file server")
+    pod: dict[str, Any] = yaml.safe_load(Path(rendered).read_text())
     digest = hashlib.sha256()
-    for path in sorted(configuration_files or []):
+    for path in sorted(configuration_files):
         digest.update(path.encode() + b"\0")
         if os.path.exists(path):
             digest.update(Path(path).read_bytes())
     digest.update(json.dumps(pod, sort_keys=True).encode())
     pod["metadata"].setdefault("annotations", {})[DIGEST_ANNOTATION] = digest.hexdigest()
-    wanted = yaml.safe_dump(pod, sort_keys=True)
-    manifest_file = MANIFESTS_DIR / f"{name}.yaml"
-    changed = not manifest_file.is_file() or manifest_file.read_text() != wanted
-    changes = {str(manifest_file): "written"} if changed else {}
-    if __opts__["test"]:
-        comment = f"would write {manifest_file}" if changed else f"static pod {name} is in place"
-        return {"name": name, "result": None if changed else True, "changes": changes, "comment": comment}
-    if changed:
-        # The kubelet reads every file of its directory: write beside it, then rename.
-        temporary = Path("/etc/kubernetes") / f".{name}.yaml.tmp"
-        temporary.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        MANIFESTS_DIR.mkdir(mode=0o755, exist_ok=True)
-        temporary.write_text(wanted)
-        temporary.chmod(0o600)
-        temporary.rename(manifest_file)
+    return pod
+
+
+def _text(pod: dict[str, Any]) -> str:
+    return yaml.safe_dump(pod, sort_keys=True)
+
+
+def _write(file_name: str, text: str) -> None:
+    """Write a manifest. The kubelet reads every file of its directory: write beside it, then rename."""
+    temporary = MANIFESTS_DIR.parent / f".{file_name}.tmp"
+    MANIFESTS_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with temporary.open("w") as stream:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(MANIFESTS_DIR / file_name)
+
+
+def _run(pod: dict[str, Any], timeout_s: int) -> str:
+    """Wait until all containers of the pod run, and say so. Raises RuntimeError with the pod's last words."""
+    name, digest = pod["metadata"]["name"], pod["metadata"]["annotations"][DIGEST_ANNOTATION]
     containers = {container["name"] for container in pod["spec"]["containers"]}
-    deadline = time.monotonic() + timeout_s
-    while True:
-        seen = __salt__["caisson_pod.running_containers"](pod["metadata"]["name"], digest.hexdigest())
-        if containers <= set(seen):
-            return {"name": name, "result": True, "changes": changes, "comment": f"static pod {name} runs"}
-        if time.monotonic() > deadline:
-            why = __salt__["caisson_pod.explain"](pod["metadata"]["name"])
-            comment = f"static pod {name} does not run after {timeout_s} s; missing: {containers - set(seen)}\n{why}"
-            return {"name": name, "result": False, "changes": changes, "comment": comment}
-        log.info("caisson waits: the containers of static pod %s", name)
-        time.sleep(0.5)
+
+    def probe() -> str:
+        missing = containers - set(__salt__["caisson_pod.running_containers"](name, digest))
+        return f"the containers of static pod {name}: {', '.join(sorted(missing))}" if missing else ""
+
+    try:
+        __salt__["caisson_result.until"](probe, timeout_s, interval_s=0.5)
+    except RuntimeError as error:
+        why = __salt__["caisson_pod.explain"](name)
+        raise RuntimeError(f"static pod {name} does not run: {error}\n{why}") from error
+    return f"static pod {name} runs"

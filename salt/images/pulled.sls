@@ -3,8 +3,8 @@
 
 Pull images of the cluster:
   caisson_image.pulled:
-    - references:
+    - images:
       {%- for id in ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kube-proxy', 'coredns',
                      'calico-node', 'calico-cni', 'calico-kube-controllers'] %}
-      - {{ images[id]['reference'] | json }}
+        {{ images[id]['reference'] | json }}: {{ [images[id]['digest'], images[id]['platform_digest']] | json }}
       {%- endfor %}

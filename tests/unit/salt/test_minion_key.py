@@ -51,6 +51,7 @@ def test_a_half_is_made_whole(module: Any, tmp_path: Path, name: str, text: str 
 def test_the_state(module: Any, tmp_path: Path) -> None:
     state: Any = load("caisson_minion", STATES_DIR)
     functions = {f"caisson_minion.{name}": getattr(module, name) for name in ("has_key", "make_key")}
+    functions["caisson_result.ensure"] = load("caisson_result").ensure
     state.__dict__.update(__salt__=functions, __opts__={"test": False})
     assert state.key_made("x", str(tmp_path))["changes"]
     assert state.key_made("x", str(tmp_path))["changes"] == {}

@@ -22,6 +22,7 @@ def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
     state.__dict__.update(
         __opts__={"test": False},
         __salt__={
+            "caisson_result.ensure": load("caisson_result").ensure,
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
@@ -81,6 +82,7 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
         __opts__={"test": False},
         __salt__={
             "cmd.run_all": run_all,
+            "caisson_result.ensure": load("caisson_result").ensure,
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": module.swap_units,
             "caisson_host.put_aside": module.put_aside,
