@@ -52,6 +52,11 @@ class Paths:
         return self.state_dir / "installed.json"
 
     @property
+    def transaction_file(self) -> Path:
+        """What was installed when a transaction of packages began, or how it ended."""
+        return self.state_dir / "packages.json"
+
+    @property
     def journal_file(self) -> Path:
         """What was begun and what was finished, one JSON object a line."""
         return self.state_dir / "journal.jsonl"

@@ -45,8 +45,8 @@ CLOUD_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
 """They write rules of routing for each address of a cloud's interface, and with these pods are not reached."""
 INSTALL_FIREWALLD = (
     "without it the ports of the cluster are open to every network; to have it, when the bootstrap has ended: "
-    f"{' '.join(dnf.dnf_arguments(Paths(), 'install', 'firewalld'))} && systemctl enable --now firewalld, "
-    "then run the bootstrap again"
+    f"HOME={Paths().dnf_dir} {' '.join(dnf.dnf_arguments(Paths(), 'install', 'firewalld'))} "
+    "&& systemctl enable --now firewalld, then run the bootstrap again"
 )
 SHOWN_NAMES = 3
 LEFT_CHAINS = "(?:KUBE-|cali-|kube-proxy|CILIUM_|OLD_CILIUM_|WEAVE|FLANNEL-|CNI-)"

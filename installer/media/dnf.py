@@ -3,7 +3,10 @@
 
 dnf gets a configuration of its own: one repository (the media, ``file://``), signatures checked, no plugins,
 its own cache and logs. What the host has configured (repositories, excludes, plugins, proxies) is neither
-read nor changed.
+read nor changed. The keys of the media are in a keyring that only this dnf looks at: in rpm's database every
+repository of the host would be trusted with them.
+
+This is the only driver of dnf: Salt's states (``caisson_dnf``) call it from the installer's copy on the host.
 """
 
 from __future__ import annotations
@@ -11,15 +14,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Callable
 
-from installer.base.errors import CommandError, PackageError
+from installer.base.errors import PackageError
 from installer.base.files import write_file
 from installer.base.paths import Paths
 from installer.base.run import Completed, describe_code, run
-from installer.base.ui import Ui
+from installer.media import rpmdb, transaction
 from installer.media.product import Product
+from installer.media.rpmdb import Found
 
-DNF_TIMEOUT_S = 900.0
+DNF_TIMEOUT_S = 4 * 3600.0
+"""Longer than any transaction: whoever ends rpm in the middle of one leaves half a host."""
 HOST_PACKAGES = (
     "salt-minion",
     "container-selinux",
@@ -39,8 +45,11 @@ HOST_PACKAGES = (
     "xz",
 )
 """Everything that a bootstrap installs by name; the states of Salt name the same (a test compares them)."""
-RPM_TIMEOUT_S = 120.0
 LAST_LINES = 15
+KEY_BLOCK = re.compile(
+    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----.*?-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
+)
+CUT_SCRIPT = re.compile(r"%(\w+)\((\S+)\) scriptlet failed, signal (\d+)")
 KEY_IMPORT = re.compile(r"^(Importing GPG key|Key imported|\s*(Userid|Fingerprint|From)\s*:)")
 
 # What dnf says, and what it means; {0} is the first group. Source: dnf 4.14 (EL9), rpm 4.16.
@@ -131,93 +140,174 @@ def _lines(options: Mapping[str, str]) -> str:
     return "".join(f"{key}={value}\n" for key, value in options.items())
 
 
+def render_macros(paths: Paths) -> str:
+    """Return the macros of rpm that dnf reads by its HOME: the keyring is a directory, not rpm's database.
+
+    Source: rpm, macros.in, ``%_keyring``, ``%_keyringpath``; lib/rpmts.c, loadKeyringFromFiles.
+    """
+    return f"%_keyring fs\n%_keyringpath {paths.dnf_dir}/keys\n"
+
+
 def write_files(paths: Paths, media_dir: Path, product: Product) -> bool:
-    """Write dnf's own configuration below ``paths``; return whether it changed."""
+    """Write dnf's own configuration and keyring below ``paths``; return whether anything changed."""
     (paths.dnf_dir / "vars").mkdir(parents=True, exist_ok=True)
     (paths.log_dir / "dnf").mkdir(parents=True, exist_ok=True)
-    written = (
+    written = [
         write_file(paths.dnf_dir / "dnf.conf", render_main(paths)),
         write_file(paths.dnf_dir / "repos.d/caisson.repo", render_repository(media_dir, product)),
-    )
+        write_file(paths.dnf_dir / ".rpmmacros", render_macros(paths)),
+    ]
+    wanted = split_keys([media_dir / key for key in product.rpm_keys])
+    written += [write_file(paths.dnf_dir / "keys" / name, block) for name, block in wanted.items()]
+    for file in (paths.dnf_dir / "keys").glob("*"):
+        if file.name not in wanted:
+            file.unlink()
+            written.append(True)
     return any(written)
 
 
+def split_keys(files: Sequence[Path]) -> dict[str, bytes]:
+    """Return name -> text of each key in key files: rpm reads one key of each file in a keyring of this kind."""
+    return {
+        f"{file.stem}-{number}.key": block + b"\n"
+        for file in files
+        for number, block in enumerate(KEY_BLOCK.findall(file.read_bytes()), start=1)
+    }
+
+
 def dnf_arguments(paths: Paths, *words: str) -> list[str]:
-    """Return the command line of dnf that reads nothing of the host's configuration."""
+    """Return the command line of dnf that reads nothing of the host's configuration; see ``dnf_environment``."""
     return ["dnf", "--config", str(paths.dnf_dir / "dnf.conf"), "--noplugins", "--releasever=9", "-y", *words]
 
 
-def install(names: Sequence[str], *, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
-    """Install packages of the media by name, with what they need; return whether rpm's database changed.
+def dnf_environment(paths: Paths) -> dict[str, str]:
+    """Return what else that dnf needs: where its keyring is."""
+    return {"HOME": str(paths.dnf_dir)}
 
-    Packages that are there in the media's version cost one query. Newer ones of the host stay.
+
+def unsettled(names: Sequence[str], *, paths: Paths, product: Product) -> list[str]:
+    """Return which of ``names`` an ``install`` would bring; all, when a transaction was cut. Only looks."""
+    note = transaction.read(paths)
+    return list(names) if note.is_open else wanting(names, product.packages, rpmdb.installed(names), note)
+
+
+def install(
+    names: Sequence[str],
+    *,
+    paths: Paths,
+    media_dir: Path,
+    product: Product,
+    progress: Callable[[str], None],
+    detail: Callable[[str], None],
+) -> bool:
+    """Install packages of the media by name, with what they need; return whether anything changed.
+
+    Packages that are there in the media's version cost one query. Newer ones of the host stay. What a transaction
+    brought that was cut is installed again, as if for the first time.
 
     Raises:
         PackageError: dnf or rpm refused; the message names the package where dnf does.
     """
     is_configured = write_files(paths, media_dir, product)
-    if not wanting(names, product.packages, installed_versions(names)):
+    note = transaction.read(paths)
+    if not unsettled(names, paths=paths, product=product):
         return is_configured
-    ui.progress(f"dnf to install {', '.join(names)}")
-    before = all_packages()
-    arguments = dnf_arguments(paths, "install", *names)
-    completed = run(arguments, timeout_s=DNF_TIMEOUT_S, check=False)
-    if completed.returncode != 0:
-        raise explain(completed, names, paths)
-    after = all_packages()
-    added = sorted(after - before)
+    now = rpmdb.packages()
+    before = now if note.before is None else note.before
+    cut = transaction.find_cut(before, now, product.packages)
+    transaction.begin(paths, before)
+    if cut:
+        shown = ", ".join(package.name for package in (*cut.fresh, *cut.replaced))
+        detail(f"a transaction of packages was cut; installed again: {shown}")
+    progress(f"dnf to install {', '.join(names)}")
+    rpmdb.forget(cut.fresh)
+    again = [package.name for package in cut.fresh if package.name not in names]
+    _run_dnf(["install", *names, *again], names, paths, before)
+    if cut.replaced:
+        _run_dnf(["reinstall", *(package.nevra for package in cut.replaced)], names, paths, before)
+        rpmdb.erase(set(cut.leftover) & rpmdb.packages())
+    found = rpmdb.installed(names)
+    _check(names, found, rpmdb.damaged([package.name for package in (*cut.fresh, *cut.replaced)]), paths)
+    after = rpmdb.packages()
+    added = sorted(package.nevra for package in after - before)
     if added:
-        ui.detail("installed: " + " ".join(added))
-        ui.progress(f"{len(added)} packages were installed")
-    still = [name for name in names if name not in installed_versions(names)]
-    if still:
-        raise PackageError(
-            f"dnf ended well, but {', '.join(still)} is not installed",
-            details=_tail(completed),
-            resolution=f"see {paths.log_dir / 'dnf'}",
-        )
-    return before != after or is_configured
+        detail("installed: " + " ".join(added))
+        progress(f"{len(added)} packages were installed")
+    transaction.end(paths, {name: [_offered(product.packages, name), *found[name]] for name in names})
+    return bool(cut) or before != after or is_configured
 
 
-def wanting(names: Iterable[str], offered: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:
-    """Return the names that are not installed, or not in the version (``version-release``) that is offered.
-
-    >>> wanting(["a", "b", "c"], {"a": "2-1", "b": "2-1"}, {"a": "2-1", "b": "1-1", "c": "7-1"})
-    ['b']
-    """
-    return [
-        name
-        for name in names
-        if name not in installed or installed[name] != offered.get(name, installed[name])
-    ]
-
-
-def installed_versions(names: Sequence[str]) -> dict[str, str]:
-    """Return ``version-release`` of those of ``names`` that are installed."""
-    completed = run(
-        ["rpm", "-q", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\\n", *names],
-        timeout_s=RPM_TIMEOUT_S,
-        check=False,
-    )
-    words = (line.split() for line in completed.stdout.splitlines())
-    return {line[0]: line[1] for line in words if len(line) == 2}
-
-
-def all_packages() -> frozenset[str]:
-    """Return name-version-release.architecture of every installed package.
+def _run_dnf(
+    words: Sequence[str], names: Sequence[str], paths: Paths, before: frozenset[rpmdb.Package]
+) -> None:
+    """Let dnf carry out one transaction.
 
     Raises:
-        PackageError: rpm's database cannot be read.
+        PackageError: it refused, or a script of a package was cut; the note stays where it may have changed anything.
     """
-    try:
-        listed = run(
-            ["rpm", "-qa", "--qf", "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\\n"], timeout_s=RPM_TIMEOUT_S
-        )
-    except CommandError as exc:
+    environment = dnf_environment(paths)
+    completed = run(dnf_arguments(paths, *words), timeout_s=DNF_TIMEOUT_S, check=False, env=environment)
+    if completed.returncode != 0:
+        if rpmdb.packages() == before:
+            transaction.forget(paths)
+        raise explain(completed, names, paths)
+    cut = CUT_SCRIPT.search(completed.stdout + completed.stderr)
+    if cut:
+        script, package, number = cut.groups()
         raise PackageError(
-            "rpm's database cannot be read", details=exc.details, resolution="try 'rpm --rebuilddb'"
-        ) from exc
-    return frozenset(listed.stdout.split())
+            f"the script {script} of the package {package} was ended by signal {number}",
+            details=f"{_tail(completed)}\nlog: {paths.log_dir / 'dnf'}",
+            resolution="run this again: the package is then installed again; was the host short of memory?",
+        )
+
+
+def _check(names: Sequence[str], found: Mapping[str, Found], damaged: Sequence[str], paths: Paths) -> None:
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise PackageError(
+            f"dnf ended well, but {', '.join(absent)} is not installed",
+            resolution=f"see {paths.log_dir / 'dnf'}",
+        )
+    if damaged:
+        raise PackageError(
+            f"{len(damaged)} files of packages that were installed again are not the packages' own",
+            details="\n".join(damaged[:LAST_LINES]),
+            resolution="check the disk, then run this again; 'rpm --verify PACKAGE' shows more",
+        )
+
+
+def wanting(
+    names: Iterable[str],
+    offered: Mapping[str, str],
+    installed: Mapping[str, Found],
+    note: transaction.Note,
+) -> list[str]:
+    """Return the names that are not installed, or not in the version (``version-release``) that is offered.
+
+    What another package provides has no version to compare, and what dnf has let be once it would let be again.
+
+    >>> found = {"a": Found("a", "2-1"), "b": Found("b", "1-1")}
+    >>> wanting(["a", "b", "c"], {"a": "4:2-1", "b": "2-1"}, found, transaction.Note())
+    ['b', 'c']
+    >>> wanting(["a", "b"], {"b": "2-1"}, found, transaction.Note(settled={"b": ["2-1", "b", "1-1"]}))
+    []
+    """
+    missing = []
+    for name in names:
+        offer, found = _offered(offered, name), installed.get(name)
+        if found is None or (
+            offer
+            and found.name == name
+            and found.version != offer
+            and not note.has_settled(name, offer, found)
+        ):
+            missing.append(name)
+    return missing
+
+
+def _offered(packages: Mapping[str, str], name: str) -> str:
+    """Return the version-release that the media has, without the epoch; "" for a name that no package has."""
+    return packages.get(name, "").split(":")[-1]
 
 
 def explain(completed: Completed, names: Sequence[str], paths: Paths) -> PackageError:

@@ -7,6 +7,7 @@ Each phase may be run again at any time: it looks, and acts only where something
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from installer.base import files
@@ -18,14 +19,19 @@ from installer.checks.preflight import Status
 from installer.engine.context import Context
 from installer.engine.journal import BOOTSTRAP
 from installer.engine.phase import Operation, Phase, States
-from installer.media import dnf, repair, rpmkeys, signature
+from installer.media import dnf, repair, rpmdb, rpmkeys, signature
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
 from installer.operations import cluster, installed, report
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
-HANDED_OVER_FILE = "/etc/salt/minion.d/90-caisson.conf"
-MINION_PACKAGES = ("salt-minion",)
+#: Services of the packages, each with the file that is there once a phase of ours has set it up.
+HANDED_OVER = {
+    "salt-minion.service": "/etc/salt/minion.d/90-caisson.conf",
+    "containerd.service": "/etc/containerd/conf.d/90-overrides.toml",
+    "kubelet.service": "/etc/systemd/system/kubelet.service.d/11-caisson.conf",
+}
+STARTED_STATES = ("active", "activating", "reloading", "deactivating")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
 
@@ -121,19 +127,11 @@ def run_preflight(context: Context) -> bool:
 
 def run_stop_minion(context: Context) -> bool:
     """Stop and disable a salt-minion that is not this cluster's; none is fine, and so is our own."""
-    if context.paths.at(HANDED_OVER_FILE).exists():
-        return False
-    unit = "salt-minion.service"
-    is_active = run(["systemctl", "is-active", unit], timeout_s=30, check=False).stdout.strip()
-    is_enabled = run(["systemctl", "is-enabled", unit], timeout_s=30, check=False).stdout.strip()
-    if is_active not in ("active", "activating", "reloading", "deactivating") and is_enabled != "enabled":
-        return False
-    run(["systemctl", "disable", "--now", unit], timeout_s=120)
-    return True
+    return _keep_off(context, ["salt-minion.service"])
 
 
 def run_install_minion(context: Context) -> bool:
-    """Install salt-minion from the media; its package starts it, so stop it again until it is handed over.
+    """Install all packages that the bootstrap needs, in one transaction; what they start is stopped until its phase.
 
     After a run that was cut off, packages of which files are damaged are installed again first.
     """
@@ -143,18 +141,36 @@ def run_install_minion(context: Context) -> bool:
     installed.note(context.product, context.paths)
     try:
         is_changed = dnf.install(
-            MINION_PACKAGES,
+            dnf.HOST_PACKAGES,
             paths=context.paths,
             media_dir=context.media_dir,
             product=context.product,
-            ui=context.ui,
+            progress=context.ui.progress,
+            detail=context.ui.detail,
         )
     except InstallerError:
         # A database that can be read knows rpm itself.
-        if set(dnf.installed_versions(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
+        if set(rpmdb.installed(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
             installed.forget(context.paths)
         raise
-    return run_stop_minion(context) or is_changed or is_repaired
+    return _keep_off(context, list(HANDED_OVER)) or is_changed or is_repaired
+
+
+def _keep_off(context: Context, units: Sequence[str]) -> bool:
+    """Stop and disable those of ``units`` that no phase has set up yet; return whether there were any."""
+    early = [unit for unit in units if not context.paths.at(HANDED_OVER[unit]).exists()]
+    if not early:
+        return False
+    said = run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *early], timeout_s=30).stdout
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in said.split("\n\n")]
+    found = [
+        block["Id"]
+        for block in blocks
+        if block.get("ActiveState") in STARTED_STATES or block.get("UnitFileState") == "enabled"
+    ]
+    if found:
+        run(["systemctl", "disable", "--now", *found], timeout_s=120)
+    return bool(found)
 
 
 PHASES: tuple[Phase, ...] = (
@@ -197,9 +213,9 @@ PHASES: tuple[Phase, ...] = (
     Phase(
         code="CSP106",
         name="install-minion",
-        title="install salt-minion from the media",
+        title="install the packages of the host from the media",
         applies=run_install_minion,
-        undo="dnf remove salt-minion salt",
+        undo="dnf remove salt-minion salt containerd.io kubelet kubeadm kubectl",
     ),
     Phase(
         code="CSP107",

@@ -1,66 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Install packages from the ISO's repository only, with a dnf configuration of Caisson's own.
+"""Packages of the media, by the installer's own driver of dnf: one driver, one set of words for what goes wrong.
 
-The host's repositories, excludes and plugins are never read: a dead mirror or a version lock of the site must
-neither slow the installation down nor change it. The configuration file is written by the installer.
+The installer's copy on the host (``/opt/caisson/VERSION-BUILD``) is imported, as for the preflights.
 """
 
 from __future__ import annotations
 
-import re
+import logging
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
-    __salt__: dict[str, Any] = {}
-
-CONFIGURATION_FILE = "/etc/caisson/dnf/dnf.conf"
+    __pillar__: dict[str, Any] = {}
 
 
-def installed(names: list[str]) -> dict[str, str]:
-    """Return name -> ``version-release`` of those of ``names`` that the rpm database holds.
-
-    A name that is only provided by another package (``ebtables`` by ``iptables-nft``) counts as installed.
-    """
-    found: dict[str, str] = {}
-    for name in names:
-        result = __salt__["cmd.run_all"](
-            ["rpm", "-q", "--whatprovides", "--qf", "%{VERSION}-%{RELEASE}\n", name],
-            python_shell=False,
-            ignore_retcode=True,
-        )
-        if result["retcode"] == 0:
-            found[name] = result["stdout"].splitlines()[-1].strip()
+def missing(names: list[str]) -> list[str]:
+    """Return which of ``names`` have to be installed; one process of rpm, whatever their number."""
+    dnf, options = _driver()
+    found: list[str] = dnf.unsettled(names, paths=options["paths"], product=options["product"])
     return found
 
 
-def install(names: list[str]) -> dict[str, Any]:
-    """Install ``names`` in one transaction; return ``retcode``, ``stdout`` and ``stderr`` of dnf."""
-    command = [
-        "dnf",
-        "--config",
-        CONFIGURATION_FILE,
-        "--noplugins",
-        "--releasever=9",
-        "--assumeyes",
-        "install",
-    ]
-    result: dict[str, Any] = __salt__["cmd.run_all"](command + sorted(names), python_shell=False, timeout=900)
-    return result
+def install(names: list[str]) -> None:
+    """Install ``names``, with what they need, in one transaction. Raises RuntimeError with the installer's words."""
+    dnf, options = _driver()
+    from installer.base.errors import InstallerError  # noqa: PLC0415 - there since the driver was imported
+
+    try:
+        dnf.install(names, **options, progress=_progress, detail=log.info)
+    except InstallerError as error:
+        raise RuntimeError(
+            "\n".join(filter(None, (error.message, error.details, error.resolution)))
+        ) from error
 
 
-def explain(output: str) -> str:
-    """Return what dnf means by ``output`` in one sentence, or "" where its own words are plain enough.
+def _driver() -> tuple[Any, dict[str, Any]]:
+    """Return the installer's module and the arguments that all its functions take here."""
+    caisson = __pillar__["caisson"]
+    tree_dir = Path(caisson["self_dir"])
+    searched = list(sys.path)
+    sys.path.append(str(tree_dir))
+    try:
+        from installer.base.paths import Paths  # noqa: PLC0415 - the path is set just now
+        from installer.media import dnf, product  # noqa: PLC0415
+    finally:
+        sys.path[:] = searched
+    media_dir = Path(caisson["media_dir"])
+    return dnf, {"paths": Paths(), "media_dir": media_dir, "product": product.load(tree_dir)}
 
-    >>> explain("GPG keys are not correct for this package.. Failing package is: a-1-1.x86_64")[:52]
-    'package a-1-1.x86_64 does not have a good signature '
-    """
-    refused = re.search(
-        r"Failing package is: (\S+)|Public key for (\S+) is not|Package (\S+) is not signed", output
-    )
-    if refused is None:
-        return ""
-    package = next(group for group in refused.groups() if group)
-    return (
-        f"package {package} does not have a good signature by a key of the media: "
-        "the media is damaged or was tampered with, do not install from it"
-    )
+
+def _progress(text: str) -> None:
+    log.info("caisson waits: %s", text)

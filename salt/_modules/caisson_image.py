@@ -116,7 +116,12 @@ def _feed(command: list[str], write: Callable[[IO[bytes]], None], timeout_s: flo
         except OSError as error:
             return f"{command[0]} cannot be started: {error.strerror or error}"
         is_late = threading.Event()
-        timer = threading.Timer(timeout_s, lambda: (is_late.set(), process.kill()))
+
+        def end() -> None:
+            is_late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, end)
         timer.start()
         try:
             with contextlib.suppress(BrokenPipeError), process.stdin or io.BytesIO() as stream:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State: packages are installed from the ISO's repository."""
+"""State: packages are installed from the media."""
 
 from __future__ import annotations
 
@@ -11,31 +11,20 @@ if TYPE_CHECKING:
 
 
 def installed(name: str, packages: list[str]) -> dict[str, Any]:
-    """Make sure that every package in ``packages`` is installed; one dnf transaction for what is missing."""
-    before = __salt__["caisson_dnf.installed"](packages)
-    missing = sorted(set(packages) - set(before))
-    if not missing:
-        return {
-            "name": name,
-            "result": True,
-            "changes": {},
-            "comment": f"{len(packages)} packages are installed",
-        }
-    changes = {package: {"old": "", "new": "installed"} for package in missing}
-    if __opts__["test"]:
-        return {
-            "name": name,
-            "result": None,
-            "changes": changes,
-            "comment": f"would install {', '.join(missing)}",
-        }
-    outcome = __salt__["caisson_dnf.install"](missing)
-    after = __salt__["caisson_dnf.installed"](packages)
-    absent = sorted(set(packages) - set(after))
-    changes = {package: {"old": "", "new": after[package]} for package in missing if package in after}
-    if outcome["retcode"] != 0 or absent:
-        lines = (outcome["stderr"] or outcome["stdout"]).strip().splitlines()[-20:]
-        meant = __salt__["caisson_dnf.explain"](outcome["stdout"] + outcome["stderr"])
-        comment = "\n".join([meant or f"dnf could not install {', '.join(absent or missing)}:", *lines])
-        return {"name": name, "result": False, "changes": changes, "comment": comment}
-    return {"name": name, "result": True, "changes": changes, "comment": f"installed {', '.join(missing)}"}
+    """Make sure that every package in ``packages`` is installed; one dnf transaction for what is missing.
+
+    The bootstrap has installed all of them before: then this is one look.
+    """
+
+    def look() -> tuple[dict[str, Any], str]:
+        missing = __salt__["caisson_dnf.missing"](packages)
+        if not missing:
+            return {}, f"{len(packages)} packages are installed"
+        return dict.fromkeys(missing, "installed"), f"would install {', '.join(missing)}"
+
+    def act() -> str:
+        __salt__["caisson_dnf.install"](packages)
+        return f"installed {', '.join(packages)}"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said

@@ -294,7 +294,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "cp /etc/caisson/bootstrap.yaml new.yaml": _CONFIG_DIFF,
         "caisson config diff --config new.yaml": _CONFIG_DIFF,
         "/mnt/caisson/bootstrap.sh --config new.yaml": f"{_CHANGED}::test_what_may_change_is_applied",
-        "dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": _WITHOUT_FIREWALLD,
+        "HOME=/etc/caisson/dnf dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": _WITHOUT_FIREWALLD,
         "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
     },
     "docs/how-to/scan-an-iso.md": {

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from installer.base.errors import PackageError
 from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.engine.context import Context
-from installer.media import dnf
+from installer.media import dnf, rpmdb, transaction
 from tests.conftest import GoldenCheck
 from tests.unit.installer.helpers import make_context, make_product
 
@@ -36,38 +37,73 @@ def test_the_command_line() -> None:
 
 
 class Rpm:
-    """dnf and rpm over a small database: name -> version-release."""
+    """dnf and rpm over a small database: name -> version-release; ``provided``: name -> the package that does."""
 
     def __init__(self, installed: dict[str, str], offered: dict[str, str]) -> None:
         self.installed = installed
         self.offered = offered
+        self.provided: dict[str, str] = {}
         self.answer = Completed(0, "Complete!\n", "")
         self.dnf_calls: list[list[str]] = []
+        self.calls = 0
+        self.damaged = ""
 
-    def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
+    def __call__(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
         del timeout_s, check
+        self.calls += 1
         if args[0] == "dnf":
+            assert env is not None
+            assert (Path(env["HOME"]) / ".rpmmacros").is_file()
             self.dnf_calls.append(list(args))
             if self.answer.returncode == 0:
                 self.installed.update(self.offered)
             return self.answer
-        if args[1] == "-qa":
-            return Completed(0, "".join(f"{n}-{v}.x86_64\n" for n, v in self.installed.items()), "")
-        lines = [
-            f"{name} {self.installed[name]}" if name in self.installed else f"package {name} is not installed"
-            for name in args[4:]
-        ]
+        if "-qa" in args:
+            return Completed(0, "".join(f"{n} {v} x86_64\n" for n, v in self.installed.items()), "")
+        if "--erase" in args:
+            for name in list(self.installed):
+                if f"{name}-{self.installed[name]}.x86_64" in args:
+                    del self.installed[name]
+            return Completed(0, "", "")
+        if "--verify" in args:
+            return Completed(0, self.damaged, "")
+        lines = []
+        for name in args[5:]:
+            by = self.provided.get(name, name)
+            lines.append(
+                f"{by} {self.installed[by]} {name}" if by in self.installed else f"no package provides {name}"
+            )
         return Completed(0, "\n".join(lines) + "\n", "")
 
 
 def use(monkeypatch: pytest.MonkeyPatch, rpm: Rpm) -> None:
     monkeypatch.setattr(dnf, "run", rpm)
+    monkeypatch.setattr(rpmdb, "run", rpm)
 
 
 def install(context: Context, names: Sequence[str]) -> bool:
+    """Install from a media with one key file, which holds two keys."""
+    key_file = context.media_dir / context.product.rpm_keys[0]
+    key_file.parent.mkdir(parents=True, exist_ok=True)
+    key_file.write_text(f"Keys\n{KEY}\n{KEY}\n")
     return dnf.install(
-        names, paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
+        names,
+        paths=context.paths,
+        media_dir=context.media_dir,
+        product=dataclasses.replace(context.product, rpm_keys=context.product.rpm_keys[:1]),
+        progress=context.ui.progress,
+        detail=context.ui.detail,
     )
+
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nabc\n-----END PGP PUBLIC KEY BLOCK-----"
 
 
 def test_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +111,23 @@ def test_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     use(monkeypatch, rpm)
     context = make_context(tmp_path)
     assert install(context, ["kubelet"])
+    calls = rpm.calls
     assert not install(context, ["kubelet"])
+    assert rpm.calls == calls + 1
     assert len(rpm.dnf_calls) == 1
+
+
+def test_the_keys_are_in_a_keyring_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key a file: rpm reads no second one in a keyring of files."""
+    use(monkeypatch, Rpm({}, {"kubelet": "1.36.4-150500.1.1"}))
+    context = make_context(tmp_path)
+    keys_dir = context.paths.dnf_dir / "keys"
+    keys_dir.mkdir(parents=True)
+    (keys_dir / "of-another-media.key").write_text("x")
+    install(context, ["kubelet"])
+    assert [file.read_text() for file in sorted(keys_dir.iterdir())] == [KEY + "\n", KEY + "\n"]
+    macros = (context.paths.dnf_dir / ".rpmmacros").read_text()
+    assert macros == f"%_keyring fs\n%_keyringpath {keys_dir}\n"
 
 
 def test_another_version_than_the_medias_is_brought_up(
@@ -88,10 +139,93 @@ def test_another_version_than_the_medias_is_brought_up(
     assert len(rpm.dnf_calls) == 1
 
 
+def test_a_newer_one_of_the_host_is_let_be_and_dnf_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpm = Rpm({"kubelet": "1.37.0-1"}, {})
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    install(context, ["kubelet"])
+    assert not install(context, ["kubelet"])
+    assert len(rpm.dnf_calls) == 1
+    rpm.installed["kubelet"] = "1.35.0-1"
+    rpm.offered = {"kubelet": "1.36.4-150500.1.1"}
+    assert install(context, ["kubelet"])
+    assert len(rpm.dnf_calls) == 2
+
+
+def test_what_another_package_provides_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ebtables is by iptables-nft."""
+    rpm = Rpm({"iptables-nft": "1-1", "kubelet": "1.36.4-150500.1.1"}, {})
+    rpm.provided["ebtables"] = "iptables-nft"
+    use(monkeypatch, rpm)
+    install(make_context(tmp_path), ["kubelet", "ebtables"])
+    assert rpm.dnf_calls == []
+
+
 def test_dnf_that_ends_well_and_has_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Rpm({}, {}))
     with pytest.raises(PackageError, match="dnf ended well, but kubelet is not installed"):
         install(make_context(tmp_path), ["kubelet"])
+
+
+def test_a_transaction_that_was_cut_is_carried_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database holds the package, nobody knows how far its script had come; a site's own package is none."""
+    rpm = Rpm({"bash": "5-1"}, {"kubelet": "1.36.4-150500.1.1"})
+    rpm.answer = Completed(-9, "", "")
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    monkeypatch.setattr(rpm, "installed", {**rpm.installed})
+    before = rpmdb.packages()
+    rpm.installed |= {"kubelet": "1.36.4-150500.1.1", "htop": "3-1"}
+    transaction.begin(context.paths, before)
+    assert dnf.unsettled(["kubelet"], paths=context.paths, product=context.product) == ["kubelet"]
+    with pytest.raises(PackageError, match="ended by SIGKILL"):
+        install(context, ["kubelet"])
+    assert transaction.read(context.paths).is_open
+    assert "kubelet" not in rpm.installed
+    rpm.answer = Completed(0, "Complete!\n", "")
+    rpm.damaged = "S.5....T.    /usr/bin/kubelet\n"
+    rpm.installed |= rpm.offered
+    with pytest.raises(PackageError, match="1 files of packages"):
+        install(context, ["kubelet"])
+    rpm.damaged = "S.5....T.  c /etc/kubernetes/x\n"
+    assert install(context, ["kubelet"])
+    assert len(rpm.dnf_calls) == 3
+    assert not install(context, ["kubelet"])
+    assert rpm.installed["htop"] == "3-1"
+
+
+def test_a_script_that_was_killed_is_an_error_and_its_package_is_installed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpm = Rpm({}, {"kubelet": "1.36.4-150500.1.1"})
+    rpm.answer = Completed(
+        0, "  warning: %post(kubelet-1.36.4-1.x86_64) scriptlet failed, signal 9\nComplete!\n", ""
+    )
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    with pytest.raises(
+        PackageError, match=r"the script post of the package kubelet-1.36.4-1.x86_64 was ended by signal 9"
+    ):
+        install(context, ["kubelet"])
+    rpm.answer = Completed(0, "Complete!\n", "")
+    assert install(context, ["kubelet"])
+    assert len(rpm.dnf_calls) == 2
+
+
+def test_a_dnf_that_refused_and_changed_nothing_leaves_nothing_to_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpm = Rpm({}, {})
+    rpm.answer = Completed(1, "", "Error: GPG check FAILED\n")
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    with pytest.raises(PackageError):
+        install(context, ["kubelet"])
+    assert not transaction.read(context.paths).is_open
 
 
 SAID = {

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Note the start and the end of a transaction of packages: one that was cut has to be finished.
+
+rpm enters a package into its database before it runs what the package runs after its installation. When that is cut
+(a kill, a power cut), the package looks installed for ever, and what its script had to do was never done: with
+container-selinux that is the policy without which no container starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from installer.base.files import write_file
+from installer.base.paths import Paths
+from installer.media.rpmdb import Found, Package
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is noted of the last transaction.
+
+    ``before``: what was installed when it began, while it has not ended. ``settled``: name -> what the media offered
+    and what was installed when it had ended; a newer package of the host stays, and dnf is not asked again.
+    """
+
+    before: frozenset[Package] | None = None
+    settled: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the transaction has begun and not ended."""
+        return self.before is not None
+
+    def has_settled(self, name: str, offered: str, found: Found) -> bool:
+        """Say whether dnf has seen just this offer beside just this package, and let it be."""
+        return list(self.settled.get(name, ())) == [offered, *found]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a cut transaction brought: ``fresh`` to a host without them, ``replaced`` where another was."""
+
+    fresh: tuple[Package, ...] = ()
+    replaced: tuple[Package, ...] = ()
+    leftover: tuple[Package, ...] = ()
+    """What was replaced and is in the database still."""
+
+    def __bool__(self) -> bool:
+        return bool(self.fresh or self.replaced)
+
+
+def read(paths: Paths) -> Note:
+    """Return what is noted; nothing on a host where no transaction was begun."""
+    try:
+        data = json.loads(paths.transaction_file.read_text(encoding="utf-8"))
+        before = data.get("before")
+        return Note(
+            None if before is None else frozenset(Package(*entry) for entry in before),
+            dict(data.get("settled", {})),
+        )
+    except FileNotFoundError:
+        return Note()
+    except (ValueError, TypeError, AttributeError):
+        return Note()
+
+
+def begin(paths: Paths, before: Iterable[Package]) -> None:
+    """Note what is installed, on the disk, before the first package is."""
+    _write(paths, {"before": sorted(before)})
+
+
+def end(paths: Paths, settled: Mapping[str, Sequence[str]]) -> None:
+    """Note that the transaction has ended well, once all that it wrote is on the disk."""
+    os.sync()
+    _write(paths, {"settled": {name: list(words) for name, words in sorted(settled.items())}})
+
+
+def forget(paths: Paths) -> None:
+    """Take the note back: the transaction has changed nothing."""
+    paths.transaction_file.unlink(missing_ok=True)
+
+
+def find_cut(before: frozenset[Package], now: frozenset[Package], offered: Iterable[str]) -> Cut:
+    """Return what a cut transaction has brought, of the packages that the media offers.
+
+    >>> old, new, other = Package("a", "1-1", "x"), Package("a", "2-1", "x"), Package("b", "1-1", "x")
+    >>> find_cut(frozenset({old}), frozenset({old, new, other, Package("site", "1-1", "x")}), ["a", "b"])
+    Cut(fresh=(Package(name='b', version='1-1', arch='x'),), \
+replaced=(Package(name='a', version='2-1', arch='x'),), leftover=(Package(name='a', version='1-1', arch='x'),))
+    """
+    names, known = set(offered), {(package.name, package.arch) for package in before}
+    brought = [package for package in sorted(now - before) if package.name in names]
+    replaced = [package for package in brought if (package.name, package.arch) in known]
+    again = {(package.name, package.arch) for package in replaced}
+    return Cut(
+        fresh=tuple(package for package in brought if (package.name, package.arch) not in known),
+        replaced=tuple(replaced),
+        leftover=tuple(package for package in sorted(now & before) if (package.name, package.arch) in again),
+    )
+
+
+def _write(paths: Paths, content: Mapping[str, object]) -> None:
+    write_file(paths.transaction_file, json.dumps(content, indent=1) + "\n", mode=0o600)
