@@ -19,7 +19,7 @@ from installer.checks.preflight import Status
 from installer.engine.context import Context
 from installer.engine.journal import BOOTSTRAP
 from installer.engine.phase import Operation, Phase, States
-from installer.media import dnf, repair, rpmdb, rpmkeys, signature
+from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
 from installer.operations import cluster, installed, report
@@ -150,7 +150,8 @@ def run_install_minion(context: Context) -> bool:
         )
     except InstallerError:
         # A database that can be read knows rpm itself.
-        if set(rpmdb.installed(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
+        is_untouched = not transaction.read(context.paths).is_open
+        if is_untouched and set(rpmdb.installed(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
             installed.forget(context.paths)
         raise
     return _keep_off(context, list(HANDED_OVER)) or is_changed or is_repaired

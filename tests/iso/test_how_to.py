@@ -239,6 +239,8 @@ _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
 _MOUNTED = f"{_NODE}::test_an_iso_is_mounted_as_an_operator_does"
+DNF_DIR = "/etc/caisson/dnf"
+_DNF = f"dnf --config {DNF_DIR}/dnf.conf --noplugins --releasever=9 -y"
 _WITHOUT_FIREWALLD = (
     "tests/node/test_cloud_host.py::test_firewalld_is_installed_by_the_command_that_the_warning_prints"
 )
@@ -294,7 +296,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "cp /etc/caisson/bootstrap.yaml new.yaml": _CONFIG_DIFF,
         "caisson config diff --config new.yaml": _CONFIG_DIFF,
         "/mnt/caisson/bootstrap.sh --config new.yaml": f"{_CHANGED}::test_what_may_change_is_applied",
-        "HOME=/etc/caisson/dnf dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 -y install firewalld": _WITHOUT_FIREWALLD,
+        f"HOME={DNF_DIR} {_DNF} install firewalld": _WITHOUT_FIREWALLD,
         "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
     },
     "docs/how-to/scan-an-iso.md": {

@@ -12,7 +12,7 @@ from installer.base.errors import MediaError
 from installer.base.run import Completed
 from installer.engine import runner
 from installer.engine.phase import States
-from installer.media import rpmkeys
+from installer.media import dnf, rpmkeys
 from installer.operations import OPERATIONS, bootstrap
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
@@ -100,26 +100,31 @@ def test_install_self(tmp_path: Path, golden: GoldenCheck) -> None:
     golden("caisson", bootstrap.render_command(Path("/opt/caisson/0.1.0")))
 
 
-class Minion:
-    """A systemd that knows of salt-minion only."""
+class Systemd:
+    """A systemd with units: name -> ActiveState and UnitFileState; another one is not there."""
 
-    def __init__(self, *, active: str, enabled: str) -> None:
-        self.answers = {"is-active": active, "is-enabled": enabled}
-        self.was_disabled = False
+    def __init__(self, units: dict[str, tuple[str, str]]) -> None:
+        self.units = units
+        self.disabled: list[str] = []
 
     def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
         del timeout_s, check
         if args[1] == "disable":
-            assert args[2:] == ["--now", "salt-minion.service"]
-            self.was_disabled = True
-        return Completed(0, self.answers.get(args[1], "") + "\n", "")
+            assert args[2] == "--now"
+            self.disabled += args[3:]
+            return Completed(0, "", "")
+        assert args[:3] == ["systemctl", "show", "--property=Id,ActiveState,UnitFileState"]
+        blocks = []
+        for unit in args[3:]:
+            active, enabled = self.units.get(unit, ("inactive", ""))
+            blocks.append(f"Id={unit}\nActiveState={active}\nUnitFileState={enabled}\n")
+        return Completed(0, "\n".join(blocks), "")
 
 
 @pytest.mark.parametrize(
     ("active", "enabled", "expected"),
     [
         ("inactive", "", False),
-        ("unknown", "", False),
         ("inactive", "disabled", False),
         ("active", "disabled", True),
         ("failed", "enabled", True),
@@ -128,17 +133,42 @@ class Minion:
 def test_stop_minion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: str, enabled: str, *, expected: bool
 ) -> None:
-    minion = Minion(active=active, enabled=enabled)
-    monkeypatch.setattr(bootstrap, "run", minion)
+    systemd = Systemd({"salt-minion.service": (active, enabled), "kubelet.service": ("active", "enabled")})
+    monkeypatch.setattr(bootstrap, "run", systemd)
     assert bootstrap.run_stop_minion(make_context(tmp_path)) is expected
-    assert minion.was_disabled is expected
+    assert systemd.disabled == ["salt-minion.service"] * expected
 
 
 def test_a_minion_that_was_handed_over_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    minion = Minion(active="active", enabled="enabled")
-    monkeypatch.setattr(bootstrap, "run", minion)
+    systemd = Systemd({"salt-minion.service": ("active", "enabled")})
+    monkeypatch.setattr(bootstrap, "run", systemd)
     file = tmp_path / "etc/salt/minion.d/90-caisson.conf"
     file.parent.mkdir(parents=True)
     file.touch()
     assert bootstrap.run_stop_minion(make_context(tmp_path)) is False
-    assert not minion.was_disabled
+    assert systemd.disabled == []
+
+
+def test_what_the_packages_start_is_stopped_until_its_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction brings all packages; a service that a phase has set up goes on running."""
+    asked: list[Sequence[str]] = []
+
+    def install(names: Sequence[str], **_: object) -> bool:
+        asked.append(names)
+        return False
+
+    systemd = Systemd(dict.fromkeys(bootstrap.HANDED_OVER, ("active", "enabled")))
+    monkeypatch.setattr(bootstrap, "run", systemd)
+    monkeypatch.setattr(dnf, "install", install)
+    context = make_context(tmp_path)
+    assert bootstrap.run_install_minion(context) is True
+    assert asked == [dnf.HOST_PACKAGES]
+    assert systemd.disabled == ["salt-minion.service", "containerd.service", "kubelet.service"]
+    systemd.disabled = []
+    for file in bootstrap.HANDED_OVER.values():
+        context.paths.at(file).parent.mkdir(parents=True, exist_ok=True)
+        context.paths.at(file).touch()
+    assert bootstrap.run_install_minion(context) is False
+    assert systemd.disabled == []

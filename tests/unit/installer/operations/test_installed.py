@@ -9,7 +9,7 @@ import pytest
 
 from installer.base.errors import HostError, OtherBundleError, PackageError
 from installer.base.paths import Paths
-from installer.media import dnf
+from installer.media import dnf, rpmdb
 from installer.operations import bootstrap, installed
 from tests.unit.installer.helpers import make_context, make_product
 
@@ -45,7 +45,9 @@ def test_a_first_transaction_that_fails_leaves_no_note(
 
     monkeypatch.setattr(dnf, "install", refuse)
     monkeypatch.setattr(
-        dnf, "installed_versions", lambda names: {name: "1-1" for name in names if name in there}
+        rpmdb,
+        "installed",
+        lambda names: {name: rpmdb.Found(name, "1-1") for name in names if name in there},
     )
     context = make_context(tmp_path)
     with pytest.raises(PackageError, match="dnf refused"):
