@@ -167,10 +167,14 @@ def write_files(paths: Paths, media_dir: Path, product: Product) -> bool:
 
 
 def split_keys(files: Sequence[Path]) -> dict[str, bytes]:
-    """Return name -> text of each key in key files: rpm reads one key of each file in a keyring of this kind."""
+    """Return name -> text of each key in key files: rpm reads one key of each file in a keyring of this kind.
+
+    A file that is not there vouches for nothing: dnf then refuses the packages of its key by name.
+    """
     return {
         f"{file.stem}-{number}.key": block + b"\n"
         for file in files
+        if file.is_file()
         for number, block in enumerate(KEY_BLOCK.findall(file.read_bytes()), start=1)
     }
 

@@ -47,7 +47,8 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
             file.unlink()
     dnf.write_files(paths, media_dir, product)
     arguments = dnf.dnf_arguments(paths, "reinstall", *owners)
-    completed = run(arguments, timeout_s=dnf.DNF_TIMEOUT_S, check=False)
+    environment = dnf.dnf_environment(paths)
+    completed = run(arguments, timeout_s=dnf.DNF_TIMEOUT_S, check=False, env=environment)
     if completed.returncode != 0:
         raise dnf.explain(completed, owners, paths)
     left = find(owners)

@@ -632,7 +632,10 @@ def test_csn405_on_a_host_without_it_says_how_to_install_it_from_the_media(
     start = "systemctl enable --now firewalld"
     assert f"HOME=/etc/caisson/dnf {install} && {start}, then run the bootstrap again" in finding.fix
     guide = (repository_dir / "docs/how-to/install-on-a-host.md").read_text(encoding="utf-8")
-    assert f"# HOME=/etc/caisson/dnf {install}\n# {start}\n# /mnt/caisson/bootstrap.sh --config bootstrap.yaml\n" in guide
+    assert (
+        f"# HOME=/etc/caisson/dnf {install}\n# {start}\n# /mnt/caisson/bootstrap.sh --config bootstrap.yaml\n"
+        in guide
+    )
 
 
 CHAINS = """\

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,18 @@ class Host:
         for file, text in files.items():
             file.write_text(text)
 
-    def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
+    def __call__(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
         del timeout_s, check
         if args[0] == "dnf":
+            assert env is not None
+            assert (Path(env["HOME"]) / ".rpmmacros").is_file()
             self.reinstalled += list(args)[list(args).index("reinstall") + 1 :]
             if self.answer.returncode == 0:
                 for file, text in self.files.items():
