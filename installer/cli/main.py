@@ -37,7 +37,7 @@ from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
-from installer.operations import bootstrap, installed, report
+from installer.operations import bootstrap, installed, status
 
 COMMANDS = ("bootstrap", "check", "status", "config", "explain")
 LOG_NAME = "bootstrap.log"
@@ -277,7 +277,7 @@ def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     _need_root()
     found = product.load(tree_dir)
-    state = report.gather_state(found, paths)
+    state = status.gather_state(found, paths)
     error = state.error()
     if arguments.json:
         print(json.dumps(state.to_json(found), indent=1))

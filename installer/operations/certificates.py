@@ -15,6 +15,7 @@ import yaml
 
 from installer.base.paths import Paths
 from installer.config import x509
+from installer.operations.asking import Fault
 
 DAY_S = 86_400
 WARNING_DAYS = 60
@@ -27,6 +28,14 @@ KUBECONFIG_FILES = tuple(
     f"etc/kubernetes/{name}.conf" for name in ("admin", "super-admin", "controller-manager", "scheduler")
 )
 KUBELET_CLIENT_FILE = "var/lib/kubelet/pki/kubelet-client-current.pem"
+KUBEADM_FIX = (
+    "run 'kubeadm certs renew all', then restart the four pods of the control plane; see 'crictl ps'"
+)
+KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
+OWN_FIX = "run 'caisson bootstrap' again: it renews the certificate of nginx in the last 90 days"
+AUTHORITY_FIX = (
+    "an authority has no renewal: install the cluster again before it ends, or ask the site that issued it"
+)
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -62,6 +71,15 @@ def certificate_rows(states: tuple[CertificateState, ...]) -> list[tuple[str, ..
         ("CERTIFICATE", "ENDS", "DAYS LEFT"),
         *((state.file, state.ends, str(state.days_left)) for state in states),
     ]
+
+
+def certificate_fault(state: CertificateState) -> Fault:
+    """Return what is wrong with a certificate, and what to do about it: that depends on who makes it."""
+    if "/ca." in state.file or "-ca." in state.file:
+        return Fault(state.fault, AUTHORITY_FIX)
+    if state.file.startswith("/etc/caisson/"):
+        return Fault(state.fault, OWN_FIX)
+    return Fault(state.fault, KUBELET_FIX if state.file == f"/{KUBELET_CLIENT_FILE}" else KUBEADM_FIX)
 
 
 def _state(file: Path, root: Path, now: float, warning_days: int) -> CertificateState | None:

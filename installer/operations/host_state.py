@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask the host itself how it is: its services, its firewall, the space on its disks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from installer.base.errors import CommandError, HostError
+from installer.base.paths import Paths
+from installer.base.run import run
+from installer.base.ui import format_bytes
+from installer.operations.asking import COMMAND_LIMIT_S, Fault
+
+SERVICES = ("containerd", "kubelet", "salt-minion", "firewalld")
+REQUIRED_SERVICES = ("containerd", "kubelet", "salt-minion")
+UNKNOWN: Mapping[str, str] = dict.fromkeys(SERVICES, "unknown")
+NOT_INSTALLED = "not installed"
+FIREWALL_CHECK = "CSN405"
+FIREWALL_POLICIES = ("caisson-nodes", "caisson-services")
+FIREWALL_ZONE = "caisson-pods"
+#: What must stay free where, in percent. The kubelet evicts pods at 10 % of its own file system and 15 % of that of
+#: the images. Source: Kubernetes, "Node-pressure Eviction", default hard eviction thresholds.
+FREE_PERCENT: Mapping[str, float] = {
+    "/": 5,
+    "/var": 5,
+    "/var/log": 5,
+    "/var/lib/etcd": 10,
+    "/var/lib/kubelet": 10,
+    "/var/lib/containerd": 15,
+}
+FREE_INODES_PERCENT = 5.0
+DISK_FIX = "see 'du -xhd1 {path} | sort -h'; what may be deleted: 'crictl rmi --prune', 'journalctl --vacuum-size=200M'"
+
+
+# ---- services --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ServiceStates:
+    """The state of each service of :data:`SERVICES`: a word for people."""
+
+    states: Mapping[str, str]
+    faults: tuple[Fault, ...] = ()
+
+
+def ask_services() -> ServiceStates:
+    """Ask systemd for the services that a node lives by."""
+    names = [f"{name}.service" for name in SERVICES]
+    try:
+        shown = run(
+            ["systemctl", "show", "--property=Id,LoadState,ActiveState", *names],
+            timeout_s=COMMAND_LIMIT_S,
+            check=False,
+        ).stdout
+    except (CommandError, HostError) as exc:
+        fault = Fault(f"systemd does not answer: {exc.message}", "see 'systemctl status' and 'dmesg | tail'")
+        return ServiceStates(dict(UNKNOWN), (fault,))
+    states = {**UNKNOWN, **parse_services(shown)}
+    faults = [
+        Fault(f"{name}.service is {states[name]}", service_fix(name))
+        for name in REQUIRED_SERVICES
+        if states[name] != "active"
+    ]
+    return ServiceStates(states, tuple(faults))
+
+
+def parse_services(shown: str) -> dict[str, str]:
+    r"""Return name -> state of what ``systemctl show`` printed of several units.
+
+    >>> parse_services("Id=a.service\nLoadState=loaded\nActiveState=failed\n\nId=b.service\nLoadState=not-found\n")
+    {'a': 'failed', 'b': 'not installed'}
+    """
+    states = {}
+    for block in shown.split("\n\n"):
+        values = dict(line.partition("=")[::2] for line in block.splitlines())
+        name = values.get("Id", "").rpartition(".service")[0]
+        if name:
+            is_absent = values.get("LoadState") == "not-found"
+            states[name] = NOT_INSTALLED if is_absent else values.get("ActiveState", "unknown")
+    return states
+
+
+def service_fix(name: str) -> str:
+    """Return what to do about a service that does not run."""
+    return f"see 'journalctl -u {name} -n 50', then 'systemctl restart {name}'"
+
+
+# ---- firewalld -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FirewallState:
+    """How firewalld guards this host; ``shown`` is for people."""
+
+    shown: str
+    faults: tuple[Fault, ...] = ()
+
+
+def ask_firewall(paths: Paths, *, is_accepted: bool) -> FirewallState:
+    """Look whether firewalld runs, and with the policies and the zone of Caisson.
+
+    ``is_accepted``: the site said in bootstrap.yaml that this host goes without (CSN405). A host on which firewalld
+    is not installed came without: its bootstrap has said so.
+    """
+    shown = run(
+        ["systemctl", "show", "--property=Id,LoadState,ActiveState", "firewalld.service"],
+        timeout_s=COMMAND_LIMIT_S,
+        check=False,
+    ).stdout
+    state = parse_services(shown).get("firewalld", "unknown")
+    if state == NOT_INSTALLED:
+        return FirewallState("not installed: every host that reaches this one reaches its ports")
+    if state != "active":
+        if is_accepted:
+            return FirewallState(f"{state} (accepted: {FIREWALL_CHECK})")
+        fix = "systemctl enable --now firewalld"
+        fix += (
+            "" if _has_policy_file(paths) else ", then 'caisson bootstrap', which opens the cluster's ports"
+        )
+        text = f"firewalld is installed, but {state}: every host that reaches this one reaches its ports"
+        accept = f"or accept {FIREWALL_CHECK} in overrides.ignorePreflights, with the reason"
+        return FirewallState(state, (Fault(text, f"{fix}; {accept}"),))
+    try:
+        missing = sorted({*FIREWALL_POLICIES, FIREWALL_ZONE} - _loaded())
+    except (CommandError, HostError) as exc:
+        fault = Fault(f"firewalld does not answer: {exc.message}", service_fix("firewalld"))
+        return FirewallState("active, but does not answer", (fault,))
+    if not missing:
+        return FirewallState("active, with Caisson's policies")
+    text = f"without Caisson's {', '.join(missing)}"
+    fix = "firewall-cmd --reload" if _has_policy_file(paths) else "run 'caisson bootstrap' again"
+    return FirewallState(f"active, {text}", (Fault(f"firewalld runs {text}", fix),))
+
+
+def _loaded() -> set[str]:
+    """Return the names of the policies and zones that the running firewalld has.
+
+    It is asked on its bus: its own command line takes a second to start on a busy host. Source: firewalld.dbus(5).
+
+    Raises:
+        CommandError: firewalld does not answer.
+        HostError: there is no busctl.
+    """
+    found: set[str] = set()
+    for interface, method in (("policy", "getPolicies"), ("zone", "getZones")):
+        name, path = "org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"
+        command = ["busctl", "call", name, path, f"{name}.{interface}", method]
+        found |= set(re.findall(r'"([^"]*)"', run(command, timeout_s=COMMAND_LIMIT_S / 2).stdout))
+    return found
+
+
+def _has_policy_file(paths: Paths) -> bool:
+    return paths.at(f"/etc/firewalld/policies/{FIREWALL_POLICIES[0]}.xml").exists()
+
+
+# ---- disks -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DiskState:
+    """A file system of this host, by the places on it that matter; percent as the kubelet counts them."""
+
+    places: tuple[str, ...]
+    free_bytes: int
+    size_bytes: int
+    free_percent: float
+    free_inodes_percent: float
+    faults: tuple[Fault, ...]
+
+
+def ask_disks(paths: Paths) -> tuple[DiskState, ...]:
+    """Look at the file systems that a node lives on, each once, in the order of their first place."""
+    found: dict[int, list[str]] = {}
+    for place in FREE_PERCENT:
+        try:
+            found.setdefault(paths.at(place).stat().st_dev, []).append(place)
+        except OSError:
+            continue
+    return tuple(_disk_state(paths, places) for places in found.values())
+
+
+def _disk_state(paths: Paths, places: list[str]) -> DiskState:
+    space = os.statvfs(paths.at(places[0]))
+    free_percent = 100.0 * space.f_bavail / space.f_blocks if space.f_blocks else 0.0
+    # btrfs makes inodes as it needs them and says that there are none.
+    inodes_percent = 100.0 * space.f_favail / space.f_files if space.f_files else 100.0
+    faults = []
+    limit, strictest = max((FREE_PERCENT[place], place) for place in places)
+    free_bytes, shown = space.f_bavail * space.f_frsize, places[0]
+    if free_percent < limit:
+        text = f"{shown} has {free_percent:.0f} % free ({format_bytes(free_bytes)})"
+        text += f"; {strictest} needs {limit:g} %" if strictest != shown else f" of the {limit:g} % it needs"
+        faults.append(Fault(text, DISK_FIX.format(path=shown)))
+    if inodes_percent < FREE_INODES_PERCENT:
+        text = (
+            f"{shown} has {inodes_percent:.0f} % of its inodes free of the {FREE_INODES_PERCENT:g} % it needs"
+        )
+        faults.append(
+            Fault(text, f"see 'du -x --inodes -d1 {shown} | sort -n' for where the many small files are")
+        )
+    return DiskState(
+        tuple(places),
+        free_bytes,
+        space.f_blocks * space.f_frsize,
+        round(free_percent, 1),
+        round(inodes_percent, 1),
+        tuple(faults),
+    )
+
+
+def disk_rows(disks: Iterable[DiskState]) -> list[tuple[str, ...]]:
+    """Return the table of file systems."""
+    return [
+        ("FILE SYSTEM OF", "FREE", "OF", "FREE %"),
+        *(
+            (
+                " ".join(disk.places),
+                format_bytes(disk.free_bytes),
+                format_bytes(disk.size_bytes),
+                f"{disk.free_percent:.0f}",
+            )
+            for disk in disks
+        ),
+    ]

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell how this host is: ``caisson status``.
+
+Every part is asked by itself, side by side with the others and within a bound: it answers when the API, the kubelet,
+containerd or Salt do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from installer.base.errors import ClusterError, DegradedError, InstallerError, UnhealthyError
+from installer.base.paths import Paths
+from installer.config import changes
+from installer.config.ports import PORTS_FILE, read_ports
+from installer.media.product import Product
+from installer.operations import cluster_state, endpoints, etcd_state, host_state, media_state, salt_state
+from installer.operations.asking import COMMAND_LIMIT_S, LIMIT_S, Fault, Question, distinct_fixes
+from installer.operations.certificates import (
+    CertificateState,
+    certificate_fault,
+    certificate_rows,
+    find_certificates,
+)
+from installer.operations.cluster_state import NodeState, PodState
+from installer.operations.endpoints import EndpointState
+from installer.operations.etcd_state import EtcdState
+from installer.operations.host_state import DiskState, FirewallState, ServiceStates
+from installer.operations.media_state import MediaState
+from installer.operations.report import node_rows, pod_rows
+from installer.operations.salt_state import SaltState
+
+TREE_DIR = Path(__file__).resolve().parents[2]
+FORMAT = 1
+NOT_IN_TIME = f"not known: no answer within {LIMIT_S:g} s"
+CA_FILE = "/etc/caisson/ca.crt"
+NODE_FIX = (
+    "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf describe node' and 'journalctl -u kubelet -n 50'"
+)
+POD_FIX = (
+    "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
+)
+STATIC_POD_FIX = "see 'crictl ps -a --name {name}' and 'journalctl -u kubelet -n 50'"
+
+
+@dataclass(frozen=True)
+class StaticPodState:
+    """A static pod of this host, by its manifest."""
+
+    name: str
+    is_running: bool
+
+
+@dataclass(frozen=True)
+class StaticPods:
+    """All static pods of this host; ``is_known``: containerd said which of them run."""
+
+    pods: tuple[StaticPodState, ...]
+    faults: tuple[Fault, ...] = ()
+    is_known: bool = True
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the API says."""
+
+    nodes: tuple[NodeState, ...]
+    pods: tuple[PodState, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """All that ``caisson status`` looks at; ``lost`` is what gave no answer."""
+
+    media: MediaState
+    services: ServiceStates
+    firewall: FirewallState
+    disks: tuple[DiskState, ...]
+    static_pods: StaticPods
+    etcd: EtcdState | None
+    cluster: Cluster
+    endpoints: tuple[EndpointState, ...]
+    salt: SaltState | None
+    certificates: tuple[CertificateState, ...]
+    lost: tuple[Fault, ...] = ()
+
+    @property
+    def all_faults(self) -> tuple[Fault, ...]:
+        """What is not as it should be, causes before what follows from them."""
+        found = [*self.services.faults, *self.lost]
+        for disk in self.disks:
+            found += disk.faults
+        found += self.firewall.faults
+        found += self.static_pods.faults
+        found += self.etcd.faults if self.etcd is not None else ()
+        found += self.cluster.faults
+        found += [
+            endpoint.fault
+            for endpoint in self.endpoints
+            if endpoint.fault is not None and not (endpoint.needs_media and self.media.missing)
+        ]
+        found += self.salt.faults if self.salt is not None else ()
+        found += [certificate_fault(state) for state in self.certificates if state.fault]
+        return tuple(found)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is not as it should be, one line each."""
+        return tuple(fault.text for fault in self.all_faults)
+
+    def error(self) -> InstallerError | None:
+        """Return the error that this state is, None when everything is up."""
+        fixes = [*distinct_fixes(self.all_faults), *([self.media.resolution] if self.media.missing else [])]
+        if self.all_faults:
+            count = len(self.all_faults)
+            return UnhealthyError(
+                f"{count} things are not as they should be" if count > 1 else self.faults[0],
+                details="\n".join([*self.faults, *([self.media.missing] if self.media.missing else [])]),
+                resolution="\n".join(fixes),
+            )
+        if self.media.missing:
+            return DegradedError(
+                "the media is missing, or will be after a reboot; the cluster is up",
+                details=self.media.missing,
+                resolution=self.media.resolution,
+            )
+        return None
+
+    def to_json(self, product: Product) -> dict[str, Any]:
+        """Return the state as JSON data, format 1; the schema is status.schema.json."""
+        error = self.error()
+        return {
+            "format": FORMAT,
+            "product": {
+                "version": product.version,
+                "build": product.build,
+                "profile": product.profile_name,
+                "lab": product.is_lab,
+            },
+            "media": asdict(self.media),
+            "services": dict(self.services.states),
+            "firewall": self.firewall.shown,
+            "disks": [_without_faults(disk) for disk in self.disks],
+            "static_pods": [asdict(pod) for pod in self.static_pods.pods],
+            "etcd": None if self.etcd is None else _without_faults(self.etcd),
+            "nodes": [asdict(node) for node in self.cluster.nodes],
+            "pods": {
+                "total": len(self.cluster.pods),
+                "not_ready": [asdict(pod) for pod in self.cluster.pods if not pod.is_ready and pod.is_ours],
+                "site_not_ready": [
+                    asdict(pod) for pod in self.cluster.pods if not pod.is_ready and not pod.is_ours
+                ],
+            },
+            "endpoints": [_without_faults(endpoint) for endpoint in self.endpoints],
+            "salt": None if self.salt is None else self.salt.shown,
+            "certificates": [asdict(certificate) for certificate in self.certificates],
+            "faults": list(self.faults),
+            "fixes": list(distinct_fixes(self.all_faults)),
+            "exit_code": 0 if error is None else error.exit_code,
+        }
+
+    def tables(self, product: Product) -> list[tuple[str, list[tuple[str, ...]]]]:
+        """Return the tables for people, each with its title."""
+        tables = [(product.title, self._part_rows())]
+        if self.disks:
+            tables.append(("Disks", host_state.disk_rows(self.disks)))
+        tables.append(("Nodes", node_rows(self.cluster.nodes)))
+        not_ready = [pod for pod in self.cluster.pods if not pod.is_ready]
+        for title, found in (
+            ("Pods that are not Ready", [pod for pod in not_ready if pod.is_ours]),
+            (
+                "Pods of the site that are not Ready (no fault of the node)",
+                [p for p in not_ready if not p.is_ours],
+            ),
+        ):
+            if found:
+                tables.append((title, pod_rows(found)))
+        if self.cluster.pods and not not_ready:
+            tables.append((f"{len(self.cluster.pods)} pods, all Ready", []))
+        if self.certificates:
+            tables.append(("Certificates, those that end first first", certificate_rows(self.certificates)))
+        return tables
+
+    def _part_rows(self) -> list[tuple[str, ...]]:
+        """Return one row for each part of the host that is no table of its own."""
+        shown = self.media.missing or f"mounted at {self.media.mount_point}, from {self.media.made_from}"
+        rows: list[tuple[str, ...]] = [("media", shown)]
+        rows += [(name, state) for name, state in self.services.states.items() if name != "firewalld"]
+        rows.append(("firewalld", self.firewall.shown))
+        down = "NOT RUNNING" if self.static_pods.is_known else "not known"
+        rows += [
+            (f"static pod {pod.name}", "running" if pod.is_running else down) for pod in self.static_pods.pods
+        ]
+        if self.etcd is not None:
+            rows.append(("etcd", self.etcd.shown))
+        rows += [(f"{endpoint.name}, {endpoint.url}", endpoint.answer) for endpoint in self.endpoints]
+        if self.salt is not None:
+            rows.append(("salt", self.salt.shown))
+        return rows
+
+
+def _without_faults(state: object) -> dict[str, Any]:
+    """Return a state as JSON data; what is wrong is listed once, for all of them."""
+    data: dict[str, Any] = asdict(state)  # type: ignore[call-overload]
+    return {key: value for key, value in data.items() if key not in ("fault", "faults")}
+
+
+# ---- asking ----------------------------------------------------------------------------------------------
+
+
+def gather_state(product: Product, paths: Paths, *, tree_dir: Path = TREE_DIR) -> State:
+    """Look at the host, the media, etcd, the services, and what the API says; each without the others.
+
+    It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`.
+    """
+    ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
+    known = changes.installed(paths) or {}
+    address = str(known["node"]["control_plane_address"]) if known else ""
+    name = str(known["node"]["name"]) if known else ""
+    services = Question("systemd", host_state.ask_services)
+    firewall = Question("firewalld", partial(host_state.ask_firewall, paths, is_accepted=_is_accepted(known)))
+    disks = Question("the disks", partial(host_state.ask_disks, paths))
+    media = Question("the media", partial(media_state.media_state, product, paths))
+    static_pods = Question("containerd", partial(_ask_static_pods, paths, name))
+    etcd = Question("etcd", partial(etcd_state.ask_etcd, paths, ports["etcd-client"]))
+    cluster = Question("the Kubernetes API", partial(_ask_cluster, paths))
+    urls = Question("nginx and the registry", partial(_ask_endpoints, address, ports, paths))
+    salt = Question("Salt", partial(salt_state.ask_salt, address, ports, name)) if address else None
+    certificates = Question("the certificates", partial(find_certificates, paths))
+
+    lost: list[Fault] = []
+    found = State(
+        media=media.answer(media_state.unknown(product, paths), lost),
+        services=services.answer(ServiceStates(host_state.UNKNOWN), lost),
+        firewall=firewall.answer(FirewallState("unknown"), lost),
+        disks=disks.answer((), lost),
+        static_pods=static_pods.answer(StaticPods(()), lost),
+        etcd=etcd.answer(None, lost),
+        cluster=cluster.answer(Cluster((), ()), lost),
+        endpoints=urls.answer((), lost),
+        # Salt takes seconds to start on a busy host: a ping that is not over is no fault.
+        salt=None if salt is None else salt.answer(SaltState(NOT_IN_TIME), []),
+        certificates=certificates.answer((), lost),
+    )
+    return replace(found, lost=tuple(lost))
+
+
+def _is_accepted(known: Mapping[str, Any]) -> bool:
+    """Say whether the site accepted in bootstrap.yaml that firewalld does not run."""
+    ignored = known.get("overrides", {}).get("ignore_preflights", ())
+    return any(entry.get("id") == host_state.FIREWALL_CHECK for entry in ignored)
+
+
+def _ask_cluster(paths: Paths) -> Cluster:
+    if not paths.admin_kubeconfig_file.exists():
+        text = f"there is no {paths.admin_kubeconfig_file}: the control plane was not made yet"
+        return Cluster((), (), (Fault(text, "run 'caisson bootstrap' again"),))
+    lost: list[Fault] = []
+    question = Question("the Kubernetes API", partial(_ask_pods, paths))
+    try:
+        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
+    except ClusterError as exc:
+        return Cluster((), (), (Fault(exc.message, exc.resolution),))
+    pods, pod_faults = question.answer(((), ()), lost)
+    if pod_faults or lost:
+        return Cluster(nodes, (), (*pod_faults, *lost))
+    faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
+    faults += [
+        Fault(f"pod {pod.namespace}/{pod.name} is not Ready: {pod.state}", POD_FIX)
+        for pod in pods
+        if pod.is_ours and not pod.is_ready
+    ]
+    return Cluster(nodes, pods, tuple(faults))
+
+
+def _ask_pods(paths: Paths) -> tuple[tuple[PodState, ...], tuple[Fault, ...]]:
+    try:
+        return cluster_state.get_pods(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S), ()
+    except ClusterError as exc:
+        return (), (Fault(exc.message, exc.resolution),)
+
+
+def _ask_endpoints(address: str, ports: Mapping[str, int], paths: Paths) -> tuple[EndpointState, ...]:
+    """Ask all endpoints of this host side by side; none before it has a control plane."""
+    wanted = endpoints.endpoints(address, ports) if address else ()
+    ca_file = paths.at(CA_FILE)
+    asked = [Question(one.name, partial(endpoints.ask, one, ca_file)) for one in wanted]
+    lost: list[Fault] = []
+    return tuple(
+        question.answer(endpoints.failed(endpoint, "no answer"), lost)
+        for endpoint, question in zip(wanted, asked)
+    )
+
+
+def _ask_static_pods(paths: Paths, node: str) -> StaticPods:
+    pods = static_pods(paths.at("/etc/kubernetes/manifests"))
+    try:
+        running = cluster_state.get_running_pods(timeout_s=COMMAND_LIMIT_S)
+    except ClusterError as exc:
+        fault = Fault(exc.message, exc.resolution)
+        unknown = tuple(StaticPodState(name, is_running=False) for _, name in pods)
+        return StaticPods(unknown, (fault,), is_known=False)
+    states = tuple(
+        StaticPodState(
+            name,
+            is_running=(namespace, f"{name}-{node}") in running
+            if node
+            else any(found == namespace and pod.startswith(f"{name}-") for found, pod in running),
+        )
+        for namespace, name in pods
+    )
+    faults = [
+        Fault(f"static pod {state.name} does not run", STATIC_POD_FIX.format(name=state.name))
+        for state in states
+        if not state.is_running
+    ]
+    return StaticPods(states, tuple(faults))
+
+
+def static_pods(manifests_dir: Path) -> tuple[tuple[str, str], ...]:
+    """Return namespace and name of the pods of a manifest directory; a file that cannot be read stands for itself.
+
+    The site may have static pods too, in a namespace of its own; without one, the kubelet takes ``default``.
+    """
+    pods = []
+    for file in sorted(manifests_dir.glob("[!.]*.yaml")) if manifests_dir.is_dir() else ():
+        try:
+            metadata = yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]
+            pods.append((str(metadata.get("namespace") or "default"), str(metadata["name"])))
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+            pods.append(("", file.name))
+    return tuple(pods)

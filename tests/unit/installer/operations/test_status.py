@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``caisson status``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from installer.base.errors import DegradedError, UnhealthyError
+from installer.base.mounts import Mount
+from installer.base.paths import Paths
+from installer.engine import saltcall
+from installer.media import mounting as media
+from installer.operations import (
+    cluster_state,
+    endpoints,
+    etcd_state,
+    host_state,
+    media_state,
+    salt_state,
+    status,
+)
+from installer.operations.cluster_state import NodeState, PodState
+from installer.operations.etcd_state import EtcdState
+from installer.operations.salt_state import SaltState
+from tests.unit.installer.helpers import make_config, make_context, make_product, product_bytes
+from tests.unit.installer.hosts import NODES, PODS, Host, pod
+
+SCHEMA: Any = json.loads(Path(status.__file__).with_name("status.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    fake = Host()
+    for module in (host_state, cluster_state, salt_state):
+        monkeypatch.setattr(module, "run", fake)
+    media_dir = tmp_path / "srv/caisson/0.1.0"
+    media_dir.mkdir(parents=True)
+    (media_dir / "product.json").write_bytes(product_bytes())
+    mount = Mount(str(media_dir), "/", "iso9660", "/dev/loop0")
+    monkeypatch.setattr(media_state, "read_mounts", lambda: (mount,))
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    iso = tmp_path / "c.iso"
+    iso.write_bytes(b"\0" * 32_768 + b"\1CD001 one" + b"\0" * 2048)
+    (units / media.unit_name(media_dir)).write_text(f"[Mount]\nWhat={iso}\n")
+    manifests = tmp_path / "etc/kubernetes/manifests"
+    manifests.mkdir(parents=True)
+    (manifests / "etcd.yaml").write_text("metadata: {name: etcd, namespace: kube-system}\n")
+    (tmp_path / "etc/kubernetes/admin.conf").write_text("users: [{user: {token: x}}]\n")
+    monkeypatch.setattr(etcd_state, "ask_etcd", lambda *_: EtcdState("1 member, 2.3 MiB, no alarm"))
+    monkeypatch.setattr(host_state, "ask_disks", lambda _: ())
+    return fake
+
+
+def state_of(tmp_path: Path) -> status.State:
+    state = status.gather_state(make_product(), Paths(tmp_path))
+    jsonschema.Draft7Validator(SCHEMA).validate(json.loads(json.dumps(state.to_json(make_product()))))
+    return state
+
+
+def test_nodes() -> None:
+    assert cluster_state.parse_nodes(NODES) == (
+        NodeState("node1", "v1.36.4", "10.77.1.11", is_ready=True, roles="control-plane"),
+    )
+
+
+def test_pods() -> None:
+    found = {pod.name: pod for pod in cluster_state.parse_pods(PODS)}
+    assert list(found) == ["calico", "coredns", "done", "etcd-node1", "thrown-out"]
+    assert found["etcd-node1"] == PodState(
+        "kube-system", "etcd-node1", "Running", is_ready=True, restarts=2, node="node1", is_ours=True
+    )
+    assert (found["coredns"].state, found["coredns"].is_ready) == ("ErrImagePull", False)
+    assert (found["calico"].state, found["done"].is_ready) == ("Pending", True)
+    assert found["thrown-out"].state == "Evicted"
+
+
+def test_all_is_well(host: Host, tmp_path: Path) -> None:
+    state = state_of(tmp_path)
+    assert state.error() is None
+    data = state.to_json(make_product())
+    assert (data["exit_code"], data["pods"]["total"], data["media"]["missing"]) == (0, 2, "")
+    titles = [title for title, _ in state.tables(make_product())]
+    assert titles[-1] == "2 pods, all Ready"
+
+
+def test_the_media_is_gone(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_state, "read_mounts", lambda: ())
+    (tmp_path / "c.iso").unlink()
+    error = state_of(tmp_path).error()
+    assert isinstance(error, DegradedError)
+    assert error.exit_code == 20
+    assert f"{tmp_path / 'c.iso'} is not there" in error.details
+    assert error.resolution.startswith(f"put the ISO back as {tmp_path / 'c.iso'}, then: systemctl start")
+
+
+def test_the_media_is_only_not_mounted(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_state, "read_mounts", lambda: ())
+    state = state_of(tmp_path).media
+    assert state.missing == f"nothing is mounted at {tmp_path / 'srv/caisson/0.1.0'}"
+    assert state.resolution.startswith("systemctl start '")
+
+
+def test_another_media_is_mounted(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "srv/caisson/0.1.0/product.json").write_bytes(product_bytes(lock_sha256="other"))
+    assert "another media than Caisson 0.1.0" in state_of(tmp_path).media.missing
+
+
+def test_a_mounted_media_that_cannot_be_read(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "srv/caisson/0.1.0/product.json").unlink()
+    assert "cannot be read" in state_of(tmp_path).media.missing
+
+
+def test_faults_come_before_a_missing_media(host: Host, tmp_path: Path) -> None:
+    host.services["kubelet"] = "failed"
+    host.services["firewalld"] = "inactive"
+    host.running = []
+    host.pods = PODS
+    error = state_of(tmp_path).error()
+    assert isinstance(error, UnhealthyError)
+    assert error.details.splitlines() == [
+        "kubelet.service is failed",
+        "firewalld is installed, but inactive: every host that reaches this one reaches its ports",
+        "static pod etcd does not run",
+        "pod kube-system/calico is not Ready: Pending",
+        "pod kube-system/coredns is not Ready: ErrImagePull",
+    ]
+
+
+def test_pods_of_the_site_are_shown_and_change_no_exit_code(host: Host, tmp_path: Path) -> None:
+    """A crashing, a pending and an evicted one, one of them in kube-system and called like ours."""
+    waiting = {"restartCount": 9, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    site = [
+        {**pod("crashing", containerStatuses=[waiting]), "spec": {"nodeName": "node1"}},
+        pod("waiting", phase="Pending"),
+        pod("thrown-out", phase="Failed", reason="Evicted"),
+        pod("calico-node", phase="Pending"),
+    ]
+    for item in site[:3]:
+        item["metadata"]["namespace"] = "shop"
+    host.pods = {"items": [*PODS["items"][:2], *site]}
+    state = state_of(tmp_path)
+    assert state.error() is None
+    data = state.to_json(make_product())
+    assert data["pods"]["not_ready"] == []
+    assert [entry["name"] for entry in data["pods"]["site_not_ready"]] == [
+        "calico-node",
+        "crashing",
+        "thrown-out",
+        "waiting",
+    ]
+    title, rows = state.tables(make_product())[-1]
+    assert title == "Pods of the site that are not Ready (no fault of the node)"
+    assert ("shop", "crashing", "CrashLoopBackOff", "no", "9") in rows
+
+
+def test_a_deployment_that_is_called_like_a_static_pod_hides_nothing(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc/kubernetes/manifests/nginx.yaml").write_text(
+        "metadata: {name: nginx, namespace: kube-system}\n"
+    )
+    host.running, host.namespace = ["etcd-node1", "nginx-7c5ddbdf54-x2v9k"], "shop"
+    assert "static pod nginx does not run" in state_of(tmp_path).faults
+    install(tmp_path)
+    monkeypatch.setattr(endpoints, "endpoints", lambda *_: ())
+    monkeypatch.setattr(salt_state, "ask_salt", lambda *_: SaltState("node1 answers its master"))
+    host.namespace = "kube-system"
+    assert state_of(tmp_path).faults == ("static pod nginx does not run",)
+
+
+def test_a_static_pod_of_the_site_runs_in_its_own_namespace(host: Host, tmp_path: Path) -> None:
+    manifests = tmp_path / "etc/kubernetes/manifests"
+    for file in manifests.iterdir():
+        file.unlink()
+    (manifests / "haproxy.yaml").write_text("metadata: {name: haproxy, namespace: edge}\n")
+    host.running, host.namespace = ["haproxy-node1"], "edge"
+    assert state_of(tmp_path).faults == ()
+    host.namespace = "shop"
+    assert state_of(tmp_path).faults == ("static pod haproxy does not run",)
+
+
+def test_the_api_is_down(host: Host, tmp_path: Path) -> None:
+    host.has_api = False
+    state = state_of(tmp_path)
+    assert state.faults == ("the Kubernetes API does not answer",)
+    assert state.static_pods.pods == (status.StaticPodState("etcd", is_running=True),)
+
+
+def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("metadata: {name: a-pod}\n")
+    (tmp_path / "b.yaml").write_text("[")
+    (tmp_path / ".hidden.yaml").write_text("[")
+    assert status.static_pods(tmp_path) == (("default", "a-pod"), ("", "b.yaml"))
+    assert status.static_pods(tmp_path / "none") == ()
+
+
+# ---- what is asked besides ---------------------------------------------------------------------------------
+
+
+def install(tmp_path: Path, extra: str = "") -> None:
+    """Let the host have a control plane: its values and the stamp of its first phase."""
+    saltcall.write_configuration(make_context(tmp_path, config=make_config(extra)))
+    stamp = tmp_path / "var/lib/caisson/kubeadm/certs-all.json"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+
+
+def test_every_fault_comes_with_what_to_do_about_it(host: Host, tmp_path: Path) -> None:
+    host.has_api = False
+    host.services["containerd"] = "failed"
+    host.running = []
+    error = state_of(tmp_path).error()
+    assert error is not None
+    assert error.resolution.splitlines() == [
+        "see 'journalctl -u containerd -n 50', then 'systemctl restart containerd'",
+        "see 'crictl ps -a --name etcd' and 'journalctl -u kubelet -n 50'",
+        "see 'crictl ps -a' and 'journalctl -u kubelet' on a control-plane node",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown", "faults", "fix"),
+    [
+        ({"absent": {"firewalld"}}, "not installed: every host", 0, ""),
+        ({"services": {"firewalld": "inactive"}}, "inactive", 1, "systemctl enable --now firewalld"),
+        (
+            {"policies": ["allow-host-ipv6"]},
+            "active, without Caisson's caisson-nodes, caisson-services",
+            1,
+            "firewall-cmd",
+        ),
+        ({"zones": ["public"]}, "active, without Caisson's caisson-pods", 1, "firewall-cmd --reload"),
+        ({"hanging": {"busctl"}}, "active, but does not answer", 1, "journalctl -u firewalld"),
+        ({}, "active, with Caisson's policies", 0, ""),
+    ],
+)
+def test_firewalld(
+    host: Host,
+    tmp_path: Path,
+    change: dict[str, Any],
+    shown: str,
+    faults: int,
+    fix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_state, "COMMAND_LIMIT_S", 0.2)
+    policy = tmp_path / "etc/firewalld/policies/caisson-nodes.xml"
+    policy.parent.mkdir(parents=True)
+    policy.touch()
+    for name, value in change.items():
+        setattr(host, name, {**host.services, **value} if name == "services" else value)
+    state = state_of(tmp_path)
+    assert state.firewall.shown.startswith(shown)
+    assert len(state.faults) == faults, state.faults
+    assert all(fix in fault.fix for fault in state.all_faults)
+
+
+def test_a_site_may_go_without_firewalld_when_it_says_why(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "overrides: {ignorePreflights: [{id: CSN405, reason: a firewall of our own}]}\n")
+    host.services["firewalld"] = "inactive"
+    monkeypatch.setattr(endpoints, "endpoints", lambda *_: ())
+    monkeypatch.setattr(salt_state, "ask_salt", lambda *_: SaltState("node1 answers its master"))
+    state = state_of(tmp_path)
+    assert state.firewall == host_state.FirewallState("inactive (accepted: CSN405)")
+    assert state.faults == ()
+
+
+def test_a_program_that_hangs_holds_up_nothing(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once: what each would take alone is the bound."""
+    monkeypatch.setattr("installer.operations.asking.LIMIT_S", 1.0)
+    host.hanging = {"systemctl", "kubectl", "crictl", "busctl"}
+    began = time.monotonic()
+    state = state_of(tmp_path)
+    assert time.monotonic() - began < 6.0
+    assert "systemd does not answer" in state.faults[0]
+    assert {"containerd does not answer", "the Kubernetes API does not answer"} <= set(state.faults)
+    assert max(host.timeouts.values()) <= 5.0
+
+
+def test_an_unforeseen_failure_of_one_part_hides_no_other(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> EtcdState:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(etcd_state, "ask_etcd", fail)
+    host.services["kubelet"] = "failed"
+    assert state_of(tmp_path).faults == (
+        "kubelet.service is failed",
+        "etcd could not be asked: RuntimeError: odd",
+    )
+
+
+def test_a_full_disk_is_a_fault_that_names_the_strictest_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in host_state.FREE_PERCENT:
+        (tmp_path / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    space = os.statvfs(tmp_path)
+
+    def with_free(blocks: float, inodes: float) -> tuple[host_state.DiskState, ...]:
+        class Space:
+            f_blocks, f_frsize, f_files = 1000, 4096, 1000
+            f_bavail, f_favail = int(1000 * blocks), int(1000 * inodes)
+
+        monkeypatch.setattr(os, "statvfs", lambda _: Space)
+        return host_state.ask_disks(Paths(tmp_path))
+
+    assert space.f_blocks
+    (disk,) = with_free(0.5, 0.5)
+    assert disk.places == tuple(host_state.FREE_PERCENT)
+    assert (disk.free_percent, disk.faults) == (50.0, ())
+    (disk,) = with_free(0.12, 0.5)
+    assert [fault.text for fault in disk.faults] == [
+        "/ has 12 % free (480.0 KiB); /var/lib/containerd needs 15 %"
+    ]
+    (disk,) = with_free(0.5, 0.02)
+    assert [fault.text for fault in disk.faults] == ["/ has 2 % of its inodes free of the 5 % it needs"]
+
+
+@pytest.mark.parametrize(
+    ("started_s", "answers", "hangs", "load", "faults"),
+    [
+        (0, True, False, 0.5, 0),
+        (0, False, False, 0.5, 1),
+        (-1, False, False, 0.5, 0),
+        (0, False, True, 0.5, 0),
+        (0, False, False, 7.0, 0),
+    ],
+)
+@pytest.mark.loopback
+def test_salt_is_pinged_and_a_slow_start_is_no_fault(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    started_s: int,
+    answers: bool,
+    hangs: bool,
+    load: float,
+    faults: int,
+) -> None:
+    monkeypatch.setattr(salt_state, "COMMAND_LIMIT_S", 0.5)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load * (os.cpu_count() or 1), 0.0, 0.0))
+    host.answers_ping = answers
+    host.minion_started_s = int(time.monotonic()) - 10 if started_s else 0
+    host.hanging = {"crictl"} if hangs else set()
+    with socket.create_server(("127.0.0.1", 0)) as publish, socket.create_server(("127.0.0.1", 0)) as back:
+        ports = {"salt-publish": publish.getsockname()[1], "salt-return": back.getsockname()[1]}
+        assert len(salt_state.ask_salt("127.0.0.1", ports, "node1").faults) == faults
+    found = salt_state.ask_salt("127.0.0.1", ports, "node1")
+    assert "does not accept connections" in found.shown
+
+
+# ---- the ISO behind the mount ----------------------------------------------------------------------------
+
+
+def loop_is(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "sys/block/loop0/loop/backing_file"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{text}\n")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/loop0").write_bytes((tmp_path / "c.iso").read_bytes())
+
+
+def test_an_iso_that_was_moved_is_missed_before_the_reboot(host: Host, tmp_path: Path) -> None:
+    iso = tmp_path / "c.iso"
+    loop_is(tmp_path, str(tmp_path / "elsewhere.iso"))
+    iso.rename(tmp_path / "elsewhere.iso")
+    state = state_of(tmp_path)
+    assert isinstance(state.error(), DegradedError)
+    assert state.media.missing == f"{iso} is no longer there: the media is lost with the next reboot"
+    assert state.media.resolution == f"it was moved: mv {tmp_path / 'elsewhere.iso'} {iso}"
+
+
+def test_an_iso_that_was_deleted_can_be_written_again(host: Host, tmp_path: Path) -> None:
+    iso = tmp_path / "c.iso"
+    loop_is(tmp_path, f"{iso} (deleted)")
+    iso.unlink()
+    assert state_of(tmp_path).media.resolution == (
+        f"do not reboot; write it again from what is mounted: cp /dev/loop0 {iso}"
+    )
+
+
+def test_an_iso_that_was_replaced_by_another(host: Host, tmp_path: Path) -> None:
+    iso = tmp_path / "c.iso"
+    loop_is(tmp_path, f"{iso} (deleted)")
+    assert state_of(tmp_path).media.missing == "", "the same ISO, copied there again"
+    iso.write_bytes(b"\0" * 32_768 + b"\1CD001 two" + b"\0" * 2048)
+    assert "is another file than the one that is mounted" in state_of(tmp_path).media.missing
+
+
+def test_a_mount_unit_that_is_gone_or_not_enabled(host: Host, tmp_path: Path) -> None:
+    units = tmp_path / "etc/systemd/system"
+    wants = units / "multi-user.target.wants"
+    wants.mkdir()
+    (unit,) = units.glob("*.mount")
+    assert state_of(tmp_path).media.resolution == f"systemctl enable '{unit.name}'"
+    (wants / unit.name).symlink_to(unit)
+    assert state_of(tmp_path).media.missing == ""
+    unit.unlink()
+    assert "there is no" in state_of(tmp_path).media.missing
