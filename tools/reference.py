@@ -53,7 +53,7 @@ def configuration_page() -> str:
         (
             f"`{field.path}`",
             field.kind,
-            "yes" if field.is_required else "",
+            explanations.need(field),
             f"`{field.default}`" if field.default else "",
             field.description,
         )
@@ -67,9 +67,9 @@ faults are reported at once, each with its line; an unknown key is a fault. A co
 `/etc/caisson/bootstrap.yaml`, mode 0600. The schema itself is on the ISO: `installer/config/bootstrap.schema.json`.
 
 ```console
-# caisson config init --output FILE     # a first configuration, from this host's interfaces
-# caisson config check --config FILE    # all faults, and what is chosen on this host
-# caisson config explain KEY            # what this page says, without this page
+# /mnt/caisson/bootstrap.sh config init --output FILE     # a first configuration, from this host's interfaces
+# /mnt/caisson/bootstrap.sh config check --config FILE    # all faults, and what is chosen on this host
+# /mnt/caisson/bootstrap.sh config explain KEY            # what this page says, without this page
 ```
 
 {fields}
@@ -215,19 +215,23 @@ They run in this order; each looks first and acts only where something is not as
 run again at any time. `--from NAME` starts at one of them. Their beginnings and ends are in the journal,
 `/var/lib/caisson/journal.jsonl`.
 
-{table(["", "Code", "Name", "What it does", "Who does it", "How a person takes it back"], rows)}
+> **Never run `kubeadm reset` on a node of Caisson.** It deletes etcd's data and empties
+> `/etc/kubernetes/manifests`, where nginx, the registry and the salt-master are too.
+> [When something is wrong](../how-to/when-something-is-wrong.md).
+
+{table(["", "Code", "Name", "What it does", "Who does it", "How a person takes it back, the last phase first"], rows)}
 """
 
 
 def checks_page() -> str:
     """Return the preflight checks: a table, then what ``caisson explain`` says of each."""
     rows = [
-        (f"[{check.id}](#{_anchor(check)})", check.severity.value, check.title, check.fix)
+        (f"[{check.id}](#{_anchor(check)})", explanations.severity(check), check.title, check.fix)
         for check in checks.CHECKS
     ]
     texts = "\n\n".join(
-        f"## {check.id} {check.title}\n\n{check.why}\n\n- {check.severity.value}: "
-        f"{explanations.SEVERITIES[check.severity.value]}\n- fix: {check.fix}"
+        f"## {check.id} {check.title}\n\n{check.why}\n\n- {explanations.severity(check)}: "
+        f"{explanations.SEVERITIES[explanations.severity(check)]}\n- fix: {check.fix}"
         for check in checks.CHECKS
     )
     return f"""# Preflight checks

@@ -22,7 +22,7 @@ code  class                  meaning
 11    ClusterError           a part of the cluster did not become ready in time
 12    HostError              the host itself: not root, no usable Python, a needed tool is missing
 13    OtherBundleError       the host is installed from another ISO than this one
-20    DegradedError          ``status``: the media is missing, the cluster is up all the same
+20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
 130   StoppedError           stopped by the user or by a signal; run it again to resume
 ====  =====================  =======================================================================
@@ -150,7 +150,7 @@ class OtherBundleError(InstallerError):
 
 
 class DegradedError(InstallerError):
-    """The media is missing; the cluster is up all the same."""
+    """The media is missing, or will be after a reboot; the cluster is up."""
 
     exit_code = 20
 

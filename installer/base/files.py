@@ -59,7 +59,7 @@ def fsync_dir(directory: Path) -> None:
 
 
 def rotate(log_file: Path, *, limit_bytes: int, keep: int) -> bool:
-    """Begin a log anew when it has reached ``limit_bytes``; return whether it was.
+    """Begin a log again when it has reached ``limit_bytes``; return whether it was.
 
     The old one becomes ``NAME.1``, that one ``NAME.2``, and so on; ``keep`` old ones stay. The newest line of the
     old log is in ``NAME.1``, never lost: only names change.

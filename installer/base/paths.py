@@ -92,9 +92,9 @@ class Paths:
         return self.at("/etc/kubernetes/admin.conf")
 
     def media_dir(self, full_version: str) -> Path:
-        """Return where the media of ``full_version`` (VERSION-BUILD) is mounted for good."""
+        """Return where the ISO of this version and build is mounted, now and at each boot."""
         return self.at(f"/srv/caisson/{full_version}")
 
     def self_dir(self, full_version: str) -> Path:
-        """Return where the installer of ``full_version`` (VERSION-BUILD) keeps its own copy."""
+        """Return where the installer of this version and build keeps its own copy."""
         return self.at(f"/opt/caisson/{full_version}")

@@ -119,7 +119,7 @@ DISKS: tuple[Check, ...] = (
         Severity.ERROR,
         "there are inodes enough",
         has_inodes,
-        "make the file system anew with more inodes",
+        "make the file system again with more inodes (this deletes its data), or use XFS",
     ),
     Check(
         "CSN303",

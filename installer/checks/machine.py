@@ -425,14 +425,14 @@ MACHINE: tuple[Check, ...] = (
         Severity.WARNING,
         "swap is off",
         has_no_swap,
-        "the bootstrap turns it off for good; to keep it set overrides.kubelet.failSwapOn: false",
+        "the bootstrap turns it off, now and after each boot; to keep it set overrides.kubelet.failSwapOn: false",
     ),
     Check(
         "CSN110",
         Severity.ERROR,
         "control groups are version 2",
         has_cgroup_v2,
-        "boot with systemd.unified_cgroup_hierarchy=1",
+        "grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1; reboot",
     ),
     Check(
         "CSN111",

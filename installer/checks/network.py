@@ -218,7 +218,7 @@ NETWORK: tuple[Check, ...] = (
         Severity.WARNING,
         "the node's name resolves at once",
         resolves_in_time,
-        "add the name to /etc/hosts with 'files' first in nsswitch.conf, or mend /etc/resolv.conf",
+        "add the name to /etc/hosts with 'files' first in nsswitch.conf, or correct /etc/resolv.conf",
     ),
     Check(
         "CSN206",

@@ -167,7 +167,7 @@ def has_no_packet_leftovers(host: Host) -> Iterator[Finding]:
     chains = host.run(["nft", "list", "chains"]).stdout
     found = sorted(set(re.findall(rf"\b(?:chain|table ip6?|table inet) ({LEFT_CHAINS}\S*)", chains)))
     if found:
-        yield Finding(f"chains of packet filters: {_shorten(found)}", fix="reboot, or: nft flush ruleset")
+        yield Finding(f"chains of packet filters: {_shorten(found)}", fix="reboot")
     links = json.loads(host.run(["ip", "-json", "link", "show"]).stdout or "[]")
     names = [str(link.get("ifname", "")) for link in links if isinstance(link, dict)]
     interfaces = [name for name in names if POD_INTERFACES.match(name) or LEFT_INTERFACES.match(name)]
@@ -254,7 +254,7 @@ SOFTWARE: tuple[Check, ...] = (
         Severity.WARNING,
         "no other Salt master is set",
         has_no_other_salt,
-        "the bootstrap makes this minion its own: remove the file first if it must stay another's",
+        "nothing, if this minion may change its master: the bootstrap takes it over; else install on another host",
     ),
     Check(
         "CSN405",
@@ -273,7 +273,7 @@ SOFTWARE: tuple[Check, ...] = (
     Check(
         "CSN407",
         Severity.WARNING,
-        "SELinux is in a lasting, suitable mode",
+        "SELinux is in one suitable mode, also after a boot",
         has_suitable_selinux,
         "choose SELINUXTYPE=targeted and one mode in /etc/selinux/config, and reboot before the installation",
     ),

@@ -13,6 +13,7 @@ from typing import Any
 
 from installer.base import errors
 from installer.base.errors import InstallerError, UsageError
+from installer.base.ui import format_table
 from installer.checks import CHECKS
 from installer.checks.preflight import Check
 from installer.config import bootstrap as config
@@ -44,7 +45,7 @@ def of_code(code: str) -> list[str]:
     """
     wanted = code.lower()
     if wanted == "exit-codes":
-        return (inspect.getdoc(errors) or "").splitlines()
+        return of_exit_codes()
     for check in CHECKS:
         if check.id.lower() == wanted:
             return _of_check(check)
@@ -54,7 +55,9 @@ def of_code(code: str) -> list[str]:
     for error in error_classes():
         if error.code().lower() == wanted:
             return [
-                f"{error.code()} {error.__name__}: {error_meaning(error)}",
+                f"{error.code()} {error.__name__}: {plain(error_meaning(error))}",
+                "",
+                f"What to do: {WHAT_TO_DO[error.__name__]}",
                 "",
                 f"The command ends with exit code {error.exit_code}.",
             ]
@@ -84,21 +87,76 @@ def _of_phase(phase: Phase) -> list[str]:
     ]
 
 
+def of_exit_codes() -> list[str]:
+    """Return the table of exit codes, for people, as lines."""
+    rows = [("EXIT CODE", "CODE", "CLASS", "MEANING"), ("0", "", "", "done; for 'status': all is well")]
+    rows += [
+        (str(error.exit_code), error.code(), error.__name__, plain(error_meaning(error)))
+        for error in error_classes()
+    ]
+    return [
+        "A command that fails prints the code of its error first and ends with its exit code.",
+        "'caisson explain CODE' says what to do about each.",
+        "",
+        *format_table(rows),
+    ]
+
+
+def plain(text: str) -> str:
+    """Return a text of a docstring without its markup.
+
+    >>> plain("a fault; ``--debug`` shows where")
+    "a fault; '--debug' shows where"
+    """
+    return text.replace("``", "'")
+
+
+def severity(check: Check) -> str:
+    """Return what a check may find: "error", "warning", or either, where its function decides on each finding."""
+    return "error or warning" if "severity=" in inspect.getsource(check.run) else check.severity.value
+
+
 def _of_check(check: Check) -> list[str]:
     return [
         f"{check.id} {check.title}",
         "",
         *check.why.splitlines(),
         "",
-        f"severity: {check.severity.value} ({SEVERITIES[check.severity.value]})",
+        f"severity: {severity(check)} ({SEVERITIES[severity(check)]})",
         f"fix: {check.fix}",
         f"to accept it: overrides.ignorePreflights: [{{id: {check.id}, reason: ...}}]",
     ]
 
 
+#: What to do about each class of errors, where the error itself is not at hand: it says more.
+WHAT_TO_DO: Mapping[str, str] = {
+    "InternalError": "run the command again with --debug, and report what it shows as a fault of Caisson.",
+    "UsageError": "see 'caisson --help', or 'caisson COMMAND --help'.",
+    "ConfigError": "correct each line that is named; 'caisson config explain FIELD' says what belongs there.",
+    "PreflightError": "'caisson explain CODE' of each check that failed says why it matters and how to fix it; "
+    "what you cannot fix you may ignore, with the reason, in overrides.ignorePreflights.",
+    "LockedError": "wait for the other one, which the message names; 'ps' shows what it does.",
+    "MediaError": "compare the ISO with its checksum, copy it again if it differs, mount it and start again.",
+    "LabBundleError": "use an ISO of the production profile; for a test give --accept-lab-bundle.",
+    "PackageError": "the last lines of dnf are in the message, all of them in /var/log/caisson/dnf; "
+    "most often a package of this host conflicts with one of the ISO.",
+    "CommandError": "the message has the command, ready to paste, and its last lines; see also "
+    "/var/log/caisson/commands.log.",
+    "SaltError": "the message names the state that failed; all of Salt's output is in /var/log/caisson/salt.log. "
+    "Fix that, then run the same command again.",
+    "ClusterError": "'caisson status' shows what does not run and how to look at it; then run the same command again.",
+    "HostError": "become root, or install what the message names, then run the same command again.",
+    "OtherBundleError": "mount the ISO that this host is installed from; /var/lib/caisson/installed.json names it.",
+    "DegradedError": "put the ISO back where it was; 'caisson status' names the place. Until then no image and no "
+    "package can be had from it.",
+    "UnhealthyError": "begin with the first fault of 'caisson status': those below it often follow from it.",
+    "StoppedError": "run the same command again: what is finished is not done twice.",
+}
+
 SEVERITIES: Mapping[str, str] = {
     "error": "stops the bootstrap, unless it is accepted",
     "warning": "is shown, stops nothing",
+    "error or warning": "an error stops the bootstrap, unless it is accepted; a warning stops nothing; see above",
 }
 
 
@@ -150,6 +208,25 @@ def of_key(key: str) -> list[str]:
         other for other in found.values() if re.match(re.escape(wanted) + r"(\[\])?\.[^.\[]+$", other.path)
     ]
     return lines + [f"  {other.path}: {other.description}" for other in below]
+
+
+def need(field: Field) -> str:
+    """Say whether a field must be written; one of a map that may be left out only where that map is written.
+
+    >>> need(Field("media.x", "text", True, "", "")), need(Field("kind", "text", True, "", ""))
+    ('where media is written', 'yes')
+    """
+    if not field.is_required:
+        return ""
+    found = {other.path: other for other in fields()}
+    parent = field.path.rpartition(".")[0].replace("[]", "")
+    optional = ""
+    while parent:
+        if parent not in found or not found[parent].is_required:
+            optional = parent
+            break
+        parent = parent.rpartition(".")[0]
+    return f"where {optional} is written" if optional else "yes"
 
 
 def fields() -> list[Field]:

@@ -60,7 +60,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = _Parser(
         prog=program,
-        description="Install a Kubernetes cluster from Caisson's media, on a host that has no network.",
+        description="Install a Kubernetes cluster from Caisson's media, on a host without internet access.",
         epilog=f"Exit codes: '{program} explain exit-codes'.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -73,7 +73,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         dest="start_from",
         default="",
         metavar="PHASE",
-        help="begin at this phase; those before are done",
+        help="start at this phase; all earlier ones must be finished",
     )
     bootstrap.set_defaults(handler=_bootstrap)
 
@@ -81,7 +81,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     _add_common(check)
     check.set_defaults(handler=_check)
 
-    status = commands.add_parser("status", help="show the media, the services, the nodes, what is not Ready")
+    status = commands.add_parser("status", help="show how this host is, and what to do about it")
     _add_common(status, has_config=False)
     status.set_defaults(handler=_status)
 
@@ -296,7 +296,7 @@ def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
         facts.read_addresses(), facts.host_name(), default_interface=facts.read_default_interface()
     )
     if arguments.output is None:
-        print(text, end="")
+        _print_lines(arguments, text.splitlines())
         return 0
     file: Path = arguments.output
     if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
@@ -304,8 +304,15 @@ def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
             f"{file} is there already", resolution="give another --output FILE, or remove it yourself"
         )
     write_file(file, text, mode=0o600, dir_mode=0o700)
-    print(f"{file}: read it, change it, then: {arguments.program} config check --config {file}")
+    _print_lines(
+        arguments, [f"{file}: read it, change it, then: {arguments.program} config check --config {file}"]
+    )
     return 0
+
+
+def _print_lines(arguments: Arguments, lines: Sequence[str]) -> None:
+    """Print a text, as it is or, with ``--json``, as a list of its lines."""
+    print(json.dumps({"format": 1, "lines": list(lines)}, indent=1) if arguments.json else "\n".join(lines))
 
 
 def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
@@ -350,12 +357,12 @@ def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
 
 
 def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    print("\n".join(explanations.of_key(arguments.key or "")))
+    _print_lines(arguments, explanations.of_key(arguments.key or ""))
     return 0
 
 
 def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    print("\n".join(explanations.of_code(arguments.code)))
+    _print_lines(arguments, explanations.of_code(arguments.code))
     return 0
 
 

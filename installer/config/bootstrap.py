@@ -42,7 +42,7 @@ UNUSABLE = tuple(
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the cluster; the lists of CIDRs are tried in turn for a local address."""
+    """The networks of the cluster; the lists of CIDRs are tried in their order for a local address."""
 
     control_plane_cidrs: tuple[ipaddress.IPv4Network, ...]
     workload_plane_cidrs: tuple[ipaddress.IPv4Network, ...]
@@ -116,7 +116,8 @@ def load(file: Path, *, host_addresses: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"the configuration {file} cannot be read",
             details=str(exc),
-            resolution="give its path with --config FILE; 'caisson config init' writes a first one",
+            resolution="give its path with --config FILE; 'bootstrap.sh config init' of the mounted ISO prints a "
+            "first one for this host (once installed, also 'caisson config init')",
         ) from exc
     return parse(text, file=file, host_addresses=host_addresses)
 

@@ -14,7 +14,7 @@ LOCAL_BRIDGES = re.compile(
     r"(?:docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+|virbr\d+|lxcbr\d+|lxdbr\d+)\Z"
 )
 EXAMPLE_CIDR = "192.0.2.0/24"
-# Tried in turn where a default is in the way of the host's own networks.
+# Tried one after the other where a default is in the way of the host's own networks.
 PODS_CIDRS = (DEFAULT_PODS_CIDR, "172.30.0.0/16", "192.168.128.0/17")
 SERVICES_CIDRS = (DEFAULT_SERVICES_CIDR, "172.29.0.0/16", "192.168.64.0/18")
 
@@ -41,7 +41,7 @@ kind: BootstrapConfiguration
 clusterName: cluster1  # the API will be api.cluster1.internal
 
 networks:
-  # Lists are tried in turn: the first network that holds an address of the host is taken. This host has:
+  # Lists are tried in their order: the first network that holds an address of the host is taken. This host has:
 {interfaces}\
   controlPlane:
     cidrs: [{control}]

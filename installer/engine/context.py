@@ -19,7 +19,7 @@ from installer.media.product import Product
 class Context:
     """What a phase works with; the same object for all phases of a run.
 
-    ``media_dir`` is where the media is mounted for good (``/srv/caisson/VERSION-BUILD``; from the
+    ``media_dir`` is where the media is mounted at each boot (``/srv/caisson/VERSION-BUILD``; from the
     phase ``mount-media`` on there is something in it); ``source_dir`` is the tree that the running installer was
     started from: the mount of the operator, or ``media_dir`` itself.
     """

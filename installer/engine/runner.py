@@ -60,7 +60,7 @@ def run_phases(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Outcome, ...]:
-    """Run the chosen phases of an operation in turn; stop at the first that fails.
+    """Run the chosen phases of an operation one after the other; stop at the first that fails.
 
     Raises:
         InstallerError: what the phase raised; its message then begins with the phase.

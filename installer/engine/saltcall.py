@@ -133,7 +133,7 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
         raise (PackageError if are_packages else SaltError)(
             f"{len(causes)} state{'s' if len(causes) > 1 else ''} of {', '.join(sls)} failed",
             details="\n".join(details),
-            resolution=f"mend what is named above and run the same command again; log: {log_file}",
+            resolution=f"fix what is named above and run the same command again; log: {log_file}",
         )
     changed = [str(state.get("__id__", "?")) for state in states.values() if state.get("changes")]
     return Applied(total=len(states), changed=tuple(changed))

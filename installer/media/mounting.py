@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trust the media and keep it: verify every byte, find what it was mounted from, mount that for good.
+"""Trust the media and keep it: verify every byte, find what it was mounted from, mount that now and at each boot.
 
 The operator mounts the ISO anywhere and starts its ``bootstrap.sh``. From there: SHA256SUMS is checked over
 the whole tree, the file or device behind the mount is found, and a systemd mount unit puts it at
@@ -243,7 +243,7 @@ def _loop_file(name: str, root: Path) -> str:
         raise MediaError(
             f"the ISO behind /dev/{name} is no longer there: {what}",
             details="the media must stay on this host: packages and images are served from it",
-            resolution="copy the ISO to a lasting place (/var/lib/caisson-media), mount it, start again",
+            resolution="copy the ISO to a disk (/var/lib/caisson-media), mount it, start again",
         )
     return what
 
@@ -264,7 +264,7 @@ def is_lasting(backing: Backing, mounts: Sequence[Mount]) -> bool:
     return not backing.is_file or mount is None or mount.fstype not in VOLATILE_TYPES
 
 
-# ---- mount it for good -----------------------------------------------------------------------------------
+# ---- mount it at each boot -----------------------------------------------------------------------------------
 
 
 def unit_name(mount_point: Path) -> str:

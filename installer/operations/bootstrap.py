@@ -34,6 +34,25 @@ HANDED_OVER = {
 STARTED_STATES = ("active", "activating", "reloading", "deactivating")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
+#: How a person takes a phase back: commands, to be run from the last phase to the first.
+MOUNT_UNDO = (
+    "systemctl disable --now $(systemd-escape --path --suffix=mount /srv/caisson/VERSION-BUILD); "
+    "rm /etc/systemd/system/srv-caisson-*.mount; systemctl daemon-reload"
+)
+RUNTIME_UNDO = (
+    "systemctl disable --now containerd; rm -r /var/lib/containerd /etc/containerd "
+    "/etc/crictl.yaml /etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
+    "/etc/NetworkManager/conf.d/90-caisson.conf; sed -i 's/^# caisson: //' /etc/fstab; "
+    "'systemctl unmask' of each swap unit that 'systemctl list-unit-files --state=masked' shows; reboot"
+)
+KUBELET_UNDO = "systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service.d /var/lib/kubelet"
+FIREWALL_UNDO = (
+    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-*.xml; firewall-cmd --reload"
+)
+CONTROL_PLANE_UNDO = (
+    "none: to start again, install the operating system again. Never run 'kubeadm reset': it deletes etcd's data, and "
+    "with /etc/kubernetes/manifests also nginx, the registry and the salt-master"
+)
 
 
 # ---- the phases that are carried out here ----------------------------------------------------------------
@@ -52,14 +71,14 @@ def run_verify_media(context: Context) -> bool:
 
 
 def run_mount_media(context: Context) -> bool:
-    """Mount the media at its lasting place, now and after each boot."""
+    """Mount the media at its own place, now and after each boot."""
     return media.keep_mounted(
         context.product, context.source_dir, context.media_dir, context.paths.units_dir, note=context.ui.note
     )
 
 
 def check_mounted(context: Context) -> None:
-    """Look whether the media is at its lasting place.
+    """Look whether the media is at its own place.
 
     Raises:
         MediaError: it is not.
@@ -120,7 +139,7 @@ def run_preflight(context: Context) -> bool:
         raise PreflightError(
             "1 check failed" if len(found.failed) == 1 else f"{len(found.failed)} checks failed",
             details="\n".join(found.lines(Status.FAILED)),
-            resolution="mend each, or accept it by its code in overrides.ignorePreflights, with the reason",
+            resolution="fix each, or ignore it by its code in overrides.ignorePreflights, with the reason",
         )
     return False
 
@@ -185,17 +204,17 @@ PHASES: tuple[Phase, ...] = (
     Phase(
         code="CSP102",
         name="mount-media",
-        title="mount the media for good",
+        title="mount the media, now and at each boot",
         applies=run_mount_media,
         standing=check_mounted,
-        undo="systemctl disable --now the mount unit of /srv/caisson/VERSION-BUILD and remove it",
+        undo=MOUNT_UNDO,
     ),
     Phase(
         code="CSP103",
         name="install-self",
         title="copy the installer to this host",
         applies=run_install_self,
-        undo="remove /opt/caisson/VERSION-BUILD and /usr/bin/caisson",
+        undo="rm -r /opt/caisson/VERSION-BUILD /usr/bin/caisson",
     ),
     Phase(
         code="CSP104",
@@ -216,14 +235,14 @@ PHASES: tuple[Phase, ...] = (
         name="install-minion",
         title="install the packages of the host from the media",
         applies=run_install_minion,
-        undo="dnf remove salt-minion salt containerd.io kubelet kubeadm kubectl",
+        undo="dnf remove salt-minion salt containerd.io kubelet kubeadm kubectl; rm /var/lib/caisson/installed.json",
     ),
     Phase(
         code="CSP107",
         name="minion-local",
         title="let Salt work from the media",
         applies=cluster.run_minion_local,
-        undo="remove /etc/caisson",
+        undo="rm -r /etc/caisson; sed -i '/# caisson$/d' /etc/hosts",
     ),
     Phase(
         code="CSP108",
@@ -237,7 +256,7 @@ PHASES: tuple[Phase, ...] = (
         name="container-runtime",
         title="prepare the host, start containerd, import the first images",
         applies=States(("host", "containerd", "images.imported"), local=True),
-        undo="systemctl disable --now containerd; dnf remove containerd.io; remove /var/lib/containerd",
+        undo=RUNTIME_UNDO,
         about="Prepare the host, install and start containerd, import what must run before nginx.",
     ),
     Phase(
@@ -245,7 +264,7 @@ PHASES: tuple[Phase, ...] = (
         name="kubelet-standalone",
         title="install the kubelet and start it alone",
         applies=States(("kubelet",), local=True),
-        undo="systemctl disable --now kubelet; dnf remove kubelet kubeadm kubectl",
+        undo=KUBELET_UNDO,
         about="Install the kubelet and let it run static pods, before there is an API server.",
     ),
     Phase(
@@ -253,7 +272,7 @@ PHASES: tuple[Phase, ...] = (
         name="salt-master",
         title="start the salt-master",
         applies=States(("salt_master",), local=True),
-        undo="remove its manifest from /etc/kubernetes/manifests",
+        undo="rm /etc/kubernetes/manifests/salt-master.yaml",
         about="Start salt-master as a static pod; it knows the minion's key before it starts.",
     ),
     Phase(
@@ -261,14 +280,15 @@ PHASES: tuple[Phase, ...] = (
         name="minion-connected",
         title="hand the minion over to its master",
         applies=cluster.run_minion_connected,
-        undo="remove /etc/salt/minion.d/90-caisson.conf, then run the bootstrap again",
+        undo="systemctl disable --now salt-minion; "
+        "rm /etc/salt/minion.d/90-caisson.conf /etc/salt/pki/minion/minion_master.pub",
     ),
     Phase(
         code="CSP205",
         name="registry",
         title="start the registry",
         applies=States(("registry",), local=False),
-        undo="remove its manifest from /etc/kubernetes/manifests",
+        undo="rm /etc/kubernetes/manifests/registry.yaml; pushed images stay in /var/lib/caisson/registry",
         about="Start the site's registry, on loopback.",
     ),
     Phase(
@@ -276,7 +296,7 @@ PHASES: tuple[Phase, ...] = (
         name="nginx",
         title="serve packages and images from the media",
         applies=States(("nginx", "images.pulled"), local=False),
-        undo="remove its manifest from /etc/kubernetes/manifests",
+        undo="rm /etc/kubernetes/manifests/nginx.yaml",
         about="Serve packages and images from the media over HTTPS, then pull the cluster's images from there.",
     ),
     Phase(
@@ -284,7 +304,7 @@ PHASES: tuple[Phase, ...] = (
         name="firewall",
         title="open the cluster's ports in firewalld",
         applies=States(("firewall",), local=False),
-        undo="remove zones/caisson-pods.xml and policies/caisson-*.xml from /etc/firewalld; firewall-cmd --reload",
+        undo=FIREWALL_UNDO,
         about="Open in firewalld what the port table names, for the planes it names.",
     ),
     Phase(
@@ -292,7 +312,7 @@ PHASES: tuple[Phase, ...] = (
         name="control-plane",
         title="start the control plane by kubeadm's phases",
         applies=States(("control_plane",), local=False),
-        undo="none: a control plane is removed with its host",
+        undo=CONTROL_PLANE_UNDO,
         about="Run the phases of ``kubeadm init`` that are not done yet, and wait for the API server.",
     ),
     Phase(
@@ -300,14 +320,14 @@ PHASES: tuple[Phase, ...] = (
         name="addons",
         title="apply kube-proxy and CoreDNS",
         applies=States(("addons",), local=False),
-        undo="kubectl delete them",
+        undo="kubectl -n kube-system delete daemonset/kube-proxy deployment/coredns service/kube-dns",
     ),
     Phase(
         code="CSP302",
         name="network",
         title="apply Calico",
         applies=States(("calico",), local=False),
-        undo="kubectl delete its manifest",
+        undo="kubectl delete -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml",
     ),
     Phase(
         code="CSP304",

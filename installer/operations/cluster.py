@@ -50,7 +50,7 @@ def run_node_checks(context: Context) -> bool:
         raise PreflightError(
             f"{len(answer['failed'])} checks failed on this node",
             details="\n".join(answer["failed"]),
-            resolution="mend each, or ignore it by its code in overrides.ignorePreflights with a reason",
+            resolution="fix each, or ignore it by its code in overrides.ignorePreflights with a reason",
         )
     return False
 

@@ -150,7 +150,7 @@ def parse_pods(data: Mapping[str, Any]) -> tuple[PodState, ...]:
 def _is_ours(item: Mapping[str, Any]) -> bool:
     """Tell whether the bootstrap applied this pod: by its label, or a static pod by its name.
 
-    One that has failed for good (it was evicted) is left out by the caller: its controller has made another.
+    One that has failed and stays so (it was evicted) is left out by the caller: its controller has made another.
     """
     metadata = item["metadata"]
     if metadata["namespace"] != "kube-system":

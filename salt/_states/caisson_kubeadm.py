@@ -24,7 +24,7 @@ def phase_completed(
 
     It counts as completed when its stamp names what the phase reads at present and kubeadm's version, and every file
     in ``produces`` is there and not empty. When an earlier run has completed it for other inputs, the files in
-    ``renews`` are removed first (kubeadm keeps what it finds), and what read them is started anew afterwards:
+    ``renews`` are removed first (kubeadm keeps what it finds), and what read them is started again afterwards:
     ``restarts`` is the name of a container, or ``daemonset/NAME`` in kube-system.
     """
     said: dict[str, Any] = {
@@ -53,7 +53,7 @@ def phase_completed(
 
 
 def _run(phase: str, produces: list[str] | None, restarts: str) -> str:
-    """Run the phase, then start anew what read its files; return "" or what went wrong."""
+    """Run the phase, then start again what read its files; return "" or what went wrong."""
     outcome = __salt__["caisson_kubeadm.run_phase"](phase)
     if outcome["retcode"] != 0:
         lines = (outcome["stdout"] + "\n" + outcome["stderr"]).strip().splitlines()[-20:]
@@ -100,7 +100,7 @@ def _restart(what: str) -> None:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    """Write a stamp, after everything that it vouches for is on the disk: a power cut may not leave it alone."""
+    """Write a stamp, after everything that it stands for is on the disk: a power cut may not leave it alone."""
     os.sync()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

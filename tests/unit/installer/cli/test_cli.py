@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,8 @@ def test_explain(tree: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "CSE004 PreflightError: the host is not fit, or a running check failed",
         "",
+        f"What to do: {explanations.WHAT_TO_DO['PreflightError']}",
+        "",
         "The command ends with exit code 4.",
     ]
 
@@ -294,3 +297,38 @@ def test_config_diff_and_a_bootstrap_that_is_refused(
         "networks.pods.cidr: installed with 10.233.0.0/16, now 10.1.0.0/16: pods have addresses of it" in said
     )
     assert paths.config_file.read_text() == installed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "init"),
+        ("config", "explain", "networks.pods.cidr"),
+        ("explain", "CSE004"),
+        ("explain", "exit-codes"),
+    ],
+)
+def test_every_command_that_takes_json_prints_json(
+    tree: Path, capsys: Captured, words: tuple[str, ...]
+) -> None:
+    assert call(tree, *words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert call(tree, *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"format": 1, "lines": lines}
+
+
+def test_exit_codes_are_explained_without_markup(tree: Path, capsys: Captured) -> None:
+    assert call(tree, "explain", "exit-codes") == 0
+    text = capsys.readouterr().out
+    assert "``" not in text
+    assert "====" not in text
+    assert re.search(r"^21 +CSE021 +UnhealthyError +'status': a service", text, re.MULTILINE)
+    for error in explanations.error_classes():
+        assert call(tree, "explain", error.code()) == 0
+        assert "What to do: " in capsys.readouterr().out
+
+
+def test_a_first_configuration_is_named_by_a_command_that_is_there(tree: Path, capsys: Captured) -> None:
+    """On a host where nothing is installed yet, there is no 'caisson'."""
+    assert call(tree, "config", "check", "--config", "none.yaml") == 3
+    assert "bootstrap.sh config init" in capsys.readouterr().err
