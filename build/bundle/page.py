@@ -139,10 +139,10 @@ def _install(image: str, *, is_lab: bool) -> str:
     return "\n".join(
         (
             _title("install", "Install"),
-            "<p>Keep the image on the host: packages and images are served from it. As root:</p>",
+            "<p>Keep the ISO on the host: packages and images are served from it. As root:</p>",
             f"<pre>mount -o loop,ro {image} /mnt",
             "/mnt/bootstrap.sh config init &gt; bootstrap.yaml      # then edit it",
-            f"/mnt/bootstrap.sh check --config bootstrap.yaml{accept}",
+            "/mnt/bootstrap.sh check --config bootstrap.yaml",
             f"/mnt/bootstrap.sh --config bootstrap.yaml{accept}</pre>",
         )
     )

@@ -185,6 +185,7 @@ GUIDES: Mapping[str, Guide] = {
         runs={
             "gpg --list-secret-keys --with-fingerprint": Run(says=r"release@example\.com"),
             f"./doit.sh iso sign={FINGERPRINT}": Run(),
+            f"gpg --armor --export {FINGERPRINT} > release-key.asc": Run(),
         },
     ),
     "approve-an-iso.md": Guide(
@@ -194,10 +195,12 @@ GUIDES: Mapping[str, Guide] = {
                 where="approver", says=r"([0-9A-F]{4} +){9}"
             ),
             "gpg --import release-key.asc": Run(where="approver"),
-            "gpg --verify caisson-VERSION-BUILD.iso.sha256.asc caisson-VERSION-BUILD.iso.sha256": Run(
+            "LC_ALL=C gpg --verify caisson-VERSION-BUILD.iso.sha256.asc caisson-VERSION-BUILD.iso.sha256": Run(
                 where="approver", says=r"Good signature[\s\S]*Primary key fingerprint"
             ),
-            "sha256sum --check caisson-VERSION-BUILD.iso.sha256": Run(where="approver", says=r"\.iso: OK"),
+            "LC_ALL=C sha256sum --check caisson-VERSION-BUILD.iso.sha256": Run(
+                where="approver", says=r"\.iso: OK"
+            ),
             "checkisomd5 caisson-VERSION-BUILD.iso": Run(where="approver"),
         },
     ),
@@ -235,6 +238,7 @@ _CONFIG_DIFF = f"{_CLI}::test_config_diff_and_a_bootstrap_that_is_refused"
 _CHANGED = "tests/node/test_changed.py"
 _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
+_WRONG = "tests/node/test_when_wrong.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
@@ -278,7 +282,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "kubectl run lost --image registry.example.com/none:1": (
             f"{_BOOTSTRAP}::test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody"
         ),
-        "kubectl get pod lost": f"{_BOOTSTRAP}::test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody",
+        "kubectl describe pod lost": f"{_BOOTSTRAP}::test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody",
+        "kubectl delete pod lost --now": (
+            f"{_BOOTSTRAP}::test_an_image_that_is_not_on_the_media_fails_fast_and_asks_nobody"
+        ),
         "exit": f"{_BOOTSTRAP}::test_nothing_left_the_node_since_boot",
         "/mnt/caisson/bootstrap.sh --config /etc/caisson/bootstrap.yaml --accept-lab-bundle": (
             f"{_BOOTSTRAP}::test_a_second_run_changes_nothing"
@@ -299,12 +306,19 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         f"HOME={DNF_DIR} {_DNF} install firewalld": _WITHOUT_FIREWALLD,
         "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
     },
+    "docs/how-to/when-something-is-wrong.md": {
+        # Typed there from the page itself, word for word.
+        command.text: f"{_WRONG}::test_every_command_of_the_page_is_typed"
+        for command in pages.commands(REPOSITORY_DIR / HOW_TO / "when-something-is-wrong.md")
+    },
     "docs/how-to/scan-an-iso.md": {
         "./doit.sh sbom": "tests/unit/build/evidence/test_sbom.py::test_what_is_inside_is_counted"
     },
     "docs/how-to/read-the-preflight-table.md": {
-        "caisson config init --output bootstrap.yaml": f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none",
-        "caisson check --config bootstrap.yaml": _CHECK,
+        "/mnt/caisson/bootstrap.sh config init --output bootstrap.yaml": (
+            f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none"
+        ),
+        "/mnt/caisson/bootstrap.sh check --config bootstrap.yaml": _CHECK,
     },
     "docs/how-to/use-lab-nodes.md": {
         ".venv/bin/python -m lab node start node1 --iso _out/caisson-VERSION-BUILD-lab.iso": _MOUNTED,
@@ -315,6 +329,8 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
             f"{_NODE}::test_a_node_is_up_soon_and_everything_in_it_runs"
         ),
         ".venv/bin/python -m lab node stop node2": f"{_NODE}::test_a_stopped_node_says_so_and_boots_again",
+        ".venv/bin/python -m lab clean": _LEFTOVERS,
+        ".venv/bin/python -m lab clean --all": _LEFTOVERS,
         ".venv/bin/python -m lab upstream up": f"{_HERE}::test_a_guide_is_followed",  # its fixture starts it
         ".venv/bin/python -m lab upstream status": "tests/unit/lab/test_upstream.py::test_status_names_process_and_end",
         ".venv/bin/python -m lab upstream down": f"{_HERE}::test_a_guide_is_followed",
@@ -335,9 +351,11 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "./doit.sh bench --page": "tests/unit/build/test_bench.py::test_every_figure_can_be_taken",
     },
     "docs/reference/bootstrap-configuration.md": {
-        "caisson config init --output FILE": f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none",
-        "caisson config check --config FILE": _FIRST_CONFIGURATION,
-        "caisson config explain KEY": f"{_CLI}::test_explain_a_key",
+        "/mnt/caisson/bootstrap.sh config init --output FILE": (
+            f"{_CLI}::test_config_init_writes_a_file_and_overwrites_none"
+        ),
+        "/mnt/caisson/bootstrap.sh config check --config FILE": _FIRST_CONFIGURATION,
+        "/mnt/caisson/bootstrap.sh config explain KEY": f"{_CLI}::test_explain_a_key",
     },
 }
 

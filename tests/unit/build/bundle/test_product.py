@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import html.parser
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from build.bundle import page, product
 from build.inventory.model import Digest
 from build.store import filelist
 from build.store.filelist import Entry
+from installer.cli import main as cli
 from tests.unit.build.factory import World, make_project, make_world
 
 TOOLS = {"createrepo_c": "1.2.5", "rpm": "4.18.0", "xorriso": "1.5.4", "zlib": "1.3"}
@@ -190,3 +194,14 @@ def test_a_path_that_two_parts_want_stops_the_build(world: World, tmp_path: Path
     with pytest.raises(BuildError, match="want the same path") as caught:
         step.run()
     assert "manifests/cni.yaml: a and manifest cni differ" in caught.value.details
+
+
+def test_commands_of_the_page_are_those_of_the_installer() -> None:
+    """The page of a lab bundle shows more options: each command takes those that stand behind it."""
+    text = html.unescape((Path(__file__).parent / "golden/index.html").read_text(encoding="utf-8"))
+    commands = re.findall(r"^(?:<pre>)?/mnt/bootstrap\.sh (.+?)(?:</pre>)?$", text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(re.sub(r"\s*(#|>).*", "", command))
+        words = words if words[0] in cli.COMMANDS else ["bootstrap", *words]
+        cli.make_parser("bootstrap.sh").parse_args(words)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that something befell: what ``caisson status`` says of it, and the commands of the guide for that night.
+
+Each test does one thing to the node and puts it back; the commands are those of the page, as they stand there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from installer.operations import status as operation
+from lab.node import Lab, Node
+from tests import pages
+
+from .installing import install, lab_iso, shell, wait_ready
+
+pytestmark = pytest.mark.lab
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/when-something-is-wrong.md"
+SCHEMA = json.loads(Path(operation.__file__).with_name("status.schema.json").read_text(encoding="utf-8"))
+#: Beside other nodes on a busy machine, Python itself takes its time to start and to end.
+LIMIT_S = 20.0
+VALUES = {
+    "CLUSTERNAME": "lab",
+    "ADDRESS": "10.77.1.11",
+    "NODE": "node1",
+    "NAME:TAG": "registry.k8s.io/pause:3.10.2",
+}
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    """Return a node with a cluster, in a lab of its own."""
+    with Lab() as lab:
+        made = lab.start_node("node1", iso=lab_iso())
+        install(made)
+        yield made
+
+
+TYPED: set[str] = set()
+
+
+def typed(node: Node, *commands: str, timeout_s: float = 60) -> str:
+    """Type commands of the page, in one shell, with the words that it leaves to its reader; return what they print."""
+    written = [command.text for command in pages.commands(PAGE)]
+    assert [command for command in commands if command not in written] == []
+    TYPED.update(commands)
+    script = "\n".join(("set -e", "cd /root", *commands))
+    for word, value in VALUES.items():
+        script = script.replace(word, value)
+    return shell(node, script, timeout_s=timeout_s)
+
+
+def status(node: Node) -> dict[str, Any]:
+    """Return what ``caisson status --json`` says, which must come in time and fit the schema."""
+    began = time.monotonic()
+    done = node.run(["caisson", "status", "--json"], check=False, timeout_s=60)
+    assert time.monotonic() - began < LIMIT_S
+    state: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.Draft7Validator(SCHEMA).validate(state)
+    assert state["exit_code"] == done.returncode
+    return state
+
+
+def wait_well(node: Node, timeout_s: float = 150) -> list[str]:
+    """Wait until nothing is wrong any more; return what is."""
+    ends_at = time.monotonic() + timeout_s
+    while (state := status(node))["exit_code"] and time.monotonic() < ends_at:
+        time.sleep(2)
+    return [*state["faults"], *([state["media"]["missing"]] if state["media"]["missing"] else [])]
+
+
+@contextlib.contextmanager
+def befallen(node: Node, doing: str, undoing: str) -> Iterator[dict[str, Any]]:
+    """Yield the state of a node to which something was done; afterwards it must be well again."""
+    shell(node, doing)
+    try:
+        yield status(node)
+    finally:
+        shell(node, undoing)
+    assert wait_well(node) == []
+
+
+def test_a_node_that_is_well(node: Node) -> None:
+    assert wait_well(node) == []
+    state = status(node)
+    assert state["firewall"] == "active, with Caisson's policies"
+    assert [endpoint["answer"] for endpoint in state["endpoints"]] == ["HTTP 200"] * 4
+    assert [member["name"] for member in state["etcd"]["members"]] == ["node1"]
+    assert state["etcd"]["version"].startswith("3.6.")
+    assert "12 pods, all Ready" in typed(node, "caisson status")
+
+
+def test_containerd_is_down(node: Node) -> None:
+    with befallen(node, "systemctl stop containerd", "systemctl start containerd") as state:
+        assert state["faults"][:2] == ["containerd.service is inactive", "containerd does not answer"]
+        assert state["fixes"][0].startswith("see 'journalctl -u containerd")
+        assert state["etcd"]["alarms"] == [], "etcd was asked without containerd"
+
+
+def test_the_api_hangs(node: Node) -> None:
+    with befallen(node, "pkill -STOP kube-apiserver", "pkill -CONT kube-apiserver") as state:
+        assert "the Kubernetes API does not answer" in state["faults"]
+        assert {pod["name"] for pod in state["static_pods"] if pod["is_running"]} >= {"etcd", "nginx"}
+        assert "crictl ps -a" in " ".join(state["fixes"])
+
+
+def test_etcd_hangs(node: Node) -> None:
+    with befallen(node, "pkill -STOP -x etcd", "pkill -CONT -x etcd") as state:
+        assert "etcd does not answer at 127.0.0.1:2379" in " ".join(state["faults"])
+
+
+def test_the_registry_is_gone(node: Node) -> None:
+    manifest = "/etc/kubernetes/manifests/registry.yaml"
+    away = f"mv {manifest} /root/; until ! crictl ps --name '^registry$' --quiet | grep .; do sleep 1; done"
+    with befallen(node, away, f"mv /root/registry.yaml {manifest}") as state:
+        found = {endpoint["name"]: endpoint["answer"] for endpoint in state["endpoints"]}
+        assert found["packages"] == "HTTP 200"
+        assert found["pushes of images"] == "HTTP 502 instead of 200"
+        assert found["registry"].startswith("no answer")
+
+
+def test_firewalld_is_stopped_and_runs_without_our_policies(node: Node) -> None:
+    with befallen(node, "systemctl stop firewalld", "systemctl start firewalld") as state:
+        (fault,) = state["faults"]
+        assert fault.startswith("firewalld is installed, but inactive")
+    policy = "/etc/firewalld/policies/caisson-nodes.xml"
+    away = f"mv {policy} /root/; firewall-cmd --reload"
+    with befallen(node, away, f"mv /root/caisson-nodes.xml {policy}; firewall-cmd --reload") as state:
+        assert state["faults"] == ["firewalld runs without Caisson's caisson-nodes"]
+        assert state["fixes"] == ["run 'caisson bootstrap' again"]
+
+
+def test_a_minion_that_does_not_answer(node: Node) -> None:
+    stop = "systemctl kill --signal={} salt-minion"
+    with befallen(node, stop.format("STOP"), stop.format("CONT")) as state:
+        assert state["salt"] != "node1 answers its master"
+
+
+def test_a_disk_that_fills(node: Node) -> None:
+    fill = "fallocate --length $(( $(df --output=avail -B1M / | tail -1) - 1000 ))M /root/fill"
+    with befallen(node, fill, "rm /root/fill") as state:
+        assert "/ has 4 % free" in state["faults"][0]
+        assert state["disks"][0]["free_percent"] < 5
+    shown = typed(node, "df -h / /var /var/lib/etcd /var/lib/containerd", "du -xhd1 /var | sort -h")
+    assert "/var/lib" in shown
+    shell(node, "touch /var/log/caisson/salt.log.1")
+    before = shell(node, "crictl images --quiet | sort")
+    typed(
+        node,
+        "journalctl --vacuum-size=200M",
+        "crictl rmi --prune",
+        "find /var/log/caisson -name '*.log.[0-9]*' -delete",
+        "dnf clean all",
+    )
+    assert shell(node, "crictl images --quiet | sort") == before
+    assert shell(node, "ls /var/log/caisson/*.log.[0-9]* 2>/dev/null", check=False) == ""
+    assert wait_ready(node, 90) == []
+
+
+def test_kubectl_without_a_word_about_the_cluster(node: Node) -> None:
+    shown = typed(
+        node, "mkdir -p ~/.kube", "ln -sfn /etc/kubernetes/admin.conf ~/.kube/config", "kubectl get nodes"
+    )
+    assert "node1" in shown
+
+
+def test_where_to_look(node: Node) -> None:
+    shown = typed(
+        node,
+        "crictl ps -a",
+        "crictl logs --tail 20 $(crictl ps -aq --name kube-apiserver | head -1)",
+        "journalctl -u kubelet -n 50 --no-pager",
+        "systemctl is-active containerd kubelet",
+        "kubectl describe node",
+        "getent hosts api.CLUSTERNAME.internal",
+        "swapon --show",
+        "date --utc",
+        "timedatectl",
+    )
+    for words in ("kube-apiserver", "active\nactive", "KubeletReady", "10.77.1.11", "Universal time"):
+        assert words in shown, words
+
+
+def test_etcd_is_defragmented(node: Node) -> None:
+    shown = typed(
+        node,
+        "etcd=$(crictl ps -q --name '^etcd$')",
+        'keys="--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt '
+        '--key=/etc/kubernetes/pki/etcd/server.key"',
+        "crictl exec $etcd etcdctl $keys defrag",
+        "crictl exec $etcd etcdctl $keys alarm disarm",
+    )
+    assert "Finished defragmenting etcd" in shown
+
+
+def test_certificates_are_renewed(node: Node) -> None:
+    """And the kubelet gets a new one although its own is of no use any more."""
+    serial = "openssl x509 -noout -serial -in /etc/kubernetes/pki/apiserver.crt"
+    served = "echo | openssl s_client -connect 10.77.1.11:6443 2>/dev/null | openssl x509 -noout -serial"
+    before = shell(node, serial)
+    shown = typed(
+        node,
+        "kubeadm certs check-expiration",
+        "kubeadm certs renew all",
+        "crictl stop $(crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$')",
+        timeout_s=120,
+    )
+    assert "apiserver" in shown
+    assert wait_well(node) == []
+    assert before != shell(node, serial) == shell(node, served)
+    shell(
+        node,
+        "systemctl stop kubelet; rm /var/lib/kubelet/pki/kubelet-client-*; rm /etc/kubernetes/kubelet.conf",
+    )
+    typed(
+        node,
+        "kubeadm kubeconfig user --org system:nodes --client-name system:node:NODE > /etc/kubernetes/kubelet.conf",
+        "systemctl restart kubelet",
+    )
+    assert wait_well(node) == []
+    assert wait_ready(node, 90) == []
+
+
+def test_an_image_is_brought_to_the_cluster(node: Node) -> None:
+    reference = VALUES["NAME:TAG"]
+    shell(node, f"cd /root; ctr --namespace k8s.io images export --platform linux/amd64 app.tar {reference}")
+    shown = typed(
+        node,
+        "ctr --namespace k8s.io images import --all-platforms=false app.tar",
+        "ctr --namespace k8s.io images push --platform linux/amd64 --tlscacert /etc/caisson/ca.crt "
+        "ADDRESS:8444/site/app:1 NAME:TAG",
+        "curl --cacert /etc/caisson/ca.crt https://ADDRESS:8444/v2/_catalog",
+    )
+    assert '"site/app"' in shown
+    shell(node, "kubectl run app --image=10.77.1.11:8444/site/app:1")
+    shell(node, "kubectl wait --for=condition=Ready --timeout=60s pod/app", timeout_s=90)
+    shell(node, "kubectl delete pod app --now")
+
+
+def test_the_iso_was_moved_and_deleted(node: Node) -> None:
+    """On a copy of the ISO, which may be moved; the lab's own is read-only."""
+    (unit,) = shell(node, "ls /etc/systemd/system | grep '^srv-caisson-.*mount$'").split()
+    file = "/var/lib/caisson-copy/the.iso"
+    shell(
+        node,
+        f"""set -e
+        mkdir -p /var/lib/caisson-copy; cp /var/lib/caisson-media/*.iso {file}
+        cp '/etc/systemd/system/{unit}' /root/unit
+        sed -i -e 's|^What=.*|What={file}|' -e 's|^ConditionPathExists=.*|ConditionPathExists={file}|' \
+          '/etc/systemd/system/{unit}'
+        systemctl daemon-reload; systemctl restart '{unit}'""",
+        timeout_s=120,
+    )
+    with befallen(node, f"mv {file} /root/other.iso", f"mv /root/other.iso {file}") as state:
+        assert state["exit_code"] == 20
+        assert (
+            state["media"]["missing"] == f"{file} is no longer there: the media is lost with the next reboot"
+        )
+        assert state["media"]["resolution"] == f"it was moved: mv /root/other.iso {file}"
+    shown = typed(node, "losetup --list", "systemctl cat 'srv-caisson-*.mount'")
+    assert f"What={file}" in shown
+    shell(node, f"rm {file}")
+    fix = status(node)["media"]["resolution"]
+    assert fix.startswith("do not reboot; write it again from what is mounted: cp /dev/loop")
+    shell(node, fix.partition(": ")[2], timeout_s=120)
+    assert shell(node, f"cmp {file} /var/lib/caisson-media/*.iso && echo same") == "same\n"
+    assert wait_well(node) == []
+    shell(
+        node, f"cp /root/unit '/etc/systemd/system/{unit}'; systemctl daemon-reload; systemctl stop '{unit}'"
+    )
+    assert status(node)["media"]["missing"].startswith("nothing is mounted at /srv/caisson/")
+    typed(
+        node,
+        "systemctl start $(systemctl list-unit-files --no-legend 'srv-caisson-*.mount' | cut -d ' ' -f 1)",
+    )
+    assert wait_well(node) == []
+
+
+def test_every_command_of_the_page_is_typed() -> None:
+    """By the tests above, of which this one is the last."""
+    assert {command.text for command in pages.commands(PAGE)} - TYPED == set()
