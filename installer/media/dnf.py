@@ -169,7 +169,7 @@ def write_files(paths: Paths, media_dir: Path, product: Product) -> bool:
 def split_keys(files: Sequence[Path]) -> dict[str, bytes]:
     """Return name -> text of each key in key files: rpm reads one key of each file in a keyring of this kind.
 
-    A file that is not there vouches for nothing: dnf then refuses the packages of its key by name.
+    A file that is not there confirms nothing: dnf then refuses the packages of its key by name.
     """
     return {
         f"{file.stem}-{number}.key": block + b"\n"
