@@ -32,7 +32,7 @@ VALUES = {
     "CLUSTERNAME": "lab",
     "ADDRESS": "10.77.1.11",
     "NODE": "node1",
-    "NAME:TAG": "registry.k8s.io/pause:3.10.2",
+    "NAME:TAG": "registry.example.com/site/app:1",
 }
 
 
@@ -223,7 +223,9 @@ def test_certificates_are_renewed(node: Node) -> None:
     )
     typed(
         node,
-        "kubeadm kubeconfig user --org system:nodes --client-name system:node:NODE > /etc/kubernetes/kubelet.conf",
+        "kubeadm kubeconfig user --config /etc/caisson/kubeadm/init.yaml --org system:nodes "
+        "--client-name system:node:NODE > kubelet.conf",
+        "install -m 0600 kubelet.conf /etc/kubernetes/kubelet.conf",
         "systemctl restart kubelet",
     )
     assert wait_well(node) == []
@@ -232,11 +234,18 @@ def test_certificates_are_renewed(node: Node) -> None:
 
 def test_an_image_is_brought_to_the_cluster(node: Node) -> None:
     reference = VALUES["NAME:TAG"]
-    shell(node, f"cd /root; ctr --namespace k8s.io images export --platform linux/amd64 app.tar {reference}")
+    ctr = "ctr --namespace k8s.io images"
+    shell(
+        node,
+        f"""set -e; cd /root
+        {ctr} tag registry.k8s.io/pause:3.10.2 {reference}
+        {ctr} export --local --platform linux/amd64 app.tar {reference}
+        {ctr} rm {reference}""",
+    )
     shown = typed(
         node,
-        "ctr --namespace k8s.io images import --all-platforms=false app.tar",
-        "ctr --namespace k8s.io images push --platform linux/amd64 --tlscacert /etc/caisson/ca.crt "
+        "ctr --namespace k8s.io images import --local --platform linux/amd64 app.tar",
+        "ctr --namespace k8s.io images push --local --platform linux/amd64 --tlscacert /etc/caisson/ca.crt "
         "ADDRESS:8444/site/app:1 NAME:TAG",
         "curl --cacert /etc/caisson/ca.crt https://ADDRESS:8444/v2/_catalog",
     )
