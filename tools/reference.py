@@ -118,6 +118,20 @@ bootstrap node.
 
 {table(head, rows)}
 
+## What the table does not decide
+
+- **Addresses of pods and services** are no business of the network: `caisson-guard.service` loads a small packet filter
+  (`/etc/caisson/guard.nft`) that drops what comes from elsewhere than a pod with such an address as its source, or for
+  the address of a service. Where firewalld does not run there is no guard either.
+- **A pod** reaches every listener of its own node: the zone `caisson-pods` accepts. A NetworkPolicy of the site narrows
+  where pods may connect to.
+- **A Service of type NodePort** is open to every network that reaches the node's address in the control plane.
+  kube-proxy rewrites its packets before firewalld looks, and firewalld accepts what was rewritten. A NetworkPolicy
+  narrows it, with `externalTrafficPolicy: Local`, which keeps the caller's address.
+- **While firewalld reloads** it drops new connections for about a second and keeps those that stand. The caller's
+  kernel tries again after a second: of 1,000 requests a second from a pod to a service none fails, the slowest takes
+  1.1 s. A datagram is lost then; a resolver, say, asks again.
+
 ## To bar a host inside the CIDRs
 
 What `caisson-nodes` accepts (priority -100) never gets to the zones: a rich rule with reject or drop, or a source in

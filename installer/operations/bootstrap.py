@@ -47,6 +47,7 @@ RUNTIME_UNDO = (
 )
 KUBELET_UNDO = "systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service.d /var/lib/kubelet"
 FIREWALL_UNDO = (
+    "systemctl disable --now caisson-guard; rm /etc/systemd/system/caisson-guard.service /etc/caisson/guard.nft; "
     "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-*.xml; firewall-cmd --reload"
 )
 CONTROL_PLANE_UNDO = (

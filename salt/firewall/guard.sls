@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# What firewalld cannot say: it looks at a packet once kube-proxy has rewritten it. Where firewalld does not run, every
+# port of the host is open, and so this stays away too.
+{%- set networks = pillar['caisson']['networks'] %}
+{%- set mark = 'caisson 1 ' ~ networks['pods'] ~ ' ' ~ networks['services'] %}
+Define the guard of addresses:
+  file.managed:
+    - name: /etc/caisson/guard.nft
+    - source: salt://firewall/files/guard.nft.j2
+    - template: jinja
+    - context:
+        interfaces: ['cali+', 'vxlan.calico']
+        pods: {{ [networks['pods']] | json }}
+        services: {{ [networks['services']] | json }}
+        mark: {{ mark | json }}
+    - mode: '0644'
+    - makedirs: true
+    - onlyif: [{fun: caisson_firewall.is_active}]
+
+Define the unit of the guard:
+  file.managed:
+    - name: /etc/systemd/system/caisson-guard.service
+    - source: salt://firewall/files/caisson-guard.service
+    - mode: '0644'
+    - onlyif: [{fun: caisson_firewall.is_active}]
+
+Keep the guard over reboots:
+  service.running:
+    - name: caisson-guard
+    - enable: true
+    - onlyif: [{fun: caisson_firewall.is_active}]
+    - require:
+      - file: Define the unit of the guard
+    - watch:
+      - file: Define the guard of addresses
+
+Load the guard again where somebody flushed it:
+  cmd.run:
+    - name: systemctl reload caisson-guard.service
+    - unless: nft list chain inet caisson arriving | grep --quiet --fixed-strings {{ ('comment "' ~ mark ~ '"') | quote | json }}
+    - onlyif: [{fun: caisson_firewall.is_active}]
+    - require:
+      - service: Keep the guard over reboots
