@@ -111,7 +111,7 @@ def ports_page() -> str:
     head = ["Name", "Port", "Protocol", "Who may connect", "Bound to", "Component", *roles.values()]
     return f"""# Ports
 
-One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights and this page. "Who may connect"
+One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights, the listeners and this page. "Who may connect"
 becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source. The last columns say which
 nodes listen there: a node opens, and a preflight looks at, the ports of its own role only. Today every node is a
 bootstrap node.

@@ -61,7 +61,7 @@ def pillar(context: Context) -> dict[str, Any]:
             for name, image in sorted(product.images.items())
         },
         "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
-        "media_servers": [{"address": str(facts.control_plane_address), "port": 8443}],
+        "media_servers": [{"address": str(facts.control_plane_address)}],
     }
 
 

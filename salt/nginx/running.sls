@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+{%- from 'parameters/ports.jinja' import port %}
 {%- set node = pillar['caisson']['node'] %}
 include:
   - nginx.configured
@@ -18,7 +19,7 @@ Run nginx:
 
 Wait for nginx:
   caisson_wait.url_answers:
-    - url: {{ ('https://' ~ node['control_plane_address'] ~ ':8443/v2/') | json }}
+    - url: {{ ('https://' ~ node['control_plane_address'] ~ ':' ~ port['media-https'] ~ '/v2/') | json }}
     - ca_file: /etc/caisson/ca.crt
     - timeout_s: 60
     - require:

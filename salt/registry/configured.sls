@@ -8,6 +8,7 @@ Create registry storage:
 Write registry configuration:
   file.managed:
     - name: /etc/caisson/registry/config.yml
-    - source: salt://registry/files/config.yml
+    - source: salt://registry/files/config.yml.j2
+    - template: jinja
     - makedirs: true
     - mode: '0644'

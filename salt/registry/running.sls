@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+{%- from 'parameters/ports.jinja' import port %}
 include:
   - registry.configured
 
@@ -12,7 +13,7 @@ Run registry:
 
 Wait for the registry:
   caisson_wait.url_answers:
-    - url: http://127.0.0.1:5000/v2/
+    - url: {{ ('http://127.0.0.1:' ~ port['registry'] ~ '/v2/') | json }}
     - timeout_s: 60
     - require:
       - caisson_static_pod: Run registry

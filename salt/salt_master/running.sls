@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+{%- from 'parameters/ports.jinja' import port as ports %}
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
 include:
   - salt_master.configured
@@ -10,7 +11,7 @@ Run salt-master:
     - configuration_files: [/etc/caisson/salt/master/master]
     - require:
       - sls: salt_master.configured
-{%- for port in [4505, 4506] %}
+{%- for port in [ports['salt-publish'], ports['salt-return']] %}
 
 Wait for salt-master on port {{ port }}:
   caisson_wait.port_accepts:
