@@ -51,6 +51,15 @@ def syn(source: str, target: str, port: int) -> bytes:
     return packet(source, target, TCP, segment[:16] + struct.pack("!H", value) + segment[18:])
 
 
+def aimed(content: bytes, port: int) -> bytes:
+    """Return a packet that was made for port 0, for another one: a SYN's sum is corrected. Source: RFC 1624."""
+    start, end = content[:22] + struct.pack("!H", port), content[24:]
+    if content[9] == TCP:
+        total = 0xFFFF - struct.unpack("!H", content[36:38])[0] + port
+        end = content[24:36] + struct.pack("!H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + content[38:]
+    return start + end
+
+
 def datagram(source: str, target: str, port: int, payload: bytes = b"") -> bytes:
     """Return a UDP packet to a port, without a checksum, as IPv4 allows. Source: RFC 768."""
     return packet(source, target, UDP, struct.pack("!HHHH", SOURCE_PORT, port, 8 + len(payload), 0) + payload)
@@ -72,8 +81,9 @@ def frames(request: dict[str, Any]) -> Iterator[bytes]:
     With ``tunnel`` (``source``, ``target``, ``mac`` inside, ``network``) the packets come inside VXLAN packets.
     """
     source, target, tunnel = request["source"], request["target"], request.get("tunnel")
+    prototypes = (syn(source, target, 0), datagram(source, target, 0))
     for port in request["ports"]:
-        for content in (syn(source, target, port), datagram(source, target, port)):
+        for content in (aimed(prototype, port) for prototype in prototypes):
             if not tunnel:
                 yield frame(request["mac"], content)
                 continue

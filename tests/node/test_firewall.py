@@ -2,8 +2,7 @@
 """The port table, proved by packets: who reaches which port of a node, at which moment, with which address.
 
 Neighbours stand in each network of the node and outside of all its CIDRs. What came past every packet filter is noted
-behind them (packets.py), so that a port is judged whether somebody listens there or not. The tests run in the order
-written: the one that reboots the node is last.
+behind them (packets.py), so that a port is judged whether somebody listens there or not.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from lab.node import Node, bootstrap_config
 from lab.places import CONTROL_PLANE, UPLINK, WORKLOAD_PLANE
 
 from .conftest import Cluster
-from .installing import install, lab_iso, shell, wait_ready
+from .installing import install, lab_iso, shell
 from .packets import EVERY_PORT, Seen, send, unwatch
 
 pytestmark = pytest.mark.lab
@@ -379,13 +378,3 @@ def test_a_narrowed_range_closes_and_opens_again(node: Node, neighbours: dict[st
     assert services_reached(node, neighbours) == []
     install(node)
     assert openings(node, neighbours) == EXPECTED
-
-
-def test_it_is_so_after_a_reboot(node: Node, neighbours: dict[str, Neighbour]) -> None:
-    remove_pods(node)
-    node.reboot()
-    answer_outside(node)
-    assert wait_ready(node, 120) == []
-    assert openings(node, neighbours) == EXPECTED
-    assert spoofed(node, neighbours) == []
-    assert services_reached(node, neighbours) == []

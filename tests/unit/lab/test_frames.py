@@ -25,6 +25,12 @@ def test_a_syn_has_a_sum_that_fits() -> None:
     assert (struct.unpack("!H", segment[2:4])[0], segment[13]) == (6443, 2)
 
 
+def test_a_packet_for_another_port_is_as_if_made_for_it() -> None:
+    for port in (1, 22, 6443, 40000, 65535):
+        for make in (frames.syn, frames.datagram):
+            assert frames.aimed(make(SOURCE, TARGET, 0), port) == make(SOURCE, TARGET, port)
+
+
 def test_each_port_is_tried_by_both_protocols_on_the_card_that_is_named() -> None:
     request = {"source": SOURCE, "target": TARGET, "mac": MAC, "ports": [1, 9]}
     made = list(frames.frames(request))
