@@ -32,6 +32,7 @@ SERVICES_PREFIXES = range(12, 29)
 """kube-apiserver takes at most 2^20 addresses, kubeadm wants at least ten. Source: the same."""
 DNS_NAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 """What kubeadm takes as a name in certSANs. Source: kubeadm validation.go, ValidateCertSANs."""
+CONTAINERD_VERSIONS = ("2", "3", "4")
 OWN_PATCHES = ("kube-apiserver0+json.json", "kubeletconfiguration0+strategic.json")
 """What Caisson itself gives to kubeadm (salt/_modules/caisson_kubeadm.py); a test compares."""
 UNUSABLE = tuple(
@@ -433,6 +434,14 @@ def _override_faults(document: Document) -> Iterator[Fault]:
         if name in seen:
             yield document.fault(path, f"'{name}' is there twice")
         seen.add(name)
+    containerd = document.get("overrides", "containerd")
+    problem = containerd_problem(containerd) if isinstance(containerd, str) else ""
+    if problem:
+        yield document.fault(("overrides", "containerd"), problem)
+    yield from _patch_faults(document)
+
+
+def _patch_faults(document: Document) -> Iterator[Fault]:
     patches = document.get("overrides", "kubeadmPatches")
     for name, text in (patches if isinstance(patches, dict) else {}).items():
         if name in OWN_PATCHES:
@@ -445,6 +454,28 @@ def _override_faults(document: Document) -> Iterator[Fault]:
             except yaml.YAMLError as exc:
                 problem = " ".join(str(exc).split())
                 yield document.fault(("overrides", "kubeadmPatches", name), f"is not valid YAML: {problem}")
+
+
+def containerd_problem(text: str) -> str:
+    r"""Return what containerd would misread in a text for it, "" when nothing is seen.
+
+    Python 3.9 reads no TOML: containerd itself reads the whole before it is started with it. A text without a version
+    is worse than a fault, since containerd takes its keys for other ones and says nothing.
+    Source: containerd 2.3, cmd/containerd/server/config, LoadConfig, "version 0".
+
+    >>> containerd_problem('[plugins."io.containerd.cri.v1.runtime"]')
+    "has no 'version = 3' before its first table: containerd would take its keys for those of version 1"
+    >>> containerd_problem("# of the site\nversion = 3\n[plugins]"), containerd_problem("version = 3 # new")
+    ('', '')
+    """
+    head = text[: match.start()] if (match := re.search(r"^[ \t]*\[", text, re.MULTILINE)) else text
+    versions = re.findall(r"^[ \t]*version[ \t]*=[ \t]*(.*?)[ \t]*(?:#.*)?\r?$", head, re.MULTILINE)
+    if not versions and text.strip():
+        return "has no 'version = 3' before its first table: containerd would take its keys for those of version 1"
+    if len(versions) > 1:
+        return "has 'version' more than once"
+    is_known = not versions or versions[0] in CONTAINERD_VERSIONS
+    return "" if is_known else f"version = {versions[0]}: containerd reads 2, 3 and 4"
 
 
 def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from pathlib import Path
 
 import jsonschema
@@ -336,3 +337,22 @@ def test_the_schema_is_a_schema_and_describes_every_key() -> None:
             walk(value)
 
     walk(schema)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("version = 3", ""),
+        ("# of the site\nversion=2\n[plugins]\nversion = 7\n", ""),
+        ("", ""),
+        ("[plugins]\nversion = 3\n", "has no 'version = 3' before its first table"),
+        ("root = '/x'\n", "has no 'version = 3' before its first table"),
+        ("version = 1\n", "version = 1: containerd reads 2, 3 and 4"),
+        ("version = 3\nversion = 3\n", "has 'version' more than once"),
+    ],
+)
+def test_a_text_for_containerd_that_it_would_misread(text: str, problem: str) -> None:
+    """Before anything is touched; containerd's own judgement comes when it is installed."""
+    faults = faults_of(CONFIG_TEXT + f"overrides:\n  containerd: {json.dumps(text)}\n")
+    assert len(faults) == bool(problem)
+    assert all(problem in fault for fault in faults)
