@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from installer.base.errors import HostError
+
 BYTECODE_DIR = "__pycache__"
+UNCHANGEABLE_NAMES = (errno.EBUSY, errno.EROFS, errno.EXDEV)
+"""Why the kernel refuses another file under this name, though the one that is there may be written."""
 
 
 def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode: int = 0o755) -> bool:
@@ -115,3 +121,68 @@ def _has_exactly(target: Path, sources: Mapping[str, Path], executables: frozens
         is_same(target / relative, source.read_bytes(), mode=0o755 if relative in executables else 0o644)
         for relative, source in sources.items()
     )
+
+
+def edit_host_file(file: Path, data: bytes) -> bool:
+    """Give a file that is the host's, not Caisson's, other bytes; return whether it had others.
+
+    All else of it stays: owner, mode, SELinux type, access lists, and a link stays a link. The new bytes take the
+    name at once, as with :func:`write_file`; only where the name is a mount (a container runtime puts one over
+    /etc/hosts) or its directory is read-only, they are written into the file as it stands.
+
+    Raises:
+        HostError: the host does not let it be written.
+    """
+    target = Path(os.path.realpath(file))
+    try:
+        if not target.exists():
+            return write_file(target, data)
+        if target.read_bytes() == data:
+            return False
+        try:
+            _exchange(target, data)
+        except OSError as exc:
+            if exc.errno not in UNCHANGEABLE_NAMES:
+                raise
+            _overwrite(target, data)
+    except OSError as exc:
+        raise HostError(
+            f"{file} cannot be written: {exc.strerror or exc}",
+            details=f"written as {target}",
+            resolution=f"look at 'lsattr {target}' (chattr -i takes the letter i away) and at the mount that it is on",
+        ) from exc
+    return True
+
+
+def _exchange(target: Path, data: bytes) -> None:
+    """Put another file with the same owner, mode and extended attributes into the place of ``target``."""
+    status = target.stat()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(data)
+            os.fchown(output.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(output.fileno(), status.st_mode & 0o7777)
+            for name in os.listxattr(target):
+                # What this file system or this kernel keeps to itself is not ours to copy.
+                with contextlib.suppress(OSError):
+                    os.setxattr(output.fileno(), name, os.getxattr(target, name))
+            output.flush()
+            os.fsync(output.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_dir(target.parent)
+
+
+def _overwrite(target: Path, data: bytes) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as output:
+        output.write(data)
+        output.truncate()
+        output.flush()
+        os.fsync(output.fileno())

@@ -77,6 +77,16 @@ class Paths:
         return self.at("/run/caisson")
 
     @property
+    def hosts_file(self) -> Path:
+        """The host's table of names; Caisson's two lines are at its end."""
+        return self.at("/etc/hosts")
+
+    @property
+    def names_file(self) -> Path:
+        """What belongs into /etc/hosts; caisson-hosts.service puts it back."""
+        return self.at("/etc/caisson/hosts.json")
+
+    @property
     def units_dir(self) -> Path:
         """Where the administrator's systemd units live."""
         return self.at("/etc/systemd/system")

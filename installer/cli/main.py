@@ -31,7 +31,7 @@ from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
 from installer.config import bootstrap as config
-from installer.config import changes, facts, starter
+from installer.config import changes, facts, hosts, starter
 from installer.engine import leftovers, runner, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
@@ -39,7 +39,7 @@ from installer.engine.journal import Journal
 from installer.media import product
 from installer.operations import bootstrap, installed, status
 
-COMMANDS = ("bootstrap", "check", "status", "config", "explain")
+COMMANDS = ("bootstrap", "check", "status", "config", "hosts", "explain")
 LOG_NAME = "bootstrap.log"
 ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
@@ -107,6 +107,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     )
     _add_common(config_explain, has_config=False)
     config_explain.set_defaults(handler=_config_explain)
+
+    keep = commands.add_parser(
+        "hosts", help="put Caisson's lines back into /etc/hosts, where something took them"
+    )
+    _add_common(keep, has_config=False)
+    keep.set_defaults(handler=_hosts)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
     explain.add_argument(
@@ -358,6 +364,16 @@ def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
 
 def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
     _print_lines(arguments, explanations.of_key(arguments.key or ""))
+    return 0
+
+
+def _hosts(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    _need_root()
+    has_changed = hosts.keep(paths)
+    if arguments.json:
+        print(json.dumps({"format": 1, "changed": has_changed}))
+    elif has_changed:
+        print(f"{paths.hosts_file}: Caisson's lines were not as noted in {paths.names_file}, and are again")
     return 0
 
 

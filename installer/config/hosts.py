@@ -5,13 +5,22 @@ Salt asks for the IPv6 address of the host's own name at every start (grain ``fq
 turns that off. A name with an IPv4 line only is then asked of the site's nameserver: a query that leaves the host, and
 many seconds of waiting where nobody answers. An IPv4-mapped line (RFC 4291, 2.5.5.2) answers it at home and still means
 the same IPv4 address. Goes when Salt's grain can be turned off.
+
+The file is not Caisson's: cloud-init (``manage_etc_hosts``) and others write it again at each boot. So what belongs
+into it is noted beside (``Paths.names_file``), and ``caisson-hosts.service`` puts it back: before the kubelet starts,
+and whenever the file changes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Sequence
+
+from installer.base import files
+from installer.base.errors import HostError
+from installer.base.paths import Paths
 
 MARK = "# caisson"
 LOOPBACK_NAME = re.compile(r"(?:.*\.)?localhost[46]?(?:\.localdomain[46]?)?\Z")
@@ -69,3 +78,63 @@ def choose_names(host_name: str, canonical: Sequence[tuple[str, str]]) -> list[s
         if not address.startswith("127.") or name.partition(".")[0] == label
     ]
     return [name for name in dict.fromkeys(names) if name and not LOOPBACK_NAME.match(name.lower())]
+
+
+def apply(paths: Paths, address: str, endpoint: str, names: Sequence[str]) -> bool:
+    """Note what belongs into /etc/hosts, and put it there; return whether either was otherwise.
+
+    Raises:
+        HostError: the host does not let its file be written.
+    """
+    noted = json.dumps({"address": address, "endpoint": endpoint, "names": list(names)}, indent=1) + "\n"
+    changed = files.write_file(paths.names_file, noted)
+    return _write(paths, address, endpoint, list(names)) or changed
+
+
+def keep(paths: Paths) -> bool:
+    """Put back what was noted, where something took it out of /etc/hosts; return whether it had to.
+
+    No nameserver is asked: at boot there may be none yet. A canonical name that the new text gives to this host is
+    added, for Salt asks for that one.
+
+    Raises:
+        HostError: nothing was noted, or the host does not let its file be written.
+    """
+    try:
+        noted = json.loads(paths.names_file.read_text(encoding="utf-8"))
+        address, endpoint, names = str(noted["address"]), str(noted["endpoint"]), list(noted["names"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise HostError(
+            f"{paths.names_file} does not say what belongs into /etc/hosts",
+            details=f"{type(exc).__name__}: {exc}",
+            resolution="run the bootstrap again: it writes both files",
+        ) from exc
+    name = socket.gethostname()
+    more = choose_names(name, canonical_names(_read(paths), name))
+    return _write(paths, address, endpoint, list(dict.fromkeys([*names, *more])))
+
+
+def canonical_names(text: str, host_name: str) -> list[tuple[str, str]]:
+    r"""Return canonical name and address of the first IPv4 line of a text of /etc/hosts that has the name. Pure.
+
+    >>> canonical_names("::1 n1 node1\n127.0.0.1 node1.example node1\n10.0.0.1 other node1\n", "node1")
+    [('node1.example', '127.0.0.1')]
+    """
+    for line in text.split("\n"):
+        words = line.partition("#")[0].split()
+        if host_name in words[1:] and ":" not in words[0]:
+            return [(words[1], words[0])]
+    return []
+
+
+def _read(paths: Paths) -> str:
+    """Return the text of /etc/hosts; a byte in another encoding comes out of :func:`_write` as it went in."""
+    try:
+        return paths.hosts_file.read_bytes().decode("utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
+
+
+def _write(paths: Paths, address: str, endpoint: str, names: list[str]) -> bool:
+    wanted = with_lines(_read(paths), address, endpoint, names)
+    return files.edit_host_file(paths.hosts_file, wanted.encode("utf-8", errors="surrogateescape"))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import time
 
-from installer.base import files
 from installer.base.errors import PreflightError, SaltError
 from installer.base.run import run
 from installer.config import hosts
@@ -76,14 +75,10 @@ def run_minion_connected(context: Context) -> bool:
 
 def _answer_names(context: Context) -> bool:
     """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``)."""
-    file = context.paths.at("/etc/hosts")
-    # A comment in another encoding comes out as it went in.
-    text = file.read_bytes().decode("utf-8", errors="surrogateescape") if file.exists() else ""
     facts = context.facts
-    wanted = hosts.with_lines(
-        text, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
+    return hosts.apply(
+        context.paths, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
     )
-    return files.write_file(file, wanted.encode("utf-8", errors="surrogateescape"), mode=0o644)
 
 
 def _listens_to_master() -> bool:

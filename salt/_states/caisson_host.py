@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,8 @@ def swap_off(name: str) -> dict[str, Any]:
     """Make sure that nothing swaps now nor after a reboot.
 
     Lines in /etc/fstab are commented, not removed; units that systemd makes of partitions by their type are masked,
-    and so are those that an administrator wrote: their files are renamed to NAME.swap.caisson first.
+    and so are those that an administrator wrote: their files are renamed to NAME.swap.caisson first. With them goes
+    swap.target, which wants them: a disk may have another name at the next boot, and its partition another unit.
     """
     changes: dict[str, Any] = {}
 
@@ -51,7 +51,7 @@ def swap_off(name: str) -> dict[str, Any]:
             for line in __salt__["caisson_host.swap_lines"](_fstab())
         ]
         changes.update(dict.fromkeys(lines, "commented in /etc/fstab"))
-        changes.update(dict.fromkeys(__salt__["caisson_host.swap_units"](), "masked"))
+        changes.update(dict.fromkeys(_masked(__salt__["caisson_host.swap_units"]()), "masked"))
         return changes, "would turn swap off" if changes else "no swap"
 
     def act() -> str:
@@ -62,12 +62,16 @@ def swap_off(name: str) -> dict[str, Any]:
             for path in __salt__["caisson_host.put_aside"](units):
                 changes[path] = "renamed, so that the unit can be masked"
             # "--" because a unit may be called as its device is: -.swap
-            _must(["systemctl", "mask", "--", *units], timeout_s=60)
+            _must(["systemctl", "mask", "--", *_masked(units)], timeout_s=60)
         _comment_out(__salt__["caisson_host.swap_lines"](_fstab()))
         return "swap is off"
 
     said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
     return said
+
+
+def _masked(units: list[str]) -> list[str]:
+    return [*units, "swap.target"] if units else []
 
 
 def _must(command: list[str], *, timeout_s: int) -> None:
@@ -85,10 +89,8 @@ def _comment_out(lines: list[str]) -> None:
     if not lines:
         return
     kept = ["# caisson: " + line if line in lines else line for line in _fstab().split("\n")]
-    temporary = FSTAB.with_name(".fstab.caisson")
-    with temporary.open("wb") as stream:
-        stream.write("\n".join(kept).encode("utf-8", errors="surrogateescape"))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.chmod(FSTAB.stat().st_mode & 0o777)
-    temporary.rename(FSTAB)
+    try:
+        __salt__["caisson_host.edit"](FSTAB, "\n".join(kept).encode("utf-8", errors="surrogateescape"))
+    except OSError as exc:
+        advice = f"see 'lsattr {FSTAB}', or comment its swap lines yourself"
+        raise RuntimeError(f"{FSTAB} cannot be written ({exc}): {advice}") from exc

@@ -2,3 +2,4 @@
 include:
   - host.installed
   - host.configured
+  - host.names

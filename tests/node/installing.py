@@ -20,6 +20,7 @@ from typing import Any
 
 from build.project import Project
 from lab.cleanup import Process, end_process, process_of, read_nodes
+from lab.errors import LabError
 from lab.node import Node
 
 ROOT_DIR = Path(__file__).parents[2]
@@ -307,6 +308,27 @@ def wait_ready(node: Node, timeout_s: float) -> list[str]:
     ends_at = time.monotonic() + timeout_s
     while (faults := unready(node)) and time.monotonic() < ends_at:
         time.sleep(1)
+    return faults
+
+
+def wait_ready_after_boot(node: Node, timeout_s: float) -> list[str]:
+    """Wait until everything is Ready again by containers of this boot; return what is not.
+
+    What the API server remembers of the time before says Ready too: the start of each container decides.
+    """
+    booted = shell(node, "date --utc --date=@$(sed -n 's/^btime //p' /proc/stat) +%FT%TZ")
+    since = max(booted.strip(), shell(node, 'date --utc --date="$(ps -o lstart= -p 1)" +%FT%TZ').strip())
+    ends_at = time.monotonic() + timeout_s
+    faults = ["nothing was asked yet"]
+    while faults and time.monotonic() < ends_at:
+        time.sleep(1)
+        try:
+            faults = unready(node)
+            started = "{range .items[*].status.containerStatuses[*]}{.state.running.startedAt}{'\\n'}{end}"
+            query = f'{" ".join(KUBECTL)} get pods --all-namespaces --output jsonpath="{started}"'
+            faults += [f"runs since {when}" for when in shell(node, query).split() if when < since]
+        except LabError as error:  # the API server does not answer yet
+            faults = [str(error)]
     return faults
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
+            "caisson_host.edit": load("caisson_host").edit,
         },
     )
     answer = state.swap_off("x")
@@ -94,10 +97,64 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
     module.UNITS_DIR = str(tmp_path)
     units = ["dev-gpt\\x2dauto.swap", "dev-vdb.swap", "swapfile.swap"]
     assert state.swap_off("x")["changes"] == {
-        **dict.fromkeys(units, "masked"),
+        **dict.fromkeys([*units, "swap.target"], "masked"),
         f"{own}.caisson": "renamed, so that the unit can be masked",
     }
-    assert asked[-1] == ["systemctl", "mask", "--", *units]
+    # The target too: sda may be sdb at the next boot, and its partition's unit another one.
+    assert asked[-1] == ["systemctl", "mask", "--", *units, "swap.target"]
     assert not own.exists()
     assert (tmp_path / "swapfile.swap.caisson").read_text() == "[Swap]\nWhat=/swapfile\n"
     assert module.swap_units_of("") == []
+
+
+def test_fstab_keeps_all_but_its_bytes(tmp_path: Path) -> None:
+    module: Any = load("caisson_host")
+    file, link = tmp_path / "real", tmp_path / "fstab"
+    file.write_bytes(b"one")
+    file.chmod(0o640)
+    os.setxattr(file, "user.label", b"etc_t")
+    link.symlink_to("real")
+    module.edit(link, b"other")
+    assert link.is_symlink()
+    assert (file.read_bytes(), file.stat().st_mode & 0o7777) == (b"other", 0o640)
+    assert os.getxattr(file, "user.label") == b"etc_t"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["fstab", "real"]
+
+
+def test_an_fstab_that_is_a_mount_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = load("caisson_host")
+    file = tmp_path / "fstab"
+    file.write_bytes(b"a longer one")
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", busy)
+    inode = file.stat().st_ino
+    module.edit(file, b"other")
+    assert (file.read_bytes(), file.stat().st_ino) == (b"other", inode)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fstab"]
+
+
+def test_an_fstab_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+    state: Any = load("caisson_host", STATES_DIR)
+    state.FSTAB = tmp_path / "fstab"
+    state.FSTAB.write_bytes(b"/dev/sda3 none swap defaults 0 0\n")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    state.__dict__.update(
+        __opts__={"test": False},
+        __salt__={
+            "caisson_host.active_swaps": list,
+            "caisson_host.swap_units": list,
+            "caisson_host.swap_lines": load("caisson_host").swap_lines,
+            "caisson_host.edit": refuse,
+        },
+    )
+    answer = state.swap_off("x")
+    assert answer["result"] is False
+    assert "lsattr" in answer["comment"]

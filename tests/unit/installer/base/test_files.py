@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from installer.base import files
+from installer.base.errors import HostError
 
 
 def test_a_file_is_written_once(tmp_path: Path) -> None:
@@ -67,3 +71,59 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None
     assert files.write_file(tmp_path / "file", "text")
     assert victim.read_text() == "untouched"
     assert (tmp_path / "file").read_text() == "text"
+
+
+def test_a_file_of_the_host_keeps_all_but_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "etc/hosts"
+    file.parent.mkdir()
+    file.write_bytes(b"one")
+    file.chmod(0o640)
+    # What a kernel without SELinux keeps as well: a rename alone would have lost it.
+    os.setxattr(file, "user.label", b"net_conf_t")
+    assert files.edit_host_file(file, b"two")
+    assert (file.read_bytes(), file.stat().st_mode & 0o7777) == (b"two", 0o640)
+    assert os.getxattr(file, "user.label") == b"net_conf_t"
+    assert not files.edit_host_file(file, b"two")
+    assert [entry.name for entry in file.parent.iterdir()] == ["hosts"]
+
+
+def test_a_link_to_a_file_of_the_host_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"one")
+    (tmp_path / "hosts").symlink_to("real")
+    assert files.edit_host_file(tmp_path / "hosts", b"two")
+    assert (tmp_path / "hosts").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EROFS, errno.EXDEV])
+def test_where_no_other_file_can_take_the_name_the_bytes_are_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = tmp_path / "hosts"
+    file.write_bytes(b"a longer text")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    inode = file.stat().st_ino
+    assert files.edit_host_file(file, b"two")
+    assert (file.read_bytes(), file.stat().st_ino) == (b"two", inode)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hosts"]
+
+
+def test_a_file_that_the_host_does_not_let_be_written_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "hosts"
+    file.write_bytes(b"one")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(HostError, match="cannot be written: Operation not permitted") as caught:
+        files.edit_host_file(file, b"two")
+    assert "chattr -i" in caught.value.resolution
+    assert file.read_bytes() == b"one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hosts"]

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from installer.base.errors import HostError
+from installer.base.paths import Paths
+from installer.cli import main
 from installer.config import hosts
 from installer.operations import cluster
 from tests.unit.installer.helpers import make_context
@@ -54,3 +59,79 @@ def test_all_else_stays_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cluster._answer_names(context) is True
     assert file.read_bytes() == content + own
     assert cluster._answer_names(context) is False
+
+
+OWN = "10.77.1.11 api.lab.internal # caisson\n::ffff:10.77.1.11 node1 # caisson\n"
+CLOUD = (
+    "# manage_etc_hosts\n127.0.0.1 node1.novalocal node1\n127.0.0.1 localhost\n::1 node1.novalocal node1\n"
+)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """Return a host called node1 whose two lines were written."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "node1")
+    paths = Paths(tmp_path)
+    paths.hosts_file.parent.mkdir()
+    paths.hosts_file.write_text("127.0.0.1 localhost\n")
+    assert hosts.apply(paths, "10.77.1.11", "api.lab.internal", ["node1"])
+    assert not hosts.apply(paths, "10.77.1.11", "api.lab.internal", ["node1"])
+    assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OWN
+    return paths
+
+
+def test_nothing_is_put_back_where_nothing_is_missing(paths: Paths) -> None:
+    assert not hosts.keep(paths)
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1 localhost\n", "10.0.0.9 api.lab.internal # caisson\n"])
+def test_what_was_taken_is_put_back(paths: Paths, text: str) -> None:
+    paths.hosts_file.write_text(text)
+    assert hosts.keep(paths)
+    kept = text if "# caisson" not in text else ""
+    assert paths.hosts_file.read_text() == kept + OWN
+    assert not hosts.keep(paths)
+
+
+def test_a_file_that_is_gone_is_made(paths: Paths) -> None:
+    paths.hosts_file.unlink()
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == OWN
+    assert paths.hosts_file.stat().st_mode & 0o7777 == 0o644
+
+
+def test_a_name_that_cloud_init_gives_is_added_without_asking_anybody(paths: Paths) -> None:
+    """Salt asks for the canonical name's IPv6 address at its start: a nameserver would be asked."""
+    paths.hosts_file.write_text(CLOUD)
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == CLOUD + OWN.replace("11 node1 #", "11 node1 node1.novalocal #")
+    assert not hosts.keep(paths)
+
+
+def test_lines_as_cloud_init_writes_them_again_are_found(paths: Paths) -> None:
+    """``manage_etc_hosts: localhost`` reads every line and writes it with tabs, its comment at the last word."""
+    paths.hosts_file.write_text("127.0.1.1\tnode1.novalocal\tnode1\n10.77.1.11\tapi.lab.internal# caisson\n")
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text().count("api.lab.internal") == 1
+
+
+@pytest.mark.parametrize("noted", [None, "", "{}", '{"address": "10.0.0.1", "endpoint": "api", "names": 3}'])
+def test_without_a_note_it_says_what_to_do(paths: Paths, noted: str | None) -> None:
+    if noted is None:
+        paths.names_file.unlink()
+    else:
+        paths.names_file.write_text(noted)
+    with pytest.raises(HostError, match=r"hosts\.json does not say"):
+        hosts.keep(paths)
+
+
+def test_the_command_puts_them_back(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    paths.hosts_file.write_text("127.0.0.1 localhost\n")
+    assert main.main(["hosts"], paths=paths) == 0
+    assert "are again" in capsys.readouterr().out
+    assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OWN
+    assert main.main(["hosts"], paths=paths) == 0
+    assert capsys.readouterr().out == ""
