@@ -20,8 +20,10 @@ MINIMUM_INODES = 100_000
 DATA_DIRS = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd")
 SUITABLE_TYPES = frozenset({"xfs", "ext4", "btrfs"})
 SYNC_LIMIT_S = 0.010
-EXECUTED_DIRS = (*DATA_DIRS, "/opt/caisson", "/opt/cni/bin", "/opt/saltstack", "/usr/bin")
-LASTING_DIRS = (*EXECUTED_DIRS, "/etc", "/var/log")
+EXECUTED_DIRS = ("/var/lib/containerd", "/opt/cni/bin", "/opt/saltstack", "/usr/bin")
+"""What is started from there: programs of containers, CNI plugins, Salt's Python, the packages' programs."""
+VOLUMES_DIR = "/var/lib/kubelet"
+LASTING_DIRS = (*DATA_DIRS, "/opt/caisson", *EXECUTED_DIRS[1:], "/etc", "/var/log")
 
 
 def has_disk_space(host: Host) -> Iterator[Finding]:
@@ -57,20 +59,29 @@ def _by_file_system(host: Host, directories: tuple[str, ...]) -> dict[tuple[str,
 
 
 def has_usable_mounts(host: Host) -> Iterator[Finding]:
-    """Look at the mount options: programs of containers run from these directories and use devices there."""
-    text = host.read("/proc/self/mountinfo") or ""
-    mounts = parse_mountinfo(text)
+    """Look at the mount options of the disks that the directories are on, wherever links lead.
+
+    noexec stops the node only where a program is started from; etcd's data and the installer's Python are read.
+    """
+    mounts = parse_mountinfo(host.read("/proc/self/mountinfo") or "")
     for directory in LASTING_DIRS:
-        mount = find_mount(Path(directory), mounts)
+        place = host.resolve(directory)
+        mount = find_mount(Path(place), mounts)
         if mount is None:
             continue
+        name = directory if place == directory else f"{directory} (a link to {place})"
         options = {"ro", *(("noexec",) if directory in EXECUTED_DIRS else ())}.intersection(mount.options)
         if options:
-            yield Finding(f"{directory}: {mount.mount_point} is mounted {', '.join(sorted(options))}")
+            yield Finding(f"{name}: {mount.mount_point} is mounted {', '.join(sorted(options))}")
+        elif directory == VOLUMES_DIR and "noexec" in mount.options:
+            yield Finding(
+                f"{name}: {mount.mount_point} is mounted noexec: no program starts from a pod's volume",
+                severity=Severity.WARNING,
+            )
         elif directory in DATA_DIRS and "nodev" in mount.options:
             # Hardening guides want it, and only volumes that are raw block devices need what it forbids.
             yield Finding(
-                f"{directory}: {mount.mount_point} is mounted nodev: raw block volumes will not work",
+                f"{name}: {mount.mount_point} is mounted nodev: raw block volumes will not work",
                 severity=Severity.WARNING,
             )
 
@@ -82,7 +93,7 @@ def has_suitable_file_systems(host: Host) -> Iterator[Finding]:
     """
     mounts = parse_mountinfo(host.read("/proc/self/mountinfo") or "")
     for directory in DATA_DIRS:
-        mount = find_mount(Path(directory), mounts)
+        mount = find_mount(Path(host.resolve(directory)), mounts)
         if mount is None:
             continue
         if mount.fstype not in SUITABLE_TYPES:

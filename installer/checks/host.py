@@ -21,7 +21,7 @@ from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, of_role, re
 from installer.engine.journal import read
 from installer.media.product import Product
 
-COMMAND_TIMEOUT_S = 15.0
+COMMAND_TIMEOUT_S = 60.0
 PACKAGES_DIR = "repo/el9/Packages"
 FIRST_LASTING_PHASE = "container-runtime"
 """From this phase on a host carries containerd, a kubelet and listeners of Caisson's own."""
@@ -81,6 +81,12 @@ class Host:
         while not place.exists():
             place = place.parent
         return place
+
+    def resolve(self, absolute: str) -> str:
+        """Return where an absolute path leads when its links are followed; what is not there yet is kept as it is."""
+        real = os.path.realpath(self.path(absolute))
+        root = os.path.realpath(self.root)
+        return "/" + os.path.relpath(real, root) if real.startswith(root.rstrip("/") + "/") else real
 
     def read(self, absolute: str) -> str | None:
         """Return the text of a file, None when it is not there or cannot be read."""

@@ -32,7 +32,37 @@ MODULES: Mapping[str, str] = {
     "nf_tables": "CONFIG_NF_TABLES",
     "vxlan": "CONFIG_VXLAN",
     "ip_set": "CONFIG_IP_SET",
+    "veth": "CONFIG_VETH",
+    # kube-proxy in its nftables mode. Source: Kubernetes 1.36, pkg/proxy/nftables/proxier.go.
+    "nf_conntrack_netlink": "CONFIG_NF_CT_NETLINK",
+    "nft_ct": "CONFIG_NFT_CT",
+    "nft_fib_ipv4": "CONFIG_NFT_FIB_IPV4",
+    "nft_masq": "CONFIG_NFT_MASQ",
+    "nft_nat": "CONFIG_NFT_NAT",
+    "nft_numgen": "CONFIG_NFT_NUMGEN",
+    "nft_reject_ipv4": "CONFIG_NFT_REJECT_IPV4",
+    # Calico's felix, through iptables-nft. Source: Calico 3.31, felix/iptables and felix/ipsets.
+    "ip_set_hash_ip": "CONFIG_IP_SET_HASH_IP",
+    "ip_set_hash_ipport": "CONFIG_IP_SET_HASH_IPPORT",
+    "ip_set_hash_net": "CONFIG_IP_SET_HASH_NET",
+    "ipt_REJECT": "CONFIG_IP_NF_TARGET_REJECT",
+    "ipt_rpfilter": "CONFIG_IP_NF_MATCH_RPFILTER",
+    "nft_compat": "CONFIG_NFT_COMPAT",
+    "xt_CT": "CONFIG_NETFILTER_XT_TARGET_CT",
+    "xt_MASQUERADE": "CONFIG_NETFILTER_XT_TARGET_MASQUERADE",
+    "xt_addrtype": "CONFIG_NETFILTER_XT_MATCH_ADDRTYPE",
+    "xt_comment": "CONFIG_NETFILTER_XT_MATCH_COMMENT",
+    "xt_conntrack": "CONFIG_NETFILTER_XT_MATCH_CONNTRACK",
+    "xt_mark": "CONFIG_NETFILTER_XT_MARK",
+    "xt_multiport": "CONFIG_NETFILTER_XT_MATCH_MULTIPORT",
+    "xt_nat": "CONFIG_NETFILTER_XT_NAT",
+    "xt_set": "CONFIG_NETFILTER_XT_SET",
 }
+"""Kernel module -> the option that builds it in. The kernel loads most of them when they are first asked for."""
+FORBIDDEN_MODULE = re.compile(r"^install\s+\S*/(?:false|true)\b", re.MULTILINE)
+"""How hardening guides turn a module off, as ``modprobe --show-depends`` shows it. Source: modprobe.d(5)."""
+ALLOW_MODULE = "remove its 'install' line: grep -rw {name} /etc/modprobe.d /usr/lib/modprobe.d"
+LOAD_BEFORE = "name {name} in a file in /etc/modules-load.d and reboot: it is then loaded before the lock"
 TOOLS = ("dnf", "rpm", "systemctl", "ip", "mount", "modprobe")
 TIME_SERVICES = ("chronyd", "ntpd", "systemd-timesyncd")
 SYSCTL_FILE = "90-caisson.conf"
@@ -161,10 +191,15 @@ def has_kernel_modules(host: Host) -> Iterator[Finding]:
     for name, option in MODULES.items():
         if host.path(f"/sys/module/{name}").exists() or name in built_in or option in options:
             continue
-        dry = host.run(["modprobe", "--dry-run", name])
+        dry = host.run(["modprobe", "--show-depends", name])
         if dry.returncode != 0:
             said = (dry.stderr or dry.stdout).strip().splitlines()
             yield Finding(f"{name}: {said[-1] if said else 'modprobe cannot load it'}")
+        elif FORBIDDEN_MODULE.search(dry.stdout):
+            yield Finding(f"{name}: a file in /etc/modprobe.d forbids it", fix=ALLOW_MODULE.format(name=name))
+        elif (host.read("/proc/sys/kernel/modules_disabled") or "").strip() == "1":
+            fix = LOAD_BEFORE.format(name=name)
+            yield Finding(f"{name}: not loaded, and kernel.modules_disabled is 1", fix=fix)
 
 
 def _built_in_modules(host: Host) -> frozenset[str]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
-from installer.checks.trials import TRIAL_INTERFACES
-from installer.config.facts import POD_INTERFACES, read_nameservers
+from installer.config.facts import POD_INTERFACES, TRIAL_INTERFACES, read_nameservers
 from installer.config.ports import Port
 
 RESOLVE_TIMEOUT_S = 3
@@ -20,6 +19,12 @@ TIMED_OUT = 124
 """The exit code of timeout(1) when the time is over."""
 NETWORK_MANAGER_DIR = "/etc/NetworkManager/conf.d"
 OWN_PROCESSES = frozenset({"kubelet", "containerd"})
+CLOUD_DISABLED_FILE = "/etc/cloud/cloud-init.disabled"
+CLOUD_INSTANCE_FILES = ("cloud-config.txt", "vendor2-cloud-config.txt", "vendor-cloud-config.txt")
+"""What a cloud gave to this host (user data, vendor data), in the order in which it wins. Source: cloud-init 23.4."""
+MANAGED_HOSTS = re.compile(r"^[\"']?manage_etc_hosts[\"']?\s*:\s*[\"']?(\w+)", re.MULTILINE)
+MANAGING_VALUES = frozenset({"true", "yes", "on", "1", "template", "localhost"})
+"""Source: cloud-init 23.4, cc_update_etc_hosts and util.translate_bool."""
 REFUSING_ROUTES = ("blackhole", "prohibit", "throw", "unreachable")
 """Kinds of routes that send nothing. Source: ip-route(8)."""
 
@@ -184,6 +189,45 @@ def has_free_vip(host: Host) -> Iterator[Finding]:
             yield Finding(f"{vip} is an address of {link.get('ifname')}")
 
 
+def has_lasting_addresses(host: Host) -> Iterator[Finding]:
+    """Look whether an address of the planes was given for a time only, as by DHCP.
+
+    etcd, every certificate and the other nodes know this node by its address: another one ends the cluster.
+    """
+    if host.facts is None:
+        raise SkippedError("no configuration was given")
+    planes = {
+        host.facts.workload_plane_address: "workload plane",
+        host.facts.control_plane_address: "control plane",
+    }
+    for link in json.loads(host.run(["ip", "-json", "address", "show"]).stdout or "[]"):
+        for info in link.get("addr_info", ()):
+            if info.get("dynamic") and info.get("local") in planes:
+                plane, name = planes[info["local"]], link.get("ifname")
+                yield Finding(
+                    f"{info['local']} of the {plane} ({name}) was given for a time only, as by DHCP"
+                )
+
+
+def keeps_hosts_file(host: Host) -> Iterator[Finding]:
+    """Look whether cloud-init writes /etc/hosts again at each boot, as clouds often tell it to.
+
+    The cluster's own names are put back by caisson-hosts.service; what else stands in the file is lost, and the
+    node's name becomes a loopback address.
+    """
+    if host.path(CLOUD_DISABLED_FILE).exists() or "cloud-init=disabled" in (host.read("/proc/cmdline") or ""):
+        return
+    places = [f"/var/lib/cloud/instance/{name}" for name in CLOUD_INSTANCE_FILES]
+    overrides = sorted(host.path("/etc/cloud/cloud.cfg.d").glob("*.cfg"), reverse=True)
+    places += [f"/etc/cloud/cloud.cfg.d/{file.name}" for file in overrides]
+    for place in [*places, "/etc/cloud/cloud.cfg"]:
+        match = MANAGED_HOSTS.search(host.read(place) or "")
+        if match:
+            if match.group(1).lower() in MANAGING_VALUES:
+                yield Finding(f"{place} sets manage_etc_hosts to {match.group(1)}")
+            return
+
+
 NETWORK: tuple[Check, ...] = (
     Check(
         "CSN201",
@@ -233,5 +277,20 @@ NETWORK: tuple[Check, ...] = (
         "the virtual address is free",
         has_free_vip,
         "take the address off the interface, or choose another networks.controlPlane.vip",
+    ),
+    Check(
+        "CSN208",
+        Severity.WARNING,
+        "the planes' addresses last",
+        has_lasting_addresses,
+        "configure the address on the interface, or reserve it for this host on the DHCP server for good",
+    ),
+    Check(
+        "CSN209",
+        Severity.WARNING,
+        "/etc/hosts lasts",
+        keeps_hosts_file,
+        "nothing for the cluster's names; the site's own lines belong into /etc/cloud/templates/hosts.redhat.tmpl, "
+        "or set manage_etc_hosts to false where it is set",
     ),
 )

@@ -19,7 +19,8 @@ from typing import Any, Callable
 
 from installer.checks.host import Host
 
-CHECK_TIMEOUT_S = 60.0
+CHECK_TIMEOUT_S = 240.0
+"""For what hangs. A host that is busy with something else takes its time, and that is no finding."""
 
 
 class Severity(str, Enum):

@@ -54,6 +54,21 @@ LEFT_INTERFACES = re.compile(
     r"^(?:cilium_(?:host|net|vxlan|geneve)|lxc[0-9a-f]+|lxc_health|weave|vethwe-.*|datapath)$"
 )
 """What Calico's, Cilium's, Weave's and flannel's own removal leaves until the next boot."""
+RUNNING_DIRS = (
+    "/opt/caisson/",
+    "/opt/cni/",
+    "/run/containerd/",
+    "/srv/caisson/",
+    "/var/cache/salt/",
+    "/var/lib/containerd/",
+    "/var/lib/kubelet/",
+)
+"""Where programs and modules are that no package on the host owns: images, volumes, what Calico's pod installs."""
+RULES_FILE = "/etc/fapolicyd/rules.d/39-caisson.rules"
+"""Before the rules that deny (40 to 90), after the one against the dynamic linker (30). Source: fapolicyd 1.3."""
+ALLOWING_RULE = re.compile(
+    r"^[ \t]*allow[ \t]+perm=any[ \t]+all[ \t]*:[ \t]*dir=(/\S*/)[ \t]*$", re.MULTILINE
+)
 DNF_FILE = "/etc/dnf/dnf.conf"
 LOCKS_FILE = "/etc/dnf/plugins/versionlock.list"
 EXCLUDES = re.compile(r"^(?:exclude|excludepkgs|excludes)\s*=[ \t]*(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
@@ -200,10 +215,32 @@ def has_suitable_selinux(host: Host) -> Iterator[Finding]:
         yield Finding(f"SELinux is {running}, from the next boot on it will be {later}")
 
 
-def is_not_under_fapolicyd(host: Host) -> Iterator[Finding]:
-    """Look for fapolicyd: it lets only programs of trusted packages run, and those of containers are none."""
-    if host.run(["systemctl", "is-active", "fapolicyd.service"]).stdout.strip() == "active":
-        yield Finding("fapolicyd.service is active")
+def is_allowed_by_fapolicyd(host: Host) -> Iterator[Finding]:
+    """Look whether fapolicyd, where it runs, lets programs of containers run: they are of no package that it trusts.
+
+    Its rules are read as its own tool puts them together: all of /etc/fapolicyd/rules.d. What packages of the media
+    bring is trusted as any package is. In permissive mode it only writes down what it would stop.
+    """
+    if host.run(["systemctl", "is-active", "fapolicyd.service"]).stdout.strip() != "active":
+        return
+    rules = "\n".join(
+        host.read(f"/etc/fapolicyd/rules.d/{file.name}") or ""
+        for file in sorted(host.path("/etc/fapolicyd/rules.d").glob("*.rules"))
+    )
+    allowed = [match.group(1) for match in ALLOWING_RULE.finditer(rules)]
+    # A directory in a rule stands for all below it.
+    missing = [name for name in RUNNING_DIRS if not any(name.startswith(rule) for rule in allowed)]
+    if not missing:
+        return
+    settings = dict(
+        re.findall(r"^(\w+)\s*=\s*(\w+)", host.read("/etc/fapolicyd/fapolicyd.conf") or "", re.MULTILINE)
+    )
+    lines = "".join(f"allow perm=any all : dir={name}\\n" for name in RUNNING_DIRS)
+    yield Finding(
+        f"fapolicyd.service is active, and no rule allows {_shorten(missing)}",
+        fix=f"printf '{lines}' > {RULES_FILE} && fagenrules --load && systemctl restart fapolicyd",
+        severity=Severity.WARNING if settings.get("permissive") == "1" else None,
+    )
 
 
 def has_no_locks_on_packages(host: Host) -> Iterator[Finding]:
@@ -281,8 +318,8 @@ SOFTWARE: tuple[Check, ...] = (
         "CSN408",
         Severity.ERROR,
         "fapolicyd does not stop containers",
-        is_not_under_fapolicyd,
-        "systemctl disable --now fapolicyd, or trust /var/lib/containerd and /opt/saltstack in its rules",
+        is_allowed_by_fapolicyd,
+        f"write rules for {', '.join(RUNNING_DIRS)} into {RULES_FILE}; the finding has the command",
     ),
     Check(
         "CSN409",

@@ -8,6 +8,7 @@ their trial; files that must be on a disk have no name, or are removed at once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import json
 import os
@@ -18,23 +19,28 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from installer.base import namespaces
 from installer.base.errors import InstallerError
 from installer.base.paths import Paths
 from installer.base.run import Completed, run
+from installer.config.facts import TRIAL_INTERFACES
 from installer.media import dnf, rpmkeys
 from installer.media.product import Product
 
 SYNC_BYTES = 2300
 SYNC_COUNT = 200
 SYNC_LIMIT_S = 2.0
-COMMAND_TIMEOUT_S = 45.0
+COMMAND_TIMEOUT_S = 120.0
 """Longer than any of them takes: a host that is busy with something else is no reason to refuse it."""
 OVERLAY_PREFIX = ".caisson-trial-"
 PACKET_TIMEOUT_S = 2.0
 PACKET_PORT = 4789
-TRIAL_INTERFACES = ("caistrial0", "caistrial1")
+PACKET_TRIES = 3
+TURN_TIMEOUT_S = 120.0
+TURNS_DIR = Path("/")
+"""Locked while a trial uses what a host has once (interfaces, the addresses of the trial); no file is made for it."""
 # What is unpacked and started: package -> programs in it, each with words that make it say its version.
 PROGRAMS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "containerd.io": (("/usr/bin/containerd", "--version"), ("/usr/bin/runc", "--version")),
@@ -51,9 +57,8 @@ RPM_WORDS = (
     "--notriggers",
     "--nosignature",
     "--excludedocs",
-    # Plugins would write to the host's journal, or ask its systemd not to shut down.
-    "--undefine=__transaction_syslog",
-    "--undefine=__transaction_systemd_inhibit",
+    # Plugins would write to the host's journal and audit log, or ask its systemd not to shut down.
+    "--noplugins",
 )
 
 
@@ -75,6 +80,10 @@ class Media:
         if not found:
             raise FileNotFoundError(f"{name}-{version} is not on the media")
         return found[0]
+
+
+class BusyError(Exception):
+    """Another check on this host is at the same trial, and does not end: this says nothing about the host."""
 
 
 class Trials:
@@ -102,7 +111,15 @@ class Trials:
         return times_s
 
     def mount_overlay(self, directory: Path) -> str:
-        """Mount an overlay whose layers are below ``directory``, write through it; return what went wrong."""
+        """Mount an overlay whose layers are below ``directory``, write through it; return what went wrong.
+
+        Raises:
+            BusyError: another check is at it.
+        """
+        with _turn():
+            return self._mount_overlay(directory)
+
+    def _mount_overlay(self, directory: Path) -> str:
         for left in directory.glob(f"{OVERLAY_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
         status = directory.stat()
@@ -140,7 +157,9 @@ class Trials:
             with _unpacked(media, ["containerd.io", "cri-tools"], scratch) as tree:
                 bundle = scratch / "bundle"
                 (bundle / "rootfs").mkdir(parents=True)
-                shutil.copy2(tree / "usr/bin/crictl", bundle / "rootfs/program")
+                # A link, no copy: a program that a check beside this one is starting holds every descriptor until its
+                # exec, and the kernel runs no file that somebody may still write to (ETXTBSY).
+                os.link(tree / "usr/bin/crictl", bundle / "rootfs/program")
                 (bundle / "config.json").write_text(json.dumps(CONTAINER), encoding="utf-8")
                 name = f"caisson-trial-{os.getpid()}"
                 runc = [str(tree / "usr/bin/runc"), "--root", str(scratch / "runc")]
@@ -172,29 +191,35 @@ class Trials:
 
         This is the way of a packet from pod to pod. ``network`` lends the addresses, its last eight. firewalld is
         told to trust the two interfaces, at run time only, as the bootstrap tells it for those of pods: what stops
-        the packets then is something else. Returns what went wrong, nothing when all is well.
+        the packets then is something else. It is told again when they do not arrive, for a reload beside, and
+        NetworkManager with a zone of its own for what it sees appear, take that back. Returns what went wrong, nothing
+        when all is well.
+
+        Raises:
+            BusyError: another check is at it.
         """
+        with _turn():
+            return self._send_packets(network, has_firewalld=has_firewalld)
+
+    def _send_packets(self, network: ipaddress.IPv4Network, *, has_firewalld: bool) -> str:
         first = int(network.broadcast_address) - 7
         addresses = [str(ipaddress.IPv4Address(first + offset)) for offset in (1, 2, 5, 6)]
         zone = [f"interface={name}" for name in TRIAL_INTERFACES] if has_firewalld else []
+        _take_away(zone)  # what a killed run left
         ends = [namespaces.Network(), namespaces.Network()]
         try:
             for index, end in enumerate(ends):
                 _connect(TRIAL_INTERFACES[index], end, addresses[2 * index], addresses[2 * index + 1])
-            if zone:
-                _must(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--add-{word}" for word in zone)])
-            return _ask_and_answer(ends[0], ends[1], addresses[1], addresses[3])
+            return _try_again(lambda: _ask_and_answer(ends[0], ends[1], addresses[1], addresses[3]), zone)
         except OSError as exc:
             return str(exc)
         finally:
-            if zone:
-                _tidy(["firewall-cmd", "--quiet", "--zone=trusted", *(f"--remove-{word}" for word in zone)])
-            for name in TRIAL_INTERFACES:
-                _tidy(["ip", "link", "delete", name])
+            _take_away(zone)
             for end in ends:
                 end.close()
 
 
+TRUSTED_ZONE = ("firewall-cmd", "--quiet", "--zone=trusted")
 CONTAINER = {
     "ociVersion": "1.0.2",
     "process": {
@@ -209,7 +234,55 @@ CONTAINER = {
     "hostname": "trial",
     "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network")]},
 }
-"""The configuration of the trial's container. Source: OCI runtime specification 1.0.2, "Configuration"."""
+CONTAINER_SAYS = "crictl version"
+"""The configuration of the trial's container, and how its program's answer begins.
+Source: OCI runtime specification 1.0.2, "Configuration".
+"""
+
+
+@contextlib.contextmanager
+def _turn(timeout_s: float = TURN_TIMEOUT_S) -> Iterator[None]:
+    """Wait until no other check on this host is at a trial that two cannot do at once.
+
+    Raises:
+        BusyError: one was at it all the time.
+    """
+    descriptor = os.open(TURNS_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    ends_at = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= ends_at:
+                    raise BusyError("another check on this host is at the same trial") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        # Let go by word, not by closing: a program that is being started beside holds the descriptor until its exec.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _try_again(ask: Callable[[], str], zone: Sequence[str]) -> str:
+    """Ask up to three times, firewalld told of the zone before each; return what went wrong the last time."""
+    fault = ""
+    for _ in range(PACKET_TRIES):
+        if zone:
+            _must([*TRUSTED_ZONE, *(f"--change-{word}" for word in zone)])
+        fault = ask()
+        if not fault:
+            break
+    return fault
+
+
+def _take_away(zone: Sequence[str]) -> None:
+    """Take the trial's interfaces off this host and out of firewalld; whether it could is no finding."""
+    if zone:
+        _tidy([*TRUSTED_ZONE, *(f"--remove-{word}" for word in zone)])
+    for name in TRIAL_INTERFACES:
+        _tidy(["ip", "link", "delete", name])
 
 
 def _run(words: Sequence[str]) -> Completed:

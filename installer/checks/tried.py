@@ -6,11 +6,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from typing import Callable
 
 from installer.base.run import Completed, describe_code
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
-from installer.checks.trials import Media
+from installer.checks.trials import CONTAINER_SAYS, BusyError, Media
 from installer.media import dnf
 
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
@@ -36,6 +37,13 @@ def _need_root(host: Host) -> None:
         raise SkippedError("only root can try it")
 
 
+def _in_turn(trial: Callable[[], str]) -> str:
+    try:
+        return trial()
+    except BusyError as exc:
+        raise SkippedError(str(exc)) from exc
+
+
 def runs_programs(host: Host) -> Iterator[Finding]:
     """Unpack the media's programs in memory and start each: a C library or a CPU that is too old shows here."""
     media = _media(host)
@@ -47,7 +55,7 @@ def runs_programs(host: Host) -> Iterator[Finding]:
 def mounts_overlay(host: Host) -> Iterator[Finding]:
     """Mount an overlay on the disk of /var/lib/containerd and write through it, as every container does."""
     _need_root(host)
-    fault = host.trials.mount_overlay(host.existing("/var/lib/containerd"))
+    fault = _in_turn(lambda: host.trials.mount_overlay(host.existing("/var/lib/containerd")))
     if fault:
         yield Finding(f"on {host.existing('/var/lib/containerd')}: {fault}")
 
@@ -58,7 +66,8 @@ def starts_container(host: Host) -> Iterator[Finding]:
     if host.is_ours:
         return
     completed = host.trials.run_container(media)
-    if completed.returncode != 0:
+    # What runc ran into when it cleaned up after the program says nothing about the host.
+    if completed.returncode != 0 and not completed.stdout.startswith(CONTAINER_SAYS):
         yield Finding(f"runc: {_last_words(completed)}")
 
 
@@ -73,7 +82,7 @@ def passes_packets(host: Host) -> Iterator[Finding]:
         return
     network = host.config.networks.pods_cidr if host.config is not None else BENCHMARK_NETWORK
     state = host.run(["systemctl", "is-active", "firewalld.service"]).stdout.strip()
-    fault = host.trials.send_packets(network, has_firewalld=state == "active")
+    fault = _in_turn(lambda: host.trials.send_packets(network, has_firewalld=state == "active"))
     if fault:
         chains = _dropping_chains(host.run(["nft", "list", "chains"]).stdout)
         yield Finding(fault + (f"; chains that drop by default: {', '.join(chains)}" if chains else ""))

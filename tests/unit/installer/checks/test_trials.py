@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from installer.base import namespaces
+from installer.base.run import Completed
 from installer.checks import trials
 from installer.checks.trials import CONTAINER, PROGRAMS, Media, Trials
 from tests.unit.installer.helpers import make_product
@@ -90,3 +96,90 @@ def test_the_trial_s_own_clean_up_is_no_finding(monkeypatch: pytest.MonkeyPatch,
 def test_every_program_is_in_a_package_by_an_absolute_path() -> None:
     assert all(program[0].startswith("/") for programs in PROGRAMS.values() for program in programs)
     assert CONTAINER["root"] == {"path": "rootfs", "readonly": True}
+
+
+def test_two_checks_of_one_host_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would remove the other's layers, and find its interfaces in the way: findings of the checks' own."""
+    monkeypatch.setattr(trials, "TURNS_DIR", tmp_path)
+    at_once: list[int] = []
+    most: list[int] = []
+
+    def mount(self: Trials, directory: Path) -> str:
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        at_once.pop()
+        return ""
+
+    monkeypatch.setattr(Trials, "_mount_overlay", mount)
+    threads = [threading.Thread(target=Trials().mount_overlay, args=(tmp_path,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+    assert list(tmp_path.iterdir()) == [], "no file is made for it"
+
+
+def test_a_turn_that_never_comes_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "TURNS_DIR", tmp_path)
+    with trials._turn(), pytest.raises(trials.BusyError, match="another check"), trials._turn(0.2):
+        raise AssertionError("two at once")
+    with trials._turn(0.2):
+        pass
+
+
+class Cabled:
+    """The commands of a trial of packets, and what came of each try."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
+        self.answers = answers
+        self.words: list[str] = []
+        network = SimpleNamespace(close=lambda: None)
+        monkeypatch.setattr(namespaces, "Network", lambda: network)
+        monkeypatch.setattr(trials, "_connect", lambda *_: None)
+        monkeypatch.setattr(trials, "_ask_and_answer", lambda *_: self.answers.pop(0))
+        monkeypatch.setattr(trials, "_run", self.run)
+
+    def run(self, words: Sequence[str]) -> Completed:
+        self.words.append(" ".join(words))
+        # Nothing can be taken away: that must not be a finding.
+        return Completed(1 if "delete" in words or "--remove" in words[-1] else 0, "", "no such device")
+
+
+@pytest.mark.parametrize(
+    ("answers", "fault"), [([""], ""), (["lost", ""], ""), (["lost", "lost", "lost"], "lost")]
+)
+def test_what_takes_the_trial_s_zone_away_is_told_again(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str], fault: str
+) -> None:
+    """A reload of firewalld, NetworkManager that gives what it sees a zone: both may come while the trial runs."""
+    tries = len(answers)
+    cabled = Cabled(monkeypatch, answers)
+    network = ipaddress.IPv4Network("10.233.0.0/16")
+    assert Trials()._send_packets(network, has_firewalld=True) == fault
+    told = "firewall-cmd --quiet --zone=trusted"
+    expected = f"{told} --change-interface=caistrial0 --change-interface=caistrial1"
+    assert cabled.words.count(expected) == tries
+    # Before, for what a killed run left, and after.
+    assert cabled.words.count("ip link delete caistrial0") == 2
+    assert cabled.words.count(f"{told} --remove-interface=caistrial0 --remove-interface=caistrial1") == 2
+
+
+def test_the_program_of_the_container_is_written_by_nobody_when_it_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A program that a check beside starts holds this process's descriptors until its exec (ETXTBSY)."""
+    tree = tmp_path / "tree"
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/crictl").write_bytes(b"program")
+
+    @contextlib.contextmanager
+    def unpacked(*_: object) -> Iterator[Path]:
+        yield tree
+
+    monkeypatch.setattr(trials, "_unpacked", unpacked)
+    monkeypatch.setattr(namespaces, "with_scratch_dir", lambda work, **_: work(tmp_path))
+    monkeypatch.setattr(trials, "_run", lambda _: Completed(0, "", ""))
+    Trials().run_container(Media(tmp_path, make_product()))
+    assert (tmp_path / "bundle/rootfs/program").samefile(tree / "usr/bin/crictl")

@@ -80,6 +80,11 @@ def test_addresses_of_pods_loopback_and_link_local_are_left_out() -> None:
             ],
         },
         {"ifname": "vxlan.calico", "addr_info": [{"family": "inet", "local": "10.233.1.0", "prefixlen": 32}]},
+        # Of a check that runs beside: its addresses are those of pods.
+        {
+            "ifname": "caistrial0",
+            "addr_info": [{"family": "inet", "local": "10.233.255.249", "prefixlen": 30}],
+        },
         {"ifname": "cali12ab", "addr_info": [{"family": "inet", "local": "10.233.1.1", "prefixlen": 32}]},
         {},
     ]
