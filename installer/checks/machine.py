@@ -76,7 +76,12 @@ SYSCTLS: Mapping[str, str] = {
 SECURE_PATHS: Mapping[str, str] = {"/usr/bin": "/bin", "/usr/sbin": "/sbin"}
 """Directories and what EL9 also calls them."""
 PROXIED_UNITS = ("containerd", "kubelet")
-UNIT_DIRS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+UNIT_DIRS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+)
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 SEARCH_DIRS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -364,33 +369,40 @@ def _variables(text: str) -> dict[str, str]:
 
 def _unit_environments(host: Host) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield what drop-ins, and the files that they name, give to the units that the media will bring."""
-    for unit in PROXIED_UNITS:
-        files = [
-            file
-            for directory in UNIT_DIRS
-            for file in sorted(host.path(f"{directory}/{unit}.service.d").glob("*.conf"))
-        ]
-        for file in files:
+    # "service.d" holds what all services get. Source: systemd.unit(5).
+    for name in ("service.d", *(f"{unit}.service.d" for unit in PROXIED_UNITS)):
+        for file in [
+            file for where in UNIT_DIRS for file in sorted(host.path(f"{where}/{name}").glob("*.conf"))
+        ]:
             place = f"/{file.relative_to(host.root)}"
-            lines = (host.read(place) or "").splitlines()
-            words = [
-                word for line in lines if line.strip().startswith("Environment=") for word in _words(line)
-            ]
-            for line in lines:
-                name = line.strip().partition("EnvironmentFile=")[2].lstrip("-")
-                words += (host.read(name) or "").splitlines() if name.startswith("/") else []
+            words = _unit_variables(host, host.read(place) or "")
             if words:
                 yield place, _variables("\n".join(words))
+    for unit in PROXIED_UNITS:
         for name in (f"/etc/sysconfig/{unit}", f"/etc/default/{unit}"):
             text = host.read(name)
             if text:
                 yield name, _variables(text)
 
 
-def _words(line: str) -> list[str]:
-    """Return the assignments of one ``Environment=`` line. Source: systemd.exec(5)."""
+def _unit_variables(host: Host, text: str) -> list[str]:
+    """Return the assignments of a unit's file and of the files that it names, which may be patterns.
+
+    Source: systemd.exec(5), Environment= and EnvironmentFile=; systemd.syntax(7): blanks around "=", lines that go on.
+    """
+    found: list[str] = []
+    for key, value in re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*(.*)$", text.replace("\\\n", " "), re.MULTILINE):
+        if key == "Environment":
+            found += _words(value)
+        elif key == "EnvironmentFile" and value.lstrip("-").startswith("/"):
+            for file in sorted(host.root.glob(value.strip().lstrip("-").lstrip("/"))):
+                found += (host.read(f"/{file.relative_to(host.root)}") or "").splitlines()
+    return found
+
+
+def _words(value: str) -> list[str]:
     try:
-        return shlex.split(line.partition("=")[2])
+        return shlex.split(value)
     except ValueError:
         return []
 

@@ -110,12 +110,16 @@ def _describe(host: Host, process_id: int | None) -> str:
 def has_default_route(host: Host) -> Iterator[Finding]:
     """Look for a default route: without one the kernel does not send packets to the address of a service."""
     defaults = [route for route in _routes(host) if route.get("dst") == "default"]
-    if not defaults:
-        yield Finding("'ip route' shows no default route")
-    elif all(route.get("type", "unicast") in REFUSING_ROUTES for route in defaults):
-        kinds = ", ".join(sorted({str(route["type"]) for route in defaults}))
+    usable = [route for route in defaults if "dead" not in route.get("flags", ())]
+    if not usable:
+        more = " whose interface is up" if defaults else ""
+        yield Finding(f"'ip route' shows no default route{more}")
+        return
+    # The kernel takes the one with the lowest metric, whatever it does with the packet.
+    first = min(usable, key=lambda route: int(route.get("metric", 0)))
+    if first.get("type", "unicast") in REFUSING_ROUTES:
         yield Finding(
-            f"the default route is of the kind {kinds}: the kernel refuses what it should send there"
+            f"the default route is of the kind {first['type']}: the kernel refuses what it should send there"
         )
 
 

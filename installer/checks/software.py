@@ -49,11 +49,14 @@ INSTALL_FIREWALLD = (
     "&& systemctl enable --now firewalld, then run the bootstrap again"
 )
 SHOWN_NAMES = 3
-LEFT_CHAINS = "(?:KUBE-|cali-|kube-proxy|CILIUM_|OLD_CILIUM_|WEAVE|FLANNEL-|CNI-)"
+LEFT_CHAINS = "(?:KUBE-|cali-|kube-proxy|CILIUM_|OLD_CILIUM_|WEAVE|FLANNEL-|flannel|ANTREA-|OVN-KUBE-|CNI-)"
 LEFT_INTERFACES = re.compile(
-    r"^(?:cilium_(?:host|net|vxlan|geneve)|lxc[0-9a-f]+|lxc_health|weave|vethwe-.*|datapath)$"
+    r"^(?:cilium_(?:host|net|vxlan|geneve)|lxc[0-9a-f]+|lxc_health|weave|vethwe-.*|datapath"
+    r"|flannel-(?:v6\.\d+|wg|wg-v6)|wireguard\.cali|wg-v6\.cali|antrea-gw\d+|ovn-k8s-mp\d+"
+    r"|kube-bridge|kube-dummy-if|nodelocaldns)$"
 )
-"""What Calico's, Cilium's, Weave's and flannel's own removal leaves until the next boot."""
+"""What the removal of other networks leaves until the next boot: Cilium, Weave, flannel, Calico's WireGuard, Antrea,
+OVN-Kubernetes, kube-router, NodeLocal DNSCache."""
 RUNNING_DIRS = (
     "/opt/caisson/",
     "/opt/cni/",
@@ -96,11 +99,15 @@ LEFTOVERS = (
 )
 LEFT_SETTINGS = (
     "/etc/sysconfig/kubelet",
-    "/etc/systemd/system/kubelet.service.d/*.conf",
-    "/etc/systemd/system/containerd.service.d/*.conf",
+    "/etc/default/kubelet",
+    *(
+        f"{directory}/{unit}.service.d/*.conf"
+        for directory in ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
+        for unit in ("kubelet", "containerd")
+    ),
 )
 COMMANDING = re.compile(
-    r"^\s*(?:ExecStart\s*=|(?:Environment=.*)?\bKUBELET_\w+=[\"']?[^\s\"'])", re.MULTILINE
+    r"^\s*(?:ExecStart\s*=|(?:Environment\s*=.*)?\bKUBELET_\w+=[\"']?[^\s\"'])", re.MULTILINE
 )
 """What changes how a unit is started; a drop-in with a proxy alone is the business of CSN122."""
 
@@ -208,9 +215,12 @@ def has_suitable_selinux(host: Host) -> Iterator[Finding]:
     if running == "enforcing" and policy != "targeted":
         yield Finding(f"SELinux is enforcing with the policy '{policy}'", severity=Severity.ERROR)
     later = written.get("SELINUX", running)
-    if re.search(r"(?:^|\s)selinux=0(?:\s|$)", host.read("/proc/cmdline") or ""):
+    said = re.findall(r"(?:^|\s)(selinux|enforcing)=(\d)(?=\s|$)", host.read("/proc/cmdline") or "")
+    if ("selinux", "0") in said:
         # RHEL 9's way to turn it off: the file says nothing as long as the boot loader says so.
         return
+    if ("enforcing", "0") in said and later == "enforcing":
+        later = "permissive"
     if later != running:
         yield Finding(f"SELinux is {running}, from the next boot on it will be {later}")
 

@@ -50,10 +50,15 @@ def swap_units() -> list[str]:
     """Return systemd's swap units that would turn swap on at boot without a line in /etc/fstab.
 
     A generator makes them of partitions by their type (GPT), of zram; an administrator may have written one. What
-    systemd only saw in /proc/swaps has no file and comes back by itself never.
-    Source: systemd-gpt-auto-generator(8), systemd.swap(5).
+    systemd only saw in /proc/swaps has no file and comes back by itself never. Units are asked for by name too: one
+    whose device did not come in time is not loaded, and a pattern finds loaded ones only.
+    Source: systemd-gpt-auto-generator(8), systemd.swap(5), systemctl(1).
     """
-    words = ["systemctl", "show", "--property=Id,FragmentPath,SourcePath,UnitFileState", "*.swap"]
+    words = ["systemctl", "list-unit-files", "--type=swap", "--no-legend", "--no-pager"]
+    answer = __salt__["cmd.run_all"](words, python_shell=False, timeout=30, ignore_retcode=True)
+    names = [line.split()[0] for line in str(answer["stdout"]).splitlines() if ".swap" in line]
+    properties = "--property=Id,FragmentPath,SourcePath,UnitFileState"
+    words = ["systemctl", "show", properties, "--", "*.swap", *names]
     answer = __salt__["cmd.run_all"](words, python_shell=False, timeout=30, ignore_retcode=True)
     return swap_units_of(str(answer["stdout"])) if answer["retcode"] == 0 else []
 

@@ -78,7 +78,8 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
 
     def run_all(words: list[str], **_: Any) -> dict[str, Any]:
         asked.append(words)
-        return {"retcode": 0, "stdout": UNITS, "stderr": ""}
+        listed = "dev-vdb.swap masked-runtime disabled\nswapfile.swap static -\n"
+        return {"retcode": 0, "stdout": listed if "list-unit-files" in words else UNITS, "stderr": ""}
 
     module.__dict__["__salt__"] = {"cmd.run_all": run_all}
     state.__dict__.update(
@@ -100,6 +101,8 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
         **dict.fromkeys([*units, "swap.target"], "masked"),
         f"{own}.caisson": "renamed, so that the unit can be masked",
     }
+    # By name: a unit that is not loaded is found by no pattern.
+    assert asked[1][-3:] == ["*.swap", "dev-vdb.swap", "swapfile.swap"]
     # The target too: sda may be sdb at the next boot, and its partition's unit another one.
     assert asked[-1] == ["systemctl", "mask", "--", *units, "swap.target"]
     assert not own.exists()

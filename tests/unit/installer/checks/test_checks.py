@@ -397,6 +397,32 @@ def test_csn122_proxies_of_the_units_that_the_media_will_bring(host: Host) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("etc/systemd/system/service.d/proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://proxy:3128\n"),
+        (
+            "usr/local/lib/systemd/system/kubelet.service.d/p.conf",
+            "[Service]\nEnvironment=HTTPS_PROXY=http://p:1\n",
+        ),
+        ("etc/systemd/system/kubelet.service.d/p.conf", "[Service]\nEnvironment = HTTPS_PROXY=http://p:1\n"),
+        (
+            "etc/systemd/system/kubelet.service.d/p.conf",
+            "[Service]\nEnvironment=A=b \\\n  HTTPS_PROXY=http://p:1\n",
+        ),
+        ("etc/systemd/system/kubelet.service.d/p.conf", "[Service]\nEnvironmentFile = -/etc/proxies/*.env\n"),
+    ],
+)
+def test_csn122_as_systemd_reads_it(host: Host, name: str, text: str) -> None:
+    write(host.root, "etc/proxies/site.env", "HTTPS_PROXY=http://p:1\n")
+    write(host.root, name, text)
+    found = said("CSN122", host)
+    assert found
+    assert set(found) == {
+        f"/{name} sets https_proxy, and no_proxy does not name 10.77.1.11, api.lab.internal"
+    }
+
+
 def test_csn122_as_pam_reads_it(host: Host) -> None:
     write(host.root, "etc/environment", "export https_proxy=http://proxy:3128\n")
     assert len(said("CSN122", host)) == 1
@@ -462,6 +488,15 @@ def test_csn202_default_route(host: Host) -> None:
         ]
         commands(host)["ip -json"] = Completed(0, json.dumps([refusing, *ROUTES]), "")
         assert said("CSN202", host) == []
+        # The lowest metric wins: a gateway behind it is never asked.
+        worse = {**ROUTES[0], "metric": 2000}
+        commands(host)["ip -json"] = Completed(0, json.dumps([refusing, worse]), "")
+        assert said("CSN202", host)[0].startswith(f"the default route is of the kind {kind}")
+    dead = {**ROUTES[0], "flags": ["dead", "linkdown"]}
+    commands(host)["ip -json"] = Completed(0, json.dumps([dead]), "")
+    assert said("CSN202", host) == ["'ip route' shows no default route whose interface is up"]
+    commands(host)["ip -json"] = Completed(0, json.dumps([dead, {**ROUTES[0], "metric": 900}]), "")
+    assert said("CSN202", host) == []
 
 
 def test_csn203_networks(host: Host) -> None:
@@ -702,11 +737,14 @@ def test_csn403_drop_ins_that_outlived_their_package(host: Host) -> None:
     write(host.root, "etc/systemd/system/containerd.service.d/http-proxy.conf", proxy)
     assert said("CSN403", host) == []
     write(host.root, "etc/sysconfig/kubelet", "KUBELET_EXTRA_ARGS=--cgroup-driver=cgroupfs\n")
+    outside = "run/systemd/system/kubelet.service.d/5.conf"
+    write(host.root, outside, '[Service]\nEnvironment = "KUBELET_EXTRA_ARGS=--v=9"\n')
     drop_in = "etc/systemd/system/kubelet.service.d/99-local.conf"
     write(host.root, drop_in, '[Service]\nEnvironment="KUBELET_EXTRA_ARGS=--max-pods=5"\n')
     assert said("CSN403", host) == [
         "/etc/sysconfig/kubelet changes how the unit is started",
         f"/{drop_in} changes how the unit is started",
+        f"/{outside} changes how the unit is started",
     ]
 
 
@@ -777,6 +815,31 @@ def test_csn406_of_other_networks(host: Host) -> None:
         "chains of packet filters: CILIUM_INPUT, WEAVE-NPC",
         "interfaces: cilium_host, lxc1a2b3c, lxc_health and 1 more",
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flannel-wg",
+        "flannel-v6.1",
+        "wireguard.cali",
+        "antrea-gw0",
+        "ovn-k8s-mp0",
+        "kube-bridge",
+        "nodelocaldns",
+    ],
+)
+def test_csn406_interfaces_of_yet_others(host: Host, name: str) -> None:
+    commands(host)["ip -json"] = Completed(0, json.dumps([{"ifname": "eth0"}, {"ifname": name}]), "")
+    assert said("CSN406", host) == [f"interfaces: {name}"]
+
+
+def test_csn407_permissive_by_the_boot_loader(host: Host) -> None:
+    write(host.root, "etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    write(host.root, "sys/fs/selinux/enforce", "0")
+    assert said("CSN407", host) == ["? SELinux is permissive, from the next boot on it will be enforcing"]
+    write(host.root, "proc/cmdline", "ro enforcing=0\n")
+    assert said("CSN407", host) == []
 
 
 def test_csn407_off_by_the_boot_loader(host: Host) -> None:
