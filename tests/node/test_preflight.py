@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ CHECK_LIMIT_S = 15.0
 TRIES = 3
 """What other work on this machine costs is not the check's: the best of so many counts."""
 FAULTS = 20
+AT_ONCE, REPEATED = 2, 6
 
 #: Everything of a host that a check could have changed. Left out: what lives (journal, processes, this very query).
 STATE = """
@@ -94,7 +96,7 @@ def bootstrap_sh(node: Node, *words: str) -> tuple[int, str]:
 def report_of(node: Node) -> tuple[int, dict[str, Any]]:
     """Return exit code and report of ``check --json``, checked against its schema."""
     done = node.run(
-        ["/mnt/caisson/bootstrap.sh", "check", "--json", "--config", CONFIG_FILE], check=False, timeout_s=120
+        ["/mnt/caisson/bootstrap.sh", "check", "--json", "--config", CONFIG_FILE], check=False, timeout_s=240
     )
     report: dict[str, Any] = json.loads(done.stdout)
     jsonschema.Draft7Validator(check_schema()).validate(report)
@@ -133,6 +135,22 @@ def test_a_clean_node_passes_in_time_and_stays_as_it_was(node: Node) -> None:
     assert min(took_s) < CHECK_LIMIT_S, took_s
     assert len(before) > 1000
     assert sorted(set(before) ^ set(after)) == []
+
+
+def test_checks_of_a_clean_node_at_once_and_under_load_find_nothing_of_their_own(node: Node) -> None:
+    """A descriptor that a fork holds, a clean-up that comes late, another check beside: no findings about the host."""
+    usual = set(findings_of(report_of(node)[1])) | {"CSN305"}
+    node.run(["systemd-run", "--quiet", "--unit=load", "bash", "-c", "while :; do :; done"], timeout_s=30)
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            reports = [ran.result() for ran in [pool.submit(report_of, node) for _ in range(REPEATED)]]
+    finally:
+        node.run(["systemctl", "stop", "load.service"], timeout_s=60)
+    for code, report in reports:
+        ends = {check["id"]: check["status"] for check in report["checks"]}
+        assert (code, set(findings_of(report)) - usual) == (0, set()), report
+        assert "skipped" not in ends.values(), ends
+    assert [line for line in state_of(node) if "caisson-trial" in line or "caistrial" in line] == []
 
 
 def test_twelve_faults_of_a_configuration_are_twelve_lines_and_nothing_else(node: Node) -> None:
