@@ -205,7 +205,8 @@ def _shorten(names: Sequence[str]) -> str:
 def has_suitable_selinux(host: Host) -> Iterator[Finding]:
     """Look at SELinux: in enforcing mode containers need the policy that container-selinux adds to 'targeted'.
 
-    A mode in /etc/selinux/config other than the running one changes everything at the next boot.
+    A mode in /etc/selinux/config other than the running one changes everything at the next boot. Enforcing confines the
+    host's programs; containers run unconfined (spc_t), as containerd does unless a site sets enable_selinux.
     """
     text = host.read("/etc/selinux/config") or ""
     written = dict(re.findall(r"^(SELINUX|SELINUXTYPE)=(\w+)", text, re.MULTILINE))

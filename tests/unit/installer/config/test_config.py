@@ -321,6 +321,14 @@ overrides:
     assert [int(line.split(":")[0]) for line in found] == [2, 3, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15]
 
 
+def test_a_byte_of_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "bootstrap.yaml"
+    file.write_bytes(b"apiVersion: caisson/v1\n# B\xfcro\n")
+    with pytest.raises(ConfigError, match="is not UTF-8 text") as caught:
+        config.load(file)
+    assert caught.value.details == "line 2 has the byte 0xfc"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path / "none.yaml")
