@@ -152,6 +152,7 @@ def test_an_fstab_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> Non
     state.__dict__.update(
         __opts__={"test": False},
         __salt__={
+            "caisson_result.ensure": load("caisson_result").ensure,
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
