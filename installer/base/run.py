@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run commands: the only door to subprocesses in the installer.
+"""Run commands: the only door to other programs in the installer.
 
-Argument lists, never a shell string; a rebuilt environment; stdin empty; always a timeout; its own process
-group, which a timeout or a signal ends as a whole. When ``/var/log/caisson`` is there (the bootstrap makes
+Argument lists, never a shell string; a rebuilt environment; stdin empty; always a timeout; a session of its
+own, which a timeout or a signal ends as a whole (session.py). When ``/var/log/caisson`` is there (the bootstrap makes
 it, ``check`` does not), each command is logged in ``commands.log`` with code, time and what it said.
 """
 
@@ -13,22 +13,23 @@ import os
 import select
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
-from installer.base.errors import CommandError, HostError
+from installer.base.errors import CommandError
+from installer.base.processes import Process
+from installer.base.session import Session
 
 COMMANDS_LOG_FILE = Path("/var/log/caisson/commands.log")
 RUNNING_DIR = Path("/run/caisson")
-SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
 LOGGED_CHARACTERS = 2_000
 LOGGED_FAILURE_CHARACTERS = 16_000
-TERMINATION_GRACE_S = 30.0
-"""Between SIGTERM and SIGKILL: rpm must be able to finish what it has begun to write."""
+SIGN_INTERVAL_S = 1.0
+END_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,14 @@ def run(
     args: Sequence[str | Path],
     *,
     timeout_s: float,
-    env: Mapping[str, str] | None = None,
-    input_text: str | None = None,
     check: bool = True,
-    is_secret: bool = False,
+    env: Mapping[str, str] | None = None,
     log_file: Path = COMMANDS_LOG_FILE,
     running_dir: Path = RUNNING_DIR,
 ) -> Completed:
-    """Run one command to its end and return what it left.
+    """Run one command to its end and return what it left; with ``check=False`` any exit code is returned.
 
-    ``env`` adds to the rebuilt environment. ``input_text`` goes to stdin and is never logged: secrets belong
-    there, not into ``args``. What an ``is_secret`` command says is not logged either.
-    With ``check=False`` any exit code is returned.
+    ``env`` adds to the rebuilt environment.
 
     Raises:
         HostError: there is no such program.
@@ -63,35 +60,33 @@ def run(
     """
     words = [str(word) for word in args]
     started = time.monotonic()
-    with (
-        _memory_file("stdin", input_text or "") as source,
-        _memory_file("stdout") as out,
-        _memory_file("stderr") as err,
-    ):
-        process = _start(words, stdin=source, stdout=out, stderr=err, env=env)
-        is_late = False
-        with _registered(process.pid, words[0], running_dir):
-            try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                is_late = True
-                _end(process)
-            except BaseException:
-                _end(process)
-                raise
-        completed = Completed(process.returncode, _read(out), _read(err))
-    shown = Completed(process.returncode, "", "") if is_secret else completed
-    _log(log_file, words, shown, time.monotonic() - started)
-    if is_late:
+    left: list[Process] | None = None
+    with _memory_file("stdin") as source, _memory_file("stdout") as out, _memory_file("stderr") as err:
+        session = Session(words, stdin=source, stdout=out, stderr=err, env=env, running_dir=running_dir)
+        try:
+            if not session.wait(timeout_s):
+                left = session.end()
+            elif (session.returncode or 0) < 0:
+                session.end()  # its leader was killed: what that had started is nobody's now
+        except BaseException:
+            session.end()
+            raise
+        finally:
+            session.forget()
+        completed = Completed(session.returncode or 0, _read(out), _read(err))
+    if left is not None:
+        ending = f"no end within {timeout_s:g} s, {_describe_end(session, left)}"
+        _log(log_file, words, completed, time.monotonic() - started, ending=ending)
         raise CommandError(
             f"'{words[0]}' did not finish within {timeout_s:g} s",
-            details=_facts(words, f"ended after {timeout_s:g} s", shown, log_file),
+            details=_facts(words, ending, completed, log_file),
             resolution="see the last lines above for what it waited for",
         )
+    _log(log_file, words, completed, time.monotonic() - started)
     if check and completed.returncode != 0:
         raise CommandError(
             f"'{words[0]}' failed: {describe_code(completed.returncode)}",
-            details=_facts(words, describe_code(completed.returncode), shown, log_file),
+            details=_facts(words, describe_code(completed.returncode), completed, log_file),
             resolution="run the command above by hand to see more",
         )
     return completed
@@ -121,23 +116,39 @@ class Conversation:
             self._requests = self._cleanup.enter_context(os.fdopen(to_child, "wb", buffering=0))
             self._answers = self._cleanup.enter_context(os.fdopen(from_child, "rb", buffering=0))
             with os.fdopen(child_in, "rb"), os.fdopen(child_out, "wb"):
-                self._process = _start(self._words, stdin=child_in, stdout=child_out, stderr=self._errors)
-            self._cleanup.enter_context(_registered(self._process.pid, self._words[0], running_dir))
+                self._session = Session(
+                    self._words,
+                    stdin=child_in,
+                    stdout=child_out,
+                    stderr=self._errors,
+                    running_dir=running_dir,
+                )
+            self._cleanup.callback(self._session.forget)
         except BaseException:
             self._cleanup.close()
             raise
 
-    def ask(self, line: str, *, timeout_s: float, log_file: Path = COMMANDS_LOG_FILE) -> str:
+    def ask(
+        self,
+        line: str,
+        *,
+        timeout_s: float,
+        last_sign: Callable[[], float] = lambda: 0.0,
+        log_file: Path = COMMANDS_LOG_FILE,
+    ) -> str:
         """Tell the command one line and return the line that it answers, without its newline.
 
+        ``timeout_s`` is counted from the question, and again from each sign of life: ``last_sign`` says when
+        there was one, by the monotonic clock.
+
         Raises:
-            CommandError: it ended, or did not answer within ``timeout_s``: then it was ended, with all it started.
+            CommandError: it ended, or did not answer in time: then it was ended, with all that it had started.
         """
         started = time.monotonic()
         try:
             with contextlib.suppress(BrokenPipeError):
                 self._requests.write(line.encode("utf-8") + b"\n")
-            answer = self._read_line(started + timeout_s)
+            answer = self._read_line(lambda: max(started, last_sign()) + timeout_s)
         except BaseException:
             self.end()
             raise
@@ -145,12 +156,10 @@ class Conversation:
         if answer is not None:
             _log(log_file, words, Completed(0, "", self.said), time.monotonic() - started)
             return answer.decode("utf-8", errors="replace")
-        ending = ""
-        if self._process.poll() is None:
-            ending = f"no answer within {timeout_s:g} s, "
-            _end(self._process)
-        ending += describe_code(self._process.returncode)
-        shown = Completed(self._process.returncode, "", self.said)
+        # Its leader may be gone while what that had started goes on.
+        ending = f"no answer within {timeout_s:g} s, " if self._session.returncode is None else ""
+        ending += _describe_end(self._session, self._session.end())
+        shown = Completed(self._session.returncode or 0, "", self.said)
         _log(log_file, words, shown, time.monotonic() - started, ending=ending)
         self.end()
         raise CommandError(
@@ -167,59 +176,32 @@ class Conversation:
     def close(self, *, timeout_s: float = 60.0) -> None:
         """Let the command end by itself; after ``timeout_s`` end it. May be called again."""
         self._requests.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
+        self._session.wait(timeout_s)
         self.end()
 
     def end(self) -> None:
         """End the command with all that it has started, if it still runs."""
-        if self._process.poll() is None:
-            _end(self._process)
+        if self._session.returncode is None:
+            self._session.end()
         self._cleanup.close()
 
-    def _read_line(self, deadline: float) -> bytes | None:
+    def _read_line(self, deadline: Callable[[], float]) -> bytes | None:
         """Return the next line; None when the command has ended or the time is over."""
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
+            left_s = deadline() - time.monotonic()
+            is_over = left_s <= 0 or self._session.returncode is not None
+            patience_s = 0.0 if is_over else min(left_s, SIGN_INTERVAL_S)
+            ready, _, _ = select.select([self._answers], [], [], patience_s)
+            if not ready and not is_over:
+                continue
             chunk = self._answers.read(65_536) if ready else b""
             if not chunk:
                 if ready:
-                    self._process.wait()
+                    self._session.wait(END_GRACE_S)
                 return None
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
-
-
-def _start(
-    words: Sequence[str], *, stdin: int, stdout: int, stderr: int, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a command as the leader of a session of its own.
-
-    Raises:
-        HostError: there is no such program, or it cannot be executed.
-    """
-    try:
-        return subprocess.Popen(
-            words,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env={**_environment(), **(env or {})},
-            start_new_session=True,
-        )
-    except FileNotFoundError as exc:
-        raise HostError(
-            f"there is no command '{words[0]}' on this host",
-            details=f"searched in {SEARCH_PATH}\ncommand: {shlex.join(words)}",
-            resolution="install the package that holds it, then run this again",
-        ) from exc
-    except OSError as exc:
-        raise HostError(
-            f"'{words[0]}' cannot be executed: {exc.strerror or exc}",
-            details=f"command: {shlex.join(words)}",
-            resolution="check its permissions, and that its file system is not mounted noexec",
-        ) from exc
 
 
 def describe_code(returncode: int) -> str:
@@ -236,13 +218,8 @@ def describe_code(returncode: int) -> str:
         return f"ended by signal {-returncode}"
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of every command: nothing of ours is inherited."""
-    return {"PATH": SEARCH_PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
-
-
 @contextlib.contextmanager
-def _memory_file(name: str, text: str = "") -> Iterator[int]:
+def _memory_file(name: str) -> Iterator[int]:
     """Open a file in memory: no disk sees it, and unlike a pipe it outlives us.
 
     A command whose installer was killed goes on to its end: an rpm transaction that writes into a broken pipe
@@ -250,9 +227,6 @@ def _memory_file(name: str, text: str = "") -> Iterator[int]:
     """
     descriptor = os.memfd_create(f"caisson-{name}")
     try:
-        with os.fdopen(os.dup(descriptor), "wb") as writer:
-            writer.write(text.encode("utf-8"))
-        os.lseek(descriptor, 0, os.SEEK_SET)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -262,31 +236,12 @@ def _read(descriptor: int) -> str:
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", errors="replace")
 
 
-@contextlib.contextmanager
-def _registered(process_id: int, name: str, running_dir: Path) -> Iterator[None]:
-    """Note a running command as a file named by its session, where the directory for that exists.
-
-    What is left there by an installer that was killed is waited for by the next one (leftovers.py).
-    """
-    file = running_dir / str(process_id)
-    if not running_dir.is_dir():
-        yield
-        return
-    file.write_text(name + "\n", encoding="utf-8")
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process group of ``process``, first politely."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(TERMINATION_GRACE_S)
-            return
+def _describe_end(session: Session, left: Sequence[Process]) -> str:
+    """Say how a session ended, or what of it was left to finish."""
+    if left:
+        names = ", ".join(process.shown for process in left)
+        return f"left to finish what rpm has begun: {names}; the next start waits for it"
+    return describe_code(session.returncode or 0)
 
 
 def _facts(words: Sequence[str], ending: str, shown: Completed, log_file: Path) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,12 @@ from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
 LOG_NAME = "salt.log"
-CALL_TIMEOUT_S = 900.0
+SILENCE_LIMIT_S = 3600.0
+"""How long a call may go on without a sign: the next state, or what a state waits for.
+
+Timeouts nest: a state's own commands and waits give up earlier (a test compares), so that what took too long is
+named by its state. How long the whole call takes is not limited: that depends on how many states there are.
+"""
 FOLLOW_INTERVAL_S = 0.5
 PACKAGE_STATES = "caisson_package_|-"
 PROGRESS_LINE = re.compile(r"(?:Running state \[(?P<state>.+?)\] at time|caisson waits: (?P<wait>.+))")
@@ -154,15 +160,19 @@ def call(
     """
     log_file = _log_file(context)
     request = {"function": function, "args": list(arguments), "kwargs": dict(options or {})}
-    with _Follower(log_file, context):
+    follower = _Follower(log_file, context)
+    with follower:
         try:
-            text = context.salt.worker(log_file, local=local).ask(
-                json.dumps(request), timeout_s=CALL_TIMEOUT_S
+            worker = context.salt.worker(log_file, local=local)
+            text = worker.ask(
+                json.dumps(request), timeout_s=SILENCE_LIMIT_S, last_sign=lambda: follower.last_sign
             )
             answer: dict[str, Any] = json.loads(text)
         except (CommandError, ValueError) as exc:
             context.salt.close()
             details = exc.details if isinstance(exc, CommandError) else str(exc)
+            if follower.text:
+                details = f"last heard of: {follower.text}\n{details}"
             raise SaltError(
                 f"Salt gave no answer to {function}", details=details, resolution=f"see {log_file}"
             ) from exc
@@ -174,7 +184,10 @@ def call(
 
 
 class _Follower:
-    """Reads the log of Salt while it runs and tells the user which state it is at."""
+    """Reads the log of Salt while it runs and tells the user which state it is at.
+
+    ``text`` is what was heard last, ``last_sign`` when, by the monotonic clock.
+    """
 
     def __init__(self, log_file: Path, context: Context) -> None:
         self._log_file = log_file
@@ -182,6 +195,8 @@ class _Follower:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="caisson-salt-log", daemon=True)
         self._offset = log_file.stat().st_size if log_file.exists() else 0
+        self.text = ""
+        self.last_sign = 0.0
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -194,6 +209,7 @@ class _Follower:
         while not self._stop.wait(FOLLOW_INTERVAL_S):
             text = self._last_progress()
             if text:
+                self.text, self.last_sign = text, time.monotonic()
                 self._ui.progress(text)
 
     def _last_progress(self) -> str | None:

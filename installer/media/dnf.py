@@ -24,8 +24,8 @@ from installer.media import rpmdb, transaction
 from installer.media.product import Product
 from installer.media.rpmdb import Found
 
-DNF_TIMEOUT_S = 4 * 3600.0
-"""Longer than any transaction: whoever ends rpm in the middle of one leaves half a host."""
+DNF_TIMEOUT_S = 1800.0
+"""What rpm has begun then is let finish: nobody signals a transaction (base/session.py)."""
 HOST_PACKAGES = (
     "salt-minion",
     "container-selinux",

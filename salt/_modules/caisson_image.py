@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import io
 import json
+import logging
 import subprocess
 import tarfile
 import tempfile
@@ -18,6 +19,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Callable
+
+log = logging.getLogger(__name__)
 
 # Source: containerd 2.3, internal/cri/labels: an image with this label is spared by the kubelet's garbage collection.
 PIN_LABEL = "io.cri-containerd.pinned=pinned"
@@ -81,6 +84,7 @@ def import_from_layout(reference: str, digest: str, layout_dir: str) -> None:
                 archive.add(str(file), arcname=f"blobs/sha256/{file.name}")
 
     command = ["ctr", "--namespace", NAMESPACE, "images", "import", "--local", "-"]
+    log.info("caisson waits: the import of %s", reference)
     fault = _feed(command, write, IMPORT_TIMEOUT_S)
     if fault:
         raise RuntimeError(f"ctr could not import {reference}: {fault}")
@@ -149,6 +153,7 @@ def pull(references: Iterable[str], parallel: int = 3) -> None:
     """Pull ``references`` through the CRI. Raises RuntimeError with a line for each that failed; all are tried."""
 
     def pull_one(reference: str) -> str:
+        log.info("caisson waits: the pull of %s", reference)
         try:
             _told(
                 ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference],

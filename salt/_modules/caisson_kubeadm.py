@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __pillar__: dict[str, Any] = {}
+
+log = logging.getLogger(__name__)
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 CONFIGURATION_FILE = "/etc/caisson/kubeadm/init.yaml"
@@ -241,6 +244,7 @@ def run_phase(phase: str) -> dict[str, Any]:
     """Run ``kubeadm init phase PHASE``; return the result of ``cmd.run_all``."""
     command = ["kubeadm", "init", "phase", *phase.split(), "--config", CONFIGURATION_FILE]
     environment = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
+    log.info("caisson waits: kubeadm init phase %s", phase)
     result: dict[str, Any] = __salt__["cmd.run_all"](
         command, python_shell=False, timeout=300, env=environment
     )

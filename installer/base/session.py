@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a program as the leader of a session of its own, note it while it runs, and end all that it started.
+
+The one place of the installer that starts programs; others use run.py. The note is a file in ``/run/caisson``
+that is named by the session and holds the program and when its process began: what an installer that was killed
+has left running is found, and waited for, by the next one (engine/leftovers.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable
+
+from installer.base import processes
+from installer.base.errors import HostError
+
+SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+TERMINATION_GRACE_S = 30.0
+"""Between SIGTERM and SIGKILL."""
+TRANSACTION_GRACE_S = 600.0
+"""How long a transaction of rpm is waited for that somebody wants to end. Half of one is worse than a late answer."""
+POLL_S = 0.1
+
+
+class Session:
+    """A program that runs, with all that it starts: in its session, and in those that its own children lead.
+
+    What it starts as a service, or what leaves its parent to be one, is not its own any more.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        running_dir: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the program in a rebuilt environment (``env`` adds to it); note it where the directory for that is.
+
+        Raises:
+            HostError: there is no such program, or it cannot be executed.
+        """
+        self._process = _start(words, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+        self._sessions = {self.number}
+        self._note = running_dir / str(self.number)
+        self._was_ended = False
+        if running_dir.is_dir():
+            leader = processes.find(self.number)
+            started = "" if leader is None else f"{leader.started}\n"
+            with contextlib.suppress(OSError):  # it runs already: a full /run must not lose hold of it
+                self._note.write_text(f"{words[0]}\n{started}", encoding="utf-8")
+
+    @property
+    def number(self) -> int:
+        """The session, which is also the process of its leader."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The leader's code (negative: the signal), or None as long as it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the leader; return whether it has ended within that time."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> list[processes.Process]:
+        """End all that was started: politely, then for certain, but never in the middle of rpm's work.
+
+        As long as one of them is in a transaction of rpm nobody is signalled: rpm would leave half a package, or
+        be killed by what it writes to. Returns who is left: only when such a transaction does not end in time.
+        """
+        self._was_ended = True
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self._wait_until(
+                lambda: not processes.write_packages(self._members()), TRANSACTION_GRACE_S
+            ):
+                break
+            for member in self._members():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(member.process_id, number)
+            if self._wait_until(lambda: not self._members(), TERMINATION_GRACE_S):
+                break
+        return self._members()
+
+    def forget(self) -> None:
+        """Take the note away, unless something was to be ended and still runs."""
+        if not (self._was_ended and self._members()):
+            self._note.unlink(missing_ok=True)
+
+    def _members(self) -> list[processes.Process]:
+        """Return who is left; a session that was seen once stays one of ours when its parent has died."""
+        self._process.poll()
+        members = processes.family(self._sessions)
+        self._sessions |= {member.session for member in members}
+        return members
+
+    def _wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+
+def _start(
+    words: Sequence[str], *, stdin: int, stdout: int, stderr: int, env: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={**_environment(), **(env or {})},
+            start_new_session=True,
+        )
+    except FileNotFoundError as exc:
+        raise HostError(
+            f"there is no command '{words[0]}' on this host",
+            details=f"searched in {SEARCH_PATH}\ncommand: {shlex.join(words)}",
+            resolution="install the package that holds it, then run this again",
+        ) from exc
+    except OSError as exc:
+        raise HostError(
+            f"'{words[0]}' cannot be executed: {exc.strerror or exc}",
+            details=f"command: {shlex.join(words)}",
+            resolution="check its permissions, and that its file system is not mounted noexec",
+        ) from exc
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of every command: nothing of ours is inherited."""
+    return {"PATH": SEARCH_PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
