@@ -11,6 +11,8 @@ VENDOR = HERE / "vendor"
 sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
 sys.path[:0] = [str(VENDOR), str(HERE.parent)] if VENDOR.is_dir() else [str(HERE.parent)]
 
-from installer.cli.main import main  # noqa: E402  the path must be set first
+from installer.base.output import open_standard_streams  # noqa: E402  the path must be set first
+from installer.cli.main import main  # noqa: E402
 
+open_standard_streams()
 sys.exit(main(sys.argv[1:]))

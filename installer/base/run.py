@@ -265,7 +265,7 @@ def _log(log_file: Path, words: Sequence[str], shown: Completed, seconds: float,
         text += "".join(f"  {name}| {line}\n" for line in tail.splitlines())
     try:
         descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as log:
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(text)
     except OSError:
         return

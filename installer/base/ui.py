@@ -157,7 +157,7 @@ class Ui:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
             descriptor = os.open(self._log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "a", encoding="utf-8") as log:
+            with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(f"{stamp} {line}\n")
         except OSError:
             return

@@ -10,8 +10,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Callable, NoReturn
+from typing import Callable, NoReturn, TextIO, cast
 
 from installer.base.errors import (
     ConfigError,
@@ -25,6 +26,7 @@ from installer.base.errors import (
     UsageError,
 )
 from installer.base.files import rotate, write_file
+from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.run import COMMANDS_LOG_FILE
 from installer.base.ui import Ui, format_table
@@ -136,21 +138,41 @@ def _add_common(parser: argparse.ArgumentParser, *, has_config: bool = True) -> 
 
 
 def main(argv: Sequence[str], *, tree_dir: Path = TREE_DIR, paths: Paths | None = None) -> int:
-    """Run one command and return its exit code; every error is shown, none leaves as a traceback."""
+    """Run one command and return its exit code; every error is shown, none leaves as a traceback.
+
+    The code says what the command found or did, whether or not somebody still reads what it says.
+    """
+    out, err = Output(sys.stdout), Output(sys.stderr)
+    with redirect_stdout(cast("TextIO", out)), redirect_stderr(cast("TextIO", err)):
+        try:
+            exit_code = _run(argv, tree_dir, paths or Paths())
+        finally:
+            out.flush()
+            err.flush()
+        if exit_code == 0 and out.fault:
+            error = HostError(
+                f"the output cannot be written: {out.fault}",
+                details="the command itself ended well",
+                resolution="write it to another place",
+            )
+            _show(error, wants_json=False)
+            err.flush()
+            return error.exit_code
+    return exit_code
+
+
+def _run(argv: Sequence[str], tree_dir: Path, paths: Paths) -> int:
     program, words = _split_program(argv)
     wants_json, wants_traceback = "--json" in words, "--debug" in words
     try:
         arguments = make_parser(program).parse_args(words, Arguments(program=program))
         handler: Callable[[Arguments, Path, Paths], int] = arguments.handler
-        return handler(arguments, tree_dir, paths or Paths())
+        return handler(arguments, tree_dir, paths)
     except InstallerError as exc:
         error = exc
     except KeyboardInterrupt as exc:
         error = StoppedError("stopped", resolution="run the same command again to resume")
         error.__cause__ = exc
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return 0
     except Exception as exc:  # noqa: BLE001  the last resort: a fault of ours is shown like any other
         error = _internal(exc)
     if wants_traceback:

@@ -10,7 +10,9 @@ import contextlib
 import enum
 import itertools
 import json
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -71,7 +73,7 @@ def lab_iso() -> Path:
 class Victim(enum.Enum):
     """What is killed: the installer alone (what it started lives on), with all that it started, or a command of its.
 
-    ``POWER`` is the node as a whole, and what was not synced is lost.
+    ``POWER`` is the node as a whole, and what was not synced is lost. Or the installer is asked to stop.
     """
 
     INSTALLER = "installer"
@@ -79,6 +81,11 @@ class Victim(enum.Enum):
     COMMAND = "command that the installer waits for"
     DNF = "dnf"
     POWER = "power"
+    ASKED_BY_KEY = "installer, asked to stop by Ctrl-C"
+    ASKED_BY_SIGTERM = "installer, asked to stop by SIGTERM"
+
+
+ASKED = {Victim.ASKED_BY_KEY: signal.SIGINT, Victim.ASKED_BY_SIGTERM: signal.SIGTERM}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +178,8 @@ def kill(node: Node, installer: Process, victim: Victim) -> None:
             end_process(process)
     if victim is Victim.DNF:
         end_process(_waited_for(started, "dnf"))
+    if victim in ASKED:
+        os.kill(installer.pid, ASKED[victim])
 
 
 def descendants(process: Process) -> list[Process]:
