@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,11 +47,15 @@ def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode:
 
 
 def is_same(file: Path, data: bytes, *, mode: int) -> bool:
-    """Say whether ``file`` is a regular file with this content and mode."""
+    """Say whether ``file`` is a regular file of ours with this content and mode.
+
+    One that belongs to another user is not the same: its owner can change it at any time.
+    """
     try:
-        if file.is_symlink() or file.stat().st_mode & 0o7777 != mode:
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) != mode:
             return False
-        return file.read_bytes() == data
+        return found.st_uid == os.geteuid() and file.read_bytes() == data
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
 
@@ -109,13 +114,24 @@ def replace_tree(
     return True
 
 
+def _directories(sources: Mapping[str, Path]) -> set[Path]:
+    """Return every directory of a tree, relative to it; the tree itself is one."""
+    return {parent for name in sources for parent in Path(name).parents}
+
+
+def _is_ours(directory: Path) -> bool:
+    """Say whether only we can put something else into a directory."""
+    found = directory.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWOTH
+
+
 def _has_exactly(target: Path, sources: Mapping[str, Path], executables: frozenset[str]) -> bool:
     found = {
         str(file.relative_to(target))
         for file in target.rglob("*")
         if not file.is_dir() and BYTECODE_DIR not in file.parts
     }
-    if found != set(sources):
+    if found != set(sources) or not all(_is_ours(target / name) for name in _directories(sources)):
         return False
     return all(
         is_same(target / relative, source.read_bytes(), mode=0o755 if relative in executables else 0o644)

@@ -24,6 +24,7 @@ from installer.base.files import write_file
 from installer.base.mounts import Mount, find_mount, read_mounts
 from installer.base.run import run
 from installer.base.ui import format_bytes
+from installer.media import custody
 from installer.media.product import FILE_NAME, Product, load
 from installer.media.signature import UNLISTED_FILE_NAMES
 
@@ -258,6 +259,20 @@ def _stable_name(device: str, root: Path) -> str:
     return device
 
 
+def check_custody(source_dir: Path, *, root: Path = Path("/")) -> None:
+    """Refuse media whose ISO file somebody but root can change; a disk, and what is no mounted ISO, is passed over.
+
+    Raises:
+        MediaError: the file, or a directory on its path, is not root's alone.
+    """
+    try:
+        backing = find_backing(source_dir.resolve(), read_mounts(), root=root)
+    except MediaError:
+        return  # keep_mounted says so, with what to do
+    if backing.is_file:
+        custody.refuse_changeable((root / backing.what.lstrip("/")).resolve())
+
+
 def is_lasting(backing: Backing, mounts: Sequence[Mount]) -> bool:
     """Say whether the ISO file will still be there after a reboot, as far as its file system tells."""
     mount = find_mount(Path(backing.what), mounts)
@@ -322,6 +337,7 @@ def keep_mounted(
     """
     mounts = read_mounts()
     backing = find_backing(source_dir.resolve(), mounts)
+    check_custody(source_dir)
     if not is_lasting(backing, mounts):
         note(f"warning: {backing.what} lies in memory and is gone after a reboot: copy the ISO to a disk")
     unit = unit_name(mount_point)
@@ -337,12 +353,12 @@ def keep_mounted(
     if run(["systemctl", "is-active", unit], timeout_s=30, check=False).stdout.strip() != "active":
         _start(unit, mount_point, backing)
         is_changed = True
-    if not _is_same_media(product, source_dir, mount_point):
+    if not _is_same_media(product, source_dir, mount_point, backing):
         note(f"another media is mounted at {mount_point}: replacing it")
         run(["systemctl", "stop", unit], timeout_s=90, check=False)
         _start(unit, mount_point, backing)
         is_changed = True
-        if not _is_same_media(product, source_dir, mount_point):
+        if not _is_same_media(product, source_dir, mount_point, backing):
             raise MediaError(
                 f"{mount_point} shows another media than {source_dir}",
                 details=f"unit: {unit}\nmade from: {backing.what}",
@@ -365,13 +381,18 @@ def _start(unit: str, mount_point: Path, backing: Backing) -> None:
         ) from exc
 
 
-def _is_same_media(product: Product, source_dir: Path, mount_point: Path) -> bool:
-    """Compare product.json and SHA256SUMS, which name every byte of the media."""
+def _is_same_media(product: Product, source_dir: Path, mount_point: Path, backing: Backing) -> bool:
+    """Say whether what was verified is seen there: made from the same file or device, with the same sums.
+
+    product.json and SHA256SUMS name every byte, but only the verified ISO is known to have those bytes: another
+    file with the same two, mounted there by an earlier run, is not it.
+    """
     if not (mount_point / FILE_NAME).is_file():
         return False
     if load(mount_point).sha256 != product.sha256:
         return False
     try:
-        return (mount_point / SUMS_FILE_NAME).read_bytes() == (source_dir / SUMS_FILE_NAME).read_bytes()
-    except OSError:
+        is_same = (mount_point / SUMS_FILE_NAME).read_bytes() == (source_dir / SUMS_FILE_NAME).read_bytes()
+        return is_same and find_backing(mount_point.resolve(), read_mounts()) == backing
+    except (OSError, MediaError):
         return False

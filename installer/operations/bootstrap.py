@@ -60,7 +60,8 @@ CONTROL_PLANE_UNDO = (
 
 
 def run_verify_media(context: Context) -> bool:
-    """Check who signed SHA256SUMS, compare every byte of the media with it, then check each package's signature."""
+    """Look who can change the ISO and who signed SHA256SUMS, compare every byte, check each package's signature."""
+    media.check_custody(context.source_dir)
     signature.check(context.source_dir, context.config.signing_key, note=context.ui.note)
     verified = media.verify(context.source_dir, progress=context.ui.progress)
     context.ui.detail(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
@@ -79,11 +80,12 @@ def run_mount_media(context: Context) -> bool:
 
 
 def check_mounted(context: Context) -> None:
-    """Look whether the media is at its own place.
+    """Look whether the media is at its own place, and still root's alone.
 
     Raises:
         MediaError: it is not.
     """
+    media.check_custody(context.media_dir)
     if not (context.media_dir / FILE_NAME).is_file():
         raise MediaError(
             f"the media is not mounted at {context.media_dir}",

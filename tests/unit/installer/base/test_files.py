@@ -127,3 +127,27 @@ def test_a_file_that_the_host_does_not_let_be_written_is_told_in_words(
     assert "chattr -i" in caught.value.resolution
     assert file.read_bytes() == b"one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["hosts"]
+
+
+def test_a_file_of_another_owner_is_replaced_by_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could change it later, whatever it holds now."""
+    file = tmp_path / "file"
+    assert files.write_file(file, "text")
+    source = tmp_path / "source"
+    source.write_text("1")
+    assert files.replace_tree(tmp_path / "opt", {"a/x": source})
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    before = file.stat().st_ino
+    assert files.write_file(file, "text")
+    assert file.stat().st_ino != before
+    assert files.replace_tree(tmp_path / "opt", {"a/x": source})
+
+
+def test_a_directory_that_everybody_may_write_to_is_made_again(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("1")
+    assert files.replace_tree(tmp_path / "opt", {"a/x": source})
+    assert not files.replace_tree(tmp_path / "opt", {"a/x": source})
+    (tmp_path / "opt/a").chmod(0o777)
+    assert files.replace_tree(tmp_path / "opt", {"a/x": source})
+    assert (tmp_path / "opt/a").stat().st_mode & 0o022 == 0

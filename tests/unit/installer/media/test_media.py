@@ -192,6 +192,7 @@ class Systemd:
         self.is_active = False
         self.can_start = True
         self.commands: list[str] = []
+        self.mounts: list[Mount] = []
 
     def __call__(self, args: Sequence[str], *, timeout_s: float, check: bool = True) -> Completed:
         del timeout_s, check
@@ -223,8 +224,11 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
     (tmp_path / "c.iso").touch()
     fake = Systemd(source, tmp_path / "srv/caisson/0.1.0")
     monkeypatch.setattr(media, "run", fake)
-    mount = Mount(str(source), "/", "fuse.iso9660", str(tmp_path / "c.iso"))
-    monkeypatch.setattr(media, "read_mounts", lambda: (mount,))
+    fake.mounts = [
+        Mount(str(source), "/", "fuse.iso9660", str(tmp_path / "c.iso")),
+        Mount(str(fake.mount_point), "/", "fuse.iso9660", str(tmp_path / "c.iso")),
+    ]
+    monkeypatch.setattr(media, "read_mounts", lambda: tuple(fake.mounts))
     return fake
 
 
@@ -252,6 +256,18 @@ def test_another_media_at_the_same_place_is_replaced(systemd: Systemd, tmp_path:
     assert keep_mounted(systemd, tmp_path, notes)
     assert systemd.commands == ["is-enabled", "is-active", "stop", "start"]
     assert notes == [f"another media is mounted at {systemd.mount_point}: replacing it"]
+
+
+def test_the_same_media_from_another_file_is_replaced(systemd: Systemd, tmp_path: Path) -> None:
+    """What was verified is one file; what an earlier run has mounted there may have the same sums and other bytes."""
+    keep_mounted(systemd, tmp_path, [])
+    (tmp_path / "old.iso").touch()
+    verified = systemd.mounts[1]
+    systemd.mounts[1] = Mount(verified.mount_point, "/", verified.fstype, str(tmp_path / "old.iso"))
+    systemd.commands.clear()
+    with pytest.raises(MediaError, match="shows another media"):
+        keep_mounted(systemd, tmp_path, [])
+    assert systemd.commands == ["is-enabled", "is-active", "stop", "start"]
 
 
 def test_another_media_that_cannot_be_replaced(
