@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look who can change the ISO file after it was verified: states and programs from it run as root, at each boot anew.
+"""Look who can change the ISO file after it was verified: states and programs from it run as root, after each boot too.
 
 A loop device shows whatever the file holds now, so a good signature says something only as long as nobody but root
 can write to the file, or put another one in its place.

@@ -337,6 +337,7 @@ def keep_mounted(
     """
     mounts = read_mounts()
     backing = find_backing(source_dir.resolve(), mounts)
+    _refuse_name(backing)
     check_custody(source_dir)
     if not is_lasting(backing, mounts):
         note(f"warning: {backing.what} lies in memory and is gone after a reboot: copy the ISO to a disk")
@@ -365,6 +366,20 @@ def keep_mounted(
                 resolution=f"see 'fuser -vm {mount_point}', then 'umount {mount_point}' and start again",
             )
     return is_changed
+
+
+def _refuse_name(backing: Backing) -> None:
+    """Refuse the name of an ISO that no unit can hold: systemd passes over lines that are not UTF-8.
+
+    Raises:
+        MediaError: it has a line break or bytes that are no UTF-8.
+    """
+    if not backing.what.isprintable():  # lone surrogates, which stand for such bytes, are not
+        raise MediaError(
+            f"the name of the ISO cannot stand in a mount unit: {backing.what!r}",
+            details="it has bytes that are no UTF-8, or characters that cannot be printed",
+            resolution=f"move it to {custody.PLACE} under another name, mount it there, and start again",
+        )
 
 
 def _start(unit: str, mount_point: Path, backing: Backing) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -246,6 +247,15 @@ def test_mounted_once_and_then_left_alone(systemd: Systemd, tmp_path: Path) -> N
     assert not keep_mounted(systemd, tmp_path, notes)
     assert systemd.commands == ["is-enabled", "is-active"]
     assert notes == []
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.iso"), "two\nlines.iso"])
+def test_a_name_that_no_unit_can_hold_is_refused(systemd: Systemd, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    systemd.mounts[0] = Mount(systemd.mounts[0].mount_point, "/", "fuse.iso9660", str(tmp_path / name))
+    with pytest.raises(MediaError, match="cannot stand in a mount unit"):
+        keep_mounted(systemd, tmp_path, [])
+    assert not (tmp_path / "units").exists()
 
 
 def test_another_media_at_the_same_place_is_replaced(systemd: Systemd, tmp_path: Path) -> None:
