@@ -39,7 +39,7 @@ from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
-from installer.operations import bootstrap, installed, status
+from installer.operations import bootstrap, installed, status, support
 
 COMMANDS = ("bootstrap", "check", "status", "config", "hosts", "explain")
 LOG_NAME = "bootstrap.log"
@@ -86,6 +86,13 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show how this host is, and what to do about it")
     _add_common(status, has_config=False)
     status.set_defaults(handler=_status)
+
+    archive = commands.add_parser("report", help="put what support needs into one archive, without secrets")
+    archive.add_argument(
+        "--output", type=Path, metavar="FILE", help="the archive (default: a name with the time, here)"
+    )
+    _add_common(archive, has_config=False)
+    archive.set_defaults(handler=_report)
 
     configure = commands.add_parser("config", help="write or check a configuration")
     actions = configure.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -316,6 +323,22 @@ def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             print(f"  {line}")
     if error is not None:
         raise error
+    return 0
+
+
+def _report(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _need_root()
+    archive: Path = arguments.output or Path(support.default_name(facts.host_name()))
+    try:
+        names = support.make_archive(product.load(tree_dir), paths, tree_dir, archive)
+    except OSError as exc:
+        raise HostError(
+            f"{archive} cannot be written: {exc.strerror}", resolution="give another --output FILE"
+        ) from exc
+    lines = [
+        f"{archive}: {len(names)} files, without keys, tokens and passwords; look at it before you pass it on"
+    ]
+    _print_lines(arguments, lines)
     return 0
 
 

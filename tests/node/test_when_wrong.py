@@ -190,6 +190,17 @@ def test_where_to_look(node: Node) -> None:
         assert words in shown, words
 
 
+def test_an_archive_for_support(node: Node) -> None:
+    assert "without keys, tokens and passwords" in typed(node, "caisson report", timeout_s=180)
+    listed = shell(node, "tar --list --file /root/caisson-report-node1-*.tar.gz")
+    for name in ("status.json", "check.json", "commands/pods.txt", "files/var/log/caisson/bootstrap.log"):
+        assert name in listed, name
+    content = shell(node, "tar --extract --to-stdout --file /root/caisson-report-node1-*.tar.gz")
+    assert "PRIVATE KEY" not in content
+    token = shell(node, "kubeadm token list --output=jsonpath='{.token}'", check=False).strip()
+    assert not token or token not in content
+
+
 def test_etcd_is_defragmented(node: Node) -> None:
     shown = typed(
         node,
