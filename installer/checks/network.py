@@ -287,7 +287,7 @@ NETWORK: tuple[Check, ...] = (
         Severity.WARNING,
         "the planes' addresses last",
         has_lasting_addresses,
-        "configure the address on the interface, or reserve it for this host on the DHCP server for good",
+        "configure the address on the interface, or reserve it for this host on the DHCP server, permanently",
     ),
     Check(
         "CSN209",

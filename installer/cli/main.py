@@ -41,7 +41,7 @@ from installer.engine.journal import Journal
 from installer.media import product
 from installer.operations import bootstrap, installed, status, support
 
-COMMANDS = ("bootstrap", "check", "status", "config", "hosts", "explain")
+COMMANDS = ("bootstrap", "check", "status", "report", "config", "hosts", "explain")
 LOG_NAME = "bootstrap.log"
 ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
