@@ -48,7 +48,7 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
   -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
-rpm --verify --all --nomtime --nouser --nogroup --nomode --nodeps --noscripts | grep -v '  c /' | sort
+rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort
 layers=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots
 findmnt --list --noheadings --types overlay --output OPTIONS | grep -o 'lowerdir=[^,]*' | grep -oE '[0-9]+/fs' |
 sort -u | while read -r layer; do

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tests.node.installing import Ended, install, lab_iso
 
 Record = Callable[[str, str], None]
 
+_BEGAN = pytest.StashKey[float]()
 _ROWS = pytest.StashKey[list[tuple[str, str]]]()
 
 
@@ -38,6 +40,11 @@ def record(request: pytest.FixtureRequest) -> Record:
     return lambda what, result: rows.append((what, result))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Note when the run began."""
+    config.stash[_BEGAN] = time.monotonic()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Say why a test failed when it fails, not half an hour later."""
     if report.failed:
@@ -50,9 +57,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not rows:
         return
     terminalreporter.section("what was measured")
+    minutes = (time.monotonic() - config.stash[_BEGAN]) / 60
+    terminalreporter.write_line(f"{time.strftime('%Y-%m-%d')}, {_machine()}; {minutes:.0f} minutes.\n")
     terminalreporter.write_line("| What | Result |\n|---|---|")
     for what, result in rows:
         terminalreporter.write_line(f"| {what} | {result} |")
+
+
+def _machine() -> str:
+    """Return what kind of machine this is, as the page names it."""
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return f"{os.cpu_count()} cores, {gib:.0f} GiB, Linux {os.uname().release.split('-')[0]}"
 
 
 @pytest.fixture(scope="session")
