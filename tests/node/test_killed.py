@@ -34,7 +34,7 @@ SEED = 20261123
 KILLS = 2
 CUTS = (
     Moment(phase="install-minion", delay_s=1.5, victim=Victim.POWER),
-    Moment(phase="container-runtime", delay_s=3.5, victim=Victim.POWER),
+    Moment(phase="container-runtime", delay_s=2.5, victim=Victim.POWER),
     Moment(phase="control-plane", delay_s=3.0, victim=Victim.POWER),
 )
 #: The other phases that take long enough to be hit, with about what they take on the test machine.
