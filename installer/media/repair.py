@@ -19,10 +19,11 @@ from installer.media import dnf
 from installer.media.product import Product
 
 RPM_TIMEOUT_S = 300.0
-# Of what rpm compares only the bytes: "S" size, "5" digest, "L" target of a link. Source: rpm(8), VERIFY OPTIONS.
+# Of what rpm compares only the bytes: "S" size, "5" digest. Links are the site's (alternatives). Source: rpm(8).
 LINE = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
-CHANGED = re.compile(r"missing|S|5|L")
-CONFIGURATION, GHOST = "c", "g"
+CHANGED = re.compile(r"missing|S|5")
+CONFIGURATION = "c"
+LEFT_ALONE = ("d", "g", "l")  # documentation that a site removed, ghosts, licences
 
 
 def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
@@ -87,7 +88,7 @@ def parse(text: str) -> list[tuple[str, str]]:
     found = []
     for line in text.splitlines():
         match = LINE.match(line)
-        if match and match["kind"] != GHOST and CHANGED.search(match["marks"]):
+        if match and match["kind"] not in LEFT_ALONE and CHANGED.search(match["marks"]):
             found.append((match["path"], match["kind"] or ""))
     return found
 

@@ -118,6 +118,7 @@ def test_a_disk_that_keeps_no_byte_is_named(host: Host, tmp_path: Path) -> None:
 def test_what_rpm_says() -> None:
     text = (
         "S.5....T.  c /etc/crontab\n....L....    /usr/bin/which\n.M.......  g /run/x\nmissing     /usr/a b\n"
+        "missing   d /usr/share/doc/x\n"
         ".......T.    /only/time\nS.5......  g /var/log/ghost\nUnsatisfied dependencies for x\n"
     )
-    assert repair.parse(text) == [("/etc/crontab", "c"), ("/usr/bin/which", ""), ("/usr/a b", "")]
+    assert repair.parse(text) == [("/etc/crontab", "c"), ("/usr/a b", "")]
