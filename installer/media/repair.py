@@ -2,7 +2,9 @@
 """Install packages again of which a power cut has taken files.
 
 rpm syncs its database, not the files of packages: after a power cut it says that a package is installed, and its
-programs are there without a byte. dnf has nothing to do then, so what such a host lacks is looked for file by file.
+programs are there without a byte. A transaction that was cut is carried out again as a whole (transaction.py); this
+looks for what that leaves, file by file: dnf keeps a configuration file that is not as the package has it, an empty one
+too. A file with another content is not looked at: it is the site's, or Calico's in /opt/cni/bin.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ RPM_TIMEOUT_S = 300.0
 # Of what rpm compares only the bytes: "S" size, "5" digest. Links are the site's (alternatives). Source: rpm(8).
 LINE = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
 CHANGED = re.compile(r"missing|S|5")
-CONFIGURATION = "c"
 LEFT_ALONE = ("d", "g", "l")  # documentation that a site removed, ghosts, licences
 
 
@@ -63,11 +64,11 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
 
 
 def find(names: list[str]) -> Mapping[str, str]:
-    """Return path -> package of each file that is not as its package has it; configuration only if it is empty."""
+    """Return path -> package of each file that is not there or empty, and has content in its package."""
     command = ["rpm", "--verify", "--nodeps", "--noscripts", "--nomtime", *names]
     verified = run(command, timeout_s=RPM_TIMEOUT_S, check=False)
-    changed = [path for path, kind in parse(verified.stdout) if kind != CONFIGURATION or _is_lost(Path(path))]
-    if not changed:
+    lost = [path for path in parse(verified.stdout) if _is_lost(Path(path))]
+    if not lost:
         return {}
     listed = run(
         ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names],
@@ -76,20 +77,20 @@ def find(names: list[str]) -> Mapping[str, str]:
     )
     owned = (line.partition(" ") for line in listed.stdout.splitlines())
     owners = {path: name for name, _, path in owned}
-    return {path: owners[path] for path in changed if path in owners}
+    return {path: owners[path] for path in lost if path in owners}
 
 
-def parse(text: str) -> list[tuple[str, str]]:
-    r"""Return path and kind of each file whose bytes rpm calls changed.
+def parse(text: str) -> list[str]:
+    r"""Return the path of each file whose bytes rpm calls changed.
 
     >>> parse("S.5......  c /etc/a\nmissing     /usr/bin/b\n.......T.    /c\n")
-    [('/etc/a', 'c'), ('/usr/bin/b', '')]
+    ['/etc/a', '/usr/bin/b']
     """
     found = []
     for line in text.splitlines():
         match = LINE.match(line)
         if match and match["kind"] not in LEFT_ALONE and CHANGED.search(match["marks"]):
-            found.append((match["path"], match["kind"] or ""))
+            found.append(match["path"])
     return found
 
 
