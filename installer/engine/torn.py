@@ -43,7 +43,7 @@ def remove(paths: Paths) -> list[Path]:
         shutil.rmtree(paths.at(cache), ignore_errors=True)
     removed = sorted(set(_half_written(paths)))
     for file in removed:
-        file.unlink()
+        file.unlink(missing_ok=True)  # what runs already may have taken it away meanwhile
     return removed
 
 
