@@ -15,7 +15,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,11 +133,15 @@ def start(
     timers: list[threading.Timer] = []
     began = time.monotonic()
 
+    is_dark = threading.Event()
+
     def end() -> None:
         if killed_at is not None:
-            kill(node, found[0], killed_at.victim)
+            kill(node, found[0], killed_at.victim, on_dark=is_dark.set)
 
     def on_line(line: str) -> None:
+        if is_dark.is_set():
+            return  # its file system is gone and it is not killed yet: nobody would see what it says of that
         lines.append(line)
         announced = ANNOUNCED.match(line)
         if announced is None:
@@ -166,10 +170,11 @@ def start(
     )
 
 
-def kill(node: Node, installer: Process, victim: Victim) -> None:
-    """Kill what a moment says, as far as it is there."""
+def kill(node: Node, installer: Process, victim: Victim, *, on_dark: Callable[[], None]) -> None:
+    """Kill what a moment says, as far as it is there; ``on_dark`` is called just before power is cut."""
     started = descendants(installer)
     if victim is Victim.POWER:
+        on_dark()
         node.cut_power()
     if victim in (Victim.INSTALLER, Victim.SESSION):
         end_process(installer)
