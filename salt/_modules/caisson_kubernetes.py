@@ -41,7 +41,8 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
     """Return Calico's VXLAN manifest, made fit for this cluster.
 
     Changes: the pool is ``pod_cidr`` with VXLAN always (upstream: CrossSubnet, which needs a fabric that routes pod
-    addresses within a subnet); the node's address is looked for in ``workload_cidrs``; usage reports are off.
+    addresses within a subnet); the node's address is looked for in ``workload_cidrs``; usage reports are off; both
+    workloads get a startup probe (see ``startup_probe``).
     """
     environment = {
         "CALICO_IPV4POOL_CIDR": pod_cidr,
@@ -51,25 +52,39 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
         "IP_AUTODETECTION_METHOD": "cidr=" + ",".join(workload_cidrs),
         "FELIX_USAGEREPORTINGENABLED": "false",
     }
+    variables = {"calico-node": environment, "calico-kube-controllers": {}}
     texts = split_documents(text)
-    patched = False
+    patched = set()
     for position, document_text in enumerate(texts):
-        if not re.search(r"^kind: DaemonSet$", document_text, flags=re.MULTILINE):
+        if not re.search(r"^kind: (DaemonSet|Deployment)$", document_text, flags=re.MULTILINE):
             continue
         document = yaml.safe_load(document_text)
-        if document["metadata"]["name"] != "calico-node":
-            continue
         for container in document["spec"]["template"]["spec"]["containers"]:
-            if container["name"] == "calico-node":
-                kept = [entry for entry in container["env"] if entry["name"] not in environment]
-                container["env"] = kept + [
-                    {"name": name, "value": environment[name]} for name in sorted(environment)
-                ]
-                patched = True
+            if container["name"] in variables:
+                _fit_container(container, variables[container["name"]])
+                patched.add(container["name"])
         texts[position] = yaml.safe_dump(document, sort_keys=False)
-    if not patched:
-        raise ValueError("the manifest has no DaemonSet calico-node with a container calico-node")
+    if missing := sorted(set(variables) - patched):
+        raise ValueError(f"the manifest has no container {' and no container '.join(missing)}")
     return "---\n".join(texts)
+
+
+def _fit_container(container: dict[str, Any], environment: dict[str, str]) -> None:
+    """Set variables of a container, others stay as they are, and let it start with a probe of its own."""
+    kept = [entry for entry in container.get("env", []) if entry["name"] not in environment]
+    container["env"] = kept + [{"name": name, "value": environment[name]} for name in sorted(environment)]
+    if "readinessProbe" in container:
+        container.setdefault("startupProbe", startup_probe(container["readinessProbe"]))
+
+
+def startup_probe(readiness: dict[str, Any]) -> dict[str, Any]:
+    """Return a startup probe that asks each second what the readiness probe asks, for ten minutes.
+
+    Upstream asks for readiness each ten seconds, so that a pod is Ready up to ten seconds late. Once the startup probe
+    is through, the kubelet asks for readiness at once, then in upstream's rhythm. Until then it does not ask whether
+    the container lives. Source: Kubernetes 1.36, pkg/kubelet/prober, UpdatePodStatus.
+    """
+    return {**readiness, "periodSeconds": 1, "failureThreshold": 600}
 
 
 def split_documents(text: str) -> list[str]:

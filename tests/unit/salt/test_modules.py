@@ -129,13 +129,30 @@ spec:
           env:
             - {name: CALICO_IPV4POOL_VXLAN, value: CrossSubnet}
             - {name: FELIX_HEALTHENABLED, value: "true"}
+          readinessProbe:
+            exec: {command: [/bin/calico-node, -felix-ready]}
+            periodSeconds: 10
+            timeoutSeconds: 10
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: calico-kube-controllers
+spec:
+  template:
+    spec:
+      containers:
+        - name: calico-kube-controllers
+          readinessProbe:
+            exec: {command: [/usr/bin/check-status, -r]}
+            periodSeconds: 10
 """
 
 
-def test_calico_manifest_is_patched_in_the_daemon_set_only() -> None:
+def test_calico_manifest_is_patched_in_its_workloads_only() -> None:
     module = load("caisson_kubernetes")
     text = module.calico_manifest(MANIFEST, "10.233.0.0/16", ["10.77.2.0/24", "10.88.2.0/24"])
-    definition, daemon_set = module.split_documents(text)
+    definition, daemon_set, deployment = module.split_documents(text)
     assert module.is_definition(definition)
     assert definition in MANIFEST
     container = yaml.safe_load(daemon_set)["spec"]["template"]["spec"]["containers"][0]
@@ -145,10 +162,27 @@ def test_calico_manifest_is_patched_in_the_daemon_set_only() -> None:
     assert environment["IP_AUTODETECTION_METHOD"] == "cidr=10.77.2.0/24,10.88.2.0/24"
     assert environment["FELIX_USAGEREPORTINGENABLED"] == "false"
     assert environment["FELIX_HEALTHENABLED"] == "true"
+    (controllers,) = yaml.safe_load(deployment)["spec"]["template"]["spec"]["containers"]
+    for patched in (container, controllers):
+        assert patched["startupProbe"]["exec"] == patched["readinessProbe"]["exec"]
+        assert patched["readinessProbe"]["periodSeconds"] == 10
+        assert (patched["startupProbe"]["periodSeconds"], patched["startupProbe"]["failureThreshold"]) == (
+            1,
+            600,
+        )
 
 
-def test_a_manifest_without_the_daemon_set_is_refused() -> None:
-    with pytest.raises(ValueError, match="no DaemonSet calico-node"):
+def test_a_startup_probe_of_upstreams_own_stays() -> None:
+    manifest = MANIFEST.replace(
+        "readinessProbe:", "startupProbe: {exec: {command: [own]}}\n          readinessProbe:"
+    )
+    text = load("caisson_kubernetes").calico_manifest(manifest, "10.233.0.0/16", [])
+    assert text.count("- own") == 2
+    assert "failureThreshold: 600" not in text
+
+
+def test_a_manifest_without_the_workloads_is_refused() -> None:
+    with pytest.raises(ValueError, match="no container calico-kube-controllers and no container calico-node"):
         load("caisson_kubernetes").calico_manifest("kind: List\n", "10.233.0.0/16", [])
 
 
