@@ -42,7 +42,7 @@ Let NetworkManager leave the pod interfaces alone:
 
 Tell a running NetworkManager:
   cmd.run:
-    - name: systemctl reload NetworkManager.service
+    - name: systemctl --no-block reload NetworkManager.service
     - onlyif: systemctl is-active --quiet NetworkManager.service
     - onchanges:
       - file: Let NetworkManager leave the pod interfaces alone

@@ -27,9 +27,7 @@ Write standalone kubelet drop-in:
         ExecStart=
         ExecStart=/usr/bin/kubelet --config=/etc/caisson/kubelet/standalone.yaml --hostname-override={{ node['name'] }} --node-ip={{ node['control_plane_address'] }}
     - mode: '0644'
-    - unless:
-      - fun: file.file_exists
-        path: /var/lib/kubelet/config.yaml
+    - unless: test -f /var/lib/kubelet/config.yaml
     - require:
       - sls: kubelet.configured
       - file: Write standalone kubelet configuration
