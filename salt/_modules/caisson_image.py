@@ -62,6 +62,19 @@ def _told(command: list[str], *, timeout_s: float) -> str:
     return done.stdout
 
 
+def import_all(digests: dict[str, str], layout_dir: str, parallel: int = 2) -> None:
+    """Import images, reference -> digest, side by side. Raises RuntimeError with a line for each that failed."""
+
+    def import_one(reference: str) -> str:
+        try:
+            import_from_layout(reference, digests[reference], layout_dir)
+        except (RuntimeError, OSError, ValueError) as error:
+            return f"{reference}: {error}"
+        return ""
+
+    _side_by_side(import_one, digests, parallel)
+
+
 def import_from_layout(reference: str, digest: str, layout_dir: str) -> None:
     """Import the single-platform image ``digest`` of the OCI layout at ``layout_dir`` under ``reference``.
 
@@ -163,8 +176,13 @@ def pull(references: Iterable[str], parallel: int = 3) -> None:
             return f"{reference}: {error}"
         return ""
 
+    _side_by_side(pull_one, references, parallel)
+
+
+def _side_by_side(bring: Callable[[str], str], references: Iterable[str], parallel: int) -> None:
+    """Call ``bring`` for each, begun in their order. Raises RuntimeError with a line for each fault that it returns."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as pool:
-        faults = [fault for fault in pool.map(pull_one, references) if fault]
+        faults = [fault for fault in pool.map(bring, references) if fault]
     if faults:
         raise RuntimeError("\n".join(sorted(faults)))
 

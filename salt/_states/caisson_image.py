@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 
-def imported(name: str, reference: str, digests: list[str], layout_dir: str) -> dict[str, Any]:
-    """Make sure that ``reference`` is imported from the ISO's layout with one of ``digests`` and pinned.
+def imported(name: str, images: dict[str, list[str]], layout_dir: str) -> dict[str, Any]:
+    """Make sure that ``images`` are imported from the ISO's layout and pinned.
 
-    ``digests``: the platform's manifest first (the one that is imported), then those that are as good (the index).
+    Reference -> digests: the platform's manifest first (the one that is imported), then those that are as good.
     """
 
     def bring(wanted: dict[str, list[str]]) -> None:
-        for image, accepted in wanted.items():
-            __salt__["caisson_image.import_from_layout"](image, accepted[0], layout_dir)
+        chosen = {reference: accepted[0] for reference, accepted in wanted.items()}
+        __salt__["caisson_image.import_all"](chosen, layout_dir)
 
-    return _there(name, {reference: digests}, bring, "imported")
+    return _there(name, images, bring, "imported")
 
 
 def pulled(name: str, images: dict[str, list[str]]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 {%- set caisson = pillar['caisson'] %}
 include:
   - containerd.running
-{%- for id, image in caisson['images'] | dictsort if image['preload'] %}
 
-Import {{ id }}:
+Import the first images:
   caisson_image.imported:
-    - reference: {{ image['reference'] | json }}
-    - digests: {{ [image['platform_digest'], image['digest']] | json }}
+    - images:
+      # The largest first: the others are imported beside it.
+      {%- for id, image in caisson['images'] | dictsort(reverse=true) if image['preload'] %}
+        {{ image['reference'] | json }}: {{ [image['platform_digest'], image['digest']] | json }}
+      {%- endfor %}
     - layout_dir: {{ (caisson['media_dir'] ~ '/oci') | json }}
     - require:
       - sls: containerd.running
-{%- endfor %}
