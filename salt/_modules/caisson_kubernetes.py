@@ -56,7 +56,7 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
     texts = split_documents(text)
     patched = set()
     for position, document_text in enumerate(texts):
-        if not re.search(r"^kind: (DaemonSet|Deployment)$", document_text, flags=re.MULTILINE):
+        if not is_workload(document_text):
             continue
         document = yaml.safe_load(document_text)
         for container in document["spec"]["template"]["spec"]["containers"]:
@@ -96,6 +96,11 @@ def split_documents(text: str) -> list[str]:
 def is_definition(document_text: str) -> bool:
     """Tell whether a document defines a kind."""
     return bool(re.search(r"^kind: CustomResourceDefinition$", document_text, flags=re.MULTILINE))
+
+
+def is_workload(document_text: str) -> bool:
+    """Tell whether a document is one that makes pods."""
+    return bool(re.search(r"^kind: (DaemonSet|Deployment)$", document_text, flags=re.MULTILINE))
 
 
 def corefile(text: str, nameservers: list[str]) -> str:
@@ -168,14 +173,19 @@ def not_ready(node: str) -> list[str]:
     A site's own workloads are its own, and so are nodes that are away. A Deployment is Ready when it has the pods that
     it wants: one that was evicted and replaced is no fault. Raises RuntimeError when the API server does not answer.
     """
-    this = json.loads(kubectl("get", "node", node, "--output", "json"))
-    lines = [] if _is_ready(this["status"].get("conditions", [])) else [f"node {node}: not Ready"]
-    listed = json.loads(
-        kubectl("--namespace", "kube-system", "get", "deployments,daemonsets", "--output", "json")
-    )
-    workloads = {item["metadata"]["name"]: item for item in listed["items"]}
-    pods = json.loads(kubectl("--namespace", "kube-system", "get", "pods", "--output", "json"))["items"]
-    here = {pod["metadata"]["name"]: pod for pod in pods if pod["spec"].get("nodeName") == node}
+    # One question: it is asked each second, and a kubectl is not cheap. A namespace says nothing to nodes.
+    words = ("--namespace", "kube-system", "get", "nodes,deployments,daemonsets,pods", "--output", "json")
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for item in json.loads(kubectl(*words))["items"]:
+        listed.setdefault(item["kind"], []).append(item)
+    this = [item for item in listed.get("Node", []) if item["metadata"]["name"] == node]
+    is_ready = bool(this) and _is_ready(this[0]["status"].get("conditions", []))
+    lines = [] if is_ready else [f"node {node}: not Ready"]
+    made = [*listed.get("Deployment", []), *listed.get("DaemonSet", [])]
+    workloads = {item["metadata"]["name"]: item for item in made}
+    here = {
+        pod["metadata"]["name"]: pod for pod in listed.get("Pod", []) if pod["spec"].get("nodeName") == node
+    }
     for name in WORKLOADS:
         lines += _workload_faults(name, workloads.get(name), here)
     for name in STATIC_PODS:

@@ -23,7 +23,7 @@ class Api:
     """A cluster in which all is Ready, until something is changed."""
 
     def __init__(self, module: Any) -> None:
-        self.node = {"metadata": {"name": "node1"}, "status": copy.deepcopy(READY)}
+        self.node = {"kind": "Node", "metadata": {"name": "node1"}, "status": copy.deepcopy(READY)}
         self.workloads = {name: self.workload(name) for name in module.WORKLOADS}
         self.pods = {f"{name}-node1": self.pod(f"{name}-node1", "") for name in module.STATIC_PODS} | {
             f"{name}-x": self.pod(f"{name}-x", f"uid of {name}") for name in module.WORKLOADS
@@ -47,6 +47,7 @@ class Api:
     @staticmethod
     def pod(name: str, owner: str, node: str = "node1") -> dict[str, Any]:
         return {
+            "kind": "Pod",
             "metadata": {"name": name, "ownerReferences": [{"uid": owner}]},
             "spec": {"nodeName": node},
             "status": copy.deepcopy(READY),
@@ -54,11 +55,9 @@ class Api:
 
     def kubectl(self, *words: str) -> str:
         assert "--all-namespaces" not in words
-        if "node" in words:
-            return json.dumps(self.node)
         assert words[:2] == ("--namespace", "kube-system")
-        items = self.pods if "pods" in words else self.workloads
-        return json.dumps({"items": list(items.values())})
+        assert words[3].split(",") == ["nodes", "deployments", "daemonsets", "pods"]
+        return json.dumps({"items": [self.node, *self.workloads.values(), *self.pods.values()]})
 
 
 @pytest.fixture
