@@ -55,13 +55,13 @@ def run_node_checks(context: Context) -> bool:
 
 
 def run_minion_connected(context: Context) -> bool:
-    """Hand the minion over to the master, and prove it: the master reaches the minion."""
+    """Hand the minion over to the master, and prove it: the master reaches it, with states and pillar."""
     changed = HAND_OVER(context)
     deadline = time.monotonic() + PING_TIMEOUT_S
     while True:
         context.ui.progress("the minion to answer its master")
         # A ping that nobody hears takes its whole timeout: ask when the minion listens.
-        last = _ping(context.facts.node_name) if _listens_to_master() else "it is not connected to the master"
+        last = _ask(context) if _listens_to_master() else "it is not connected to the master"
         if not last:
             return changed
         if time.monotonic() > deadline:
@@ -87,17 +87,24 @@ def _listens_to_master() -> bool:
     return bool(run(["ss", "--tcp", "--numeric", "--no-header", *connections], timeout_s=30).stdout.strip())
 
 
-def _ping(minion_id: str) -> str:
-    """Ask the minion through the master; return "" when it answers, else what was said instead."""
+def _ask(context: Context) -> str:
+    """Ask the minion through the master; return "" when it answers as it should, else what was said instead.
+
+    The minion asks the master for a state's file, and says which pillar it has: all that its master is for. (Values
+    of the pillar come back as asterisks.)
+    """
+    minion_id = context.facts.node_name
     command = ["crictl", "ps", "--quiet", "--state", "running", "--name", "^salt-master$"]
     containers = run(command, timeout_s=30, check=False).stdout.split()
     if not containers:
         return "no container salt-master is running"
-    salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, "test.ping"]
+    functions = ["cp.hash_file,pillar.ls", "salt://top.sls", ","]
+    salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, *functions]
     completed = run(["crictl", "exec", containers[0], *salt], timeout_s=60, check=False)
     start = completed.stdout.find("{")
     try:
-        answered = start >= 0 and json.loads(completed.stdout[start:]).get(minion_id) is True
-    except ValueError:
-        answered = False
-    return "" if answered else (completed.stderr or completed.stdout).strip()[-500:] or "no answer"
+        answer = json.loads(completed.stdout[start:])[minion_id] if start >= 0 else {}
+        is_good = bool(answer["cp.hash_file"]["hsum"]) and "caisson" in answer["pillar.ls"]
+    except (ValueError, TypeError, KeyError):
+        is_good = False
+    return "" if is_good else (completed.stderr or completed.stdout).strip()[-500:] or "no answer"

@@ -10,11 +10,17 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __opts__: dict[str, Any] = {}
 
+SERVICE_TIMEOUT_S = 120.0
 APPLIED_ANNOTATION = "caisson.io/applied-sha256"
 
 
-def calico_applied(name: str, source: str, pod_cidr: str, workload_cidrs: list[str]) -> dict[str, Any]:
+def calico_applied(
+    name: str, source: str, pod_cidr: str, workload_cidrs: list[str], service_url: str
+) -> dict[str, Any]:
     """Make sure that Calico's manifest (file ``source``), made fit for this cluster, is applied.
+
+    Its workloads come last, once ``service_url`` answers, which is kube-proxy's health: their first call to the API
+    goes to a service address, and would leave by the default route. Meanwhile the rest is applied.
 
     The digest of what was applied stands as an annotation on the DaemonSet, so a second run asks once and is quiet.
     """
@@ -31,10 +37,15 @@ def calico_applied(name: str, source: str, pod_cidr: str, workload_cidrs: list[s
     def act() -> str:
         documents = __salt__["caisson_kubernetes.split_documents"](wanted["text"])
         definitions = [text for text in documents if __salt__["caisson_kubernetes.is_definition"](text)]
-        others = [text for text in documents if text not in definitions]
+        workloads = [text for text in documents if __salt__["caisson_kubernetes.is_workload"](text)]
+        others = [text for text in documents if text not in (*definitions, *workloads)]
         # Definitions first: the API server must know a kind before it can take an object of it.
-        for batch in (definitions, others):
+        for batch in filter(None, (definitions, others)):
             __salt__["caisson_kubernetes.apply"]("---\n".join(batch))
+        __salt__["caisson_result.until"](
+            lambda: __salt__["caisson_wait.probe_url"](service_url), SERVICE_TIMEOUT_S
+        )
+        __salt__["caisson_kubernetes.apply"]("---\n".join(workloads))
         annotation = f"{APPLIED_ANNOTATION}={wanted['digest']}"
         words = ("annotate", "--overwrite", "daemonset", "calico-node", annotation)
         __salt__["caisson_kubernetes.kubectl"]("--namespace", "kube-system", *words)

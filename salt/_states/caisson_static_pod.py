@@ -23,6 +23,22 @@ MANIFESTS_DIR = Path("/etc/kubernetes/manifests")
 DIGEST_ANNOTATION = "caisson.io/configuration-sha256"
 
 
+def placed(name: str, source: str, configuration_files: list[str] | None = None) -> dict[str, Any]:
+    """Make sure that the manifest of a static pod is in place, as for ``running``, and do not wait for the pod."""
+    pod: dict[str, Any] = {}
+
+    def look() -> tuple[dict[str, Any], str]:
+        pod.update(_pod(source, configuration_files or []))
+        return _missing(name, pod), f"static pod {name} is in place"
+
+    def act() -> str:
+        _write(f"{name}.yaml", _text(pod))
+        return f"static pod {name} was put in place"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
 def running(
     name: str, source: str, configuration_files: list[str] | None = None, timeout_s: int = 120
 ) -> dict[str, Any]:
@@ -35,9 +51,9 @@ def running(
 
     def look() -> tuple[dict[str, Any], str]:
         pod.update(_pod(source, configuration_files or []))
-        file = MANIFESTS_DIR / f"{name}.yaml"
-        if not file.is_file() or file.read_text() != _text(pod):
-            return {str(file): "written"}, f"would write {file}"
+        missing = _missing(name, pod)
+        if missing:
+            return missing, f"would write {', '.join(missing)}"
         return {}, f"static pod {name} is in place" if __opts__["test"] else _run(pod, timeout_s)
 
     def act() -> str:
@@ -62,6 +78,12 @@ def _pod(source: str, configuration_files: list[str]) -> dict[str, Any]:
     digest.update(json.dumps(pod, sort_keys=True).encode())
     pod["metadata"].setdefault("annotations", {})[DIGEST_ANNOTATION] = digest.hexdigest()
     return pod
+
+
+def _missing(name: str, pod: dict[str, Any]) -> dict[str, str]:
+    """Return what would change: the manifest is not there, or another one."""
+    file = MANIFESTS_DIR / f"{name}.yaml"
+    return {} if file.is_file() and file.read_text() == _text(pod) else {str(file): "written"}
 
 
 def _text(pod: dict[str, Any]) -> str:

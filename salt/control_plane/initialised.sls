@@ -44,6 +44,7 @@ Wait for the API server's {{ endpoint }}:
     - timeout_s: 240
     - failhard: true
 {%- endfor %}
+{{ phase('addon kube-proxy', [], restarts='daemonset/kube-proxy') }}
 {{ phase('upload-config all', []) }}
 {{ phase('mark-control-plane', []) }}
 {{ phase('bootstrap-token', []) }}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 {%- from 'parameters/ports.jinja' import port %}
+{%- import_yaml 'parameters/static_pods.yaml' as table %}
 {%- set node = pillar['caisson']['node'] %}
 include:
   - nginx.configured
@@ -8,12 +9,7 @@ Run nginx:
   caisson_static_pod.running:
     - name: nginx
     - source: salt://nginx/files/pod.yaml.j2
-    - configuration_files:
-      - /etc/caisson/nginx/nginx.conf
-      - /etc/caisson/nginx/oci-maps.conf
-      - /etc/caisson/nginx/oci-locations.conf
-      - /etc/caisson/pki/media.crt
-      - /etc/caisson/pki/media.key
+    - configuration_files: {{ table['static_pods']['nginx'] | json }}
     - require:
       - sls: nginx.configured
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 {%- from 'parameters/ports.jinja' import port %}
+{%- import_yaml 'parameters/static_pods.yaml' as table %}
 include:
   - registry.configured
 
@@ -7,7 +8,7 @@ Run registry:
   caisson_static_pod.running:
     - name: registry
     - source: salt://registry/files/pod.yaml.j2
-    - configuration_files: [/etc/caisson/registry/config.yml]
+    - configuration_files: {{ table['static_pods']['registry'] | json }}
     - require:
       - sls: registry.configured
 

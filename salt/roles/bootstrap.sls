@@ -5,13 +5,16 @@ include:
   - containerd
   - images.imported
   - kubelet
+  - static_pods.placed
+  - images.begun
   - salt_master
   - salt_minion.connected
   - registry
   - nginx
   - firewall
-  - images.pulled
+  - images.control_plane
   - control_plane
   - addons
+  - images.network
   - calico
   - cluster.ready

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 {%- from 'parameters/ports.jinja' import port as ports %}
+{%- import_yaml 'parameters/static_pods.yaml' as table %}
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
 include:
   - salt_master.configured
@@ -8,7 +9,7 @@ Run salt-master:
   caisson_static_pod.running:
     - name: salt-master
     - source: salt://salt_master/files/pod.yaml.j2
-    - configuration_files: [/etc/caisson/salt/master/master]
+    - configuration_files: {{ table['static_pods']['salt-master'] | json }}
     - require:
       - sls: salt_master.configured
 {%- for port in [ports['salt-publish'], ports['salt-return']] %}

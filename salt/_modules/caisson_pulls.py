@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pull images beside other work, in threads of the salt-call that stays for the run.
+
+Nothing depends on it: what it has not pulled is pulled by the state that needs the image, which waits for these threads
+first. They end with their process, and so do the crictl that they started: a pull that was cut is repeated.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Callable
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
+
+THREAD_NAME = "caisson-pulls"
+SERVER_TIMEOUT_S = 120.0
+POLL_S = 0.25
+PULL_TIMEOUT_S = 240
+# The kernel ends a crictl when the thread that started it is gone. Source: prctl(2), PR_SET_PDEATHSIG.
+BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
+
+
+class Puller(threading.Thread):
+    """Pulls one image after the other from ``waiting``, which others take from too, once ``probe`` finds no fault.
+
+    ``pending`` is what is not done yet. A daemon: the process does not wait for it.
+    """
+
+    def __init__(self, waiting: collections.deque[str], pending: set[str], probe: Callable[[], str]) -> None:
+        super().__init__(name=THREAD_NAME, daemon=True)
+        self.pending = pending
+        self._waiting = waiting
+        self._probe = probe
+
+    def run(self) -> None:
+        """Wait for the server, then pull until nothing waits."""
+        gives_up_at = time.monotonic() + SERVER_TIMEOUT_S
+        while self._probe():
+            if time.monotonic() > gives_up_at:
+                self.pending.clear()
+                return
+            time.sleep(POLL_S)
+        while self._waiting:
+            try:
+                reference = self._waiting.popleft()
+            except IndexError:
+                return
+            fault = _pull(reference)
+            if fault:
+                log.warning("caisson: %s in the background: %s", reference, fault)
+            self.pending.discard(reference)
+
+
+def _pull(reference: str) -> str:
+    """Pull one image; return "" or what went wrong."""
+    words = ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference]
+    try:
+        done = subprocess.run([*BOUND, *words], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    return "" if done.returncode == 0 else done.stderr.strip()[-500:]
+
+
+def start(references: list[str], url: str, ca_file: str, parallel: int = 2) -> bool:
+    """Begin to pull ``references``, in this order, once ``url`` answers; return False where that is done already."""
+    if _threads():
+        return False
+    probe = __salt__["caisson_wait.probe_url"]
+    waiting, pending_now = collections.deque(references), set(references)
+    for _ in range(parallel):
+        Puller(waiting, pending_now, lambda: str(probe(url, ca_file))).start()
+    return True
+
+
+def pending(references: list[str]) -> list[str]:
+    """Return those of ``references`` that are about to be pulled, or are being pulled, in the background."""
+    left = {reference for thread in _threads() for reference in thread.pending}
+    return [reference for reference in references if reference in left]
+
+
+def _threads() -> list[Any]:
+    """Return the threads that pull; found by their name, because Salt loads this module anew for each run of states."""
+    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
