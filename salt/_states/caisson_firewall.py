@@ -15,21 +15,18 @@ def fit(name: str, pod_interfaces: list[str]) -> dict[str, Any]:
 
     An interface in two permanent zones is a fault for which firewalld drops all of the site's configuration.
     """
-    try:
-        taken = (
-            __salt__["caisson_firewall.foreign_zones"](pod_interfaces)
-            if __salt__["caisson_firewall.is_active"]()
-            else {}
-        )
-    except RuntimeError as error:
-        return {**_result(name, {}, str(error)), "result": False}
-    if not taken:
-        return _result(name, {}, "no other zone has the interfaces of pods")
-    words = [
-        f"{pods} is bound to the zone {zone}: firewall-cmd --permanent --zone={zone} --remove-interface={pods}"
-        for pods, zone in sorted(taken.items())
-    ]
-    return {**_result(name, {}, "\n".join(words)), "result": False}
+
+    def look() -> tuple[dict[str, Any], str]:
+        if not __salt__["caisson_firewall.is_active"]():
+            return {}, "firewalld does not run"
+        taken = __salt__["caisson_firewall.foreign_zones"](pod_interfaces)
+        if taken:
+            words = "{0} is bound to the zone {1}: firewall-cmd --permanent --zone={1} --remove-interface={0}"
+            raise RuntimeError("\n".join(words.format(pods, zone) for pods, zone in sorted(taken.items())))
+        return {}, "no other zone has the interfaces of pods"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look)
+    return said
 
 
 def loaded(
@@ -39,26 +36,25 @@ def loaded(
 
     ``openings`` are those of ``caisson_firewall.openings``. A host without a running firewalld is left alone.
     """
-    try:
+
+    def is_loaded() -> bool:
+        return bool(__salt__["caisson_firewall.is_loaded"](openings, pod_interfaces, service_cidr))
+
+    def look() -> tuple[dict[str, Any], str]:
         if not __salt__["caisson_firewall.is_active"]():
-            return _result(name, {}, "firewalld does not run: nothing to open")
-        if __salt__["caisson_firewall.is_loaded"](openings, pod_interfaces, service_cidr):
-            return _result(name, {}, "firewalld holds the port table")
-        changes = {"firewalld": "reloaded"}
-        if __opts__["test"]:
-            return {**_result(name, changes, "would reload firewalld"), "result": None}
+            return {}, "firewalld does not run: nothing to open"
+        if is_loaded():
+            return {}, "firewalld holds the port table"
+        return {"firewalld": "reloaded"}, "would reload firewalld"
+
+    def act() -> str:
         __salt__["caisson_firewall.command"]("--reload")
-        is_loaded = __salt__["caisson_firewall.is_loaded"](openings, pod_interfaces, service_cidr)
-    except RuntimeError as error:
-        return {**_result(name, {}, str(error)), "result": False}
-    if not is_loaded:
-        words = (
-            "firewalld was reloaded and does not hold what caisson-nodes.xml and caisson-services.xml in "
-            "/etc/firewalld/policies and zones/caisson-pods.xml say: see 'journalctl -u firewalld'"
-        )
-        return {**_result(name, changes, words), "result": False}
-    return _result(name, changes, "firewalld was reloaded")
+        if not is_loaded():
+            raise RuntimeError(
+                "firewalld was reloaded and does not hold what caisson-nodes.xml and caisson-services.xml in "
+                "/etc/firewalld/policies and zones/caisson-pods.xml say: see 'journalctl -u firewalld'"
+            )
+        return "firewalld was reloaded"
 
-
-def _result(name: str, changes: dict[str, str], comment: str) -> dict[str, Any]:
-    return {"name": name, "result": True, "changes": changes, "comment": comment}
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said

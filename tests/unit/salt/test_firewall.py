@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.salt.test_modules import load as load_module
+
 SALT_DIR = Path(__file__).parents[3] / "salt"
 OPENINGS = [{"family": "ipv4", "cidr": "10.77.1.0/24", "port": 6443, "protocol": "tcp"}]
 RULE = 'rule family="ipv4" source address="10.77.1.0/24" port port="6443" protocol="tcp" accept'
@@ -99,6 +101,7 @@ def state_of(firewalld: Firewalld, *, test: bool = False) -> Any:
     module.__dict__["__salt__"] = {"cmd.run_all": firewalld.run_all}
     names = ("foreign_zones", "is_active", "is_loaded", "command")
     state.__dict__["__salt__"] = {f"caisson_firewall.{name}": getattr(module, name) for name in names}
+    state.__dict__["__salt__"]["caisson_result.ensure"] = load_module("caisson_result").ensure
     state.__dict__["__opts__"] = {"test": test}
     return state
 

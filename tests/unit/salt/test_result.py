@@ -102,4 +102,5 @@ def test_no_state_writes_a_result_by_hand() -> None:
     """One helper: what a state says, and how an error is told, is the same everywhere."""
     by_hand = re.compile(r"""["']result["']\s*:|except Exception""")
     found = [file.name for file in STATES_DIR.glob("*.py") if by_hand.search(file.read_text())]
-    assert sorted(set(found) - {"caisson_firewall.py", "caisson_kubeadm.py", "caisson_package.py"}) == []
+    # kubeadm's phases tell more results than these, and errors of their own.
+    assert set(found) <= {"caisson_kubeadm.py"}
