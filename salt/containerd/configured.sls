@@ -17,7 +17,7 @@ Write containerd configuration:
 Write containerd overrides of the site:
   file.managed:
     - name: /etc/containerd/conf.d/90-overrides.toml
-    - contents: {{ (caisson['overrides']['containerd'] or '# none') | json }}
+    - contents: {{ (caisson['overrides']['containerd'] or 'version = 3') | json }}
     - makedirs: true
     - mode: '0644'
     - require:

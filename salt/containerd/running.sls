@@ -3,10 +3,11 @@ include:
   - containerd.configured
 
 Run containerd:
-  service.running:
-    - name: containerd
-    - enable: true
-    - watch:
+  caisson_service.running:
+    - unit: containerd.service
+    - reads: [/etc/containerd/config.toml, /etc/containerd/conf.d/90-overrides.toml]
+    - check: caisson_containerd.check
+    - require:
       - file: Write containerd configuration
       - file: Write containerd overrides of the site
 
@@ -15,5 +16,5 @@ Wait for the container runtime:
     - command: [crictl, info]
     - timeout_s: 60
     - require:
-      - service: Run containerd
+      - caisson_service: Run containerd
       - file: Tell crictl where the runtime is

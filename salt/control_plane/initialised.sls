@@ -23,9 +23,9 @@ Remove standalone kubelet drop-in:
     - name: /etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf
 
 Read unit files without the drop-in:
-  module.run:
-    - service.systemctl_reload: []
-    - onchanges:
+  caisson_service.unit_files_read:
+    - unit: kubelet.service
+    - require:
       - file: Remove standalone kubelet drop-in
 {{ phase('kubelet-start', ['/var/lib/kubelet/config.yaml']) }}
 {{ phase('etcd local', ['/etc/kubernetes/manifests/etcd.yaml']) }}

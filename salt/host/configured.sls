@@ -41,8 +41,8 @@ Let NetworkManager leave the pod interfaces alone:
     - mode: '0644'
 
 Tell a running NetworkManager:
-  cmd.run:
-    - name: systemctl --no-block reload NetworkManager.service
-    - onlyif: systemctl is-active --quiet NetworkManager.service
-    - onchanges:
+  caisson_service.reloaded:
+    - unit: NetworkManager.service
+    - reads: [/etc/NetworkManager/conf.d/90-caisson.conf]
+    - require:
       - file: Let NetworkManager leave the pod interfaces alone

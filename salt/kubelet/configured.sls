@@ -19,7 +19,7 @@ Account for the kubelet's processor and memory use:
       - sls: kubelet.installed
 
 Read kubelet unit files again:
-  module.run:
-    - service.systemctl_reload: []
-    - onchanges:
+  caisson_service.unit_files_read:
+    - unit: kubelet.service
+    - require:
       - file: Account for the kubelet's processor and memory use

@@ -33,12 +33,12 @@ Write standalone kubelet drop-in:
       - file: Write standalone kubelet configuration
 
 Run standalone kubelet:
-  service.running:
-    - name: kubelet
-    - enable: true
+  caisson_service.running:
+    - unit: kubelet.service
+    # The drop-in goes when kubeadm's configuration takes over; from then on the kubelet is kubeadm's to restart.
+    - reads: [/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf, /etc/caisson/kubelet/standalone.yaml]
     - require:
       - file: Create static pod directory
-    - watch:
       - file: Write standalone kubelet drop-in
 
 Wait for the kubelet's own health:
@@ -46,4 +46,4 @@ Wait for the kubelet's own health:
     - url: http://127.0.0.1:10248/healthz
     - timeout_s: 60
     - require:
-      - service: Run standalone kubelet
+      - caisson_service: Run standalone kubelet

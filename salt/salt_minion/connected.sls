@@ -26,9 +26,9 @@ Know the master's key:
     - mode: '0644'
 
 Run salt-minion:
-  service.running:
-    - name: salt-minion
-    - enable: true
-    - watch:
+  caisson_service.running:
+    - unit: salt-minion.service
+    - reads: [/etc/salt/minion.d/90-caisson.conf, /etc/salt/pki/minion/minion_master.pub]
+    - require:
       - file: Write minion configuration
       - file: Know the master's key

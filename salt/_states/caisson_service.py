@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States: a service runs with what its files say now, whoever wrote them, and however the run ended that did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
+    __opts__: dict[str, Any] = {}
+
+
+def running(name: str, unit: str, reads: list[str] | None = None, check: str = "") -> dict[str, Any]:
+    """Make sure that ``unit`` is enabled and runs, started after the files in ``reads`` became what they are.
+
+    When the first of them is not there, a service that runs is left alone. ``check`` names a function that raises when
+    the service could not start with them; it is asked before anything is restarted.
+    """
+    changes: dict[str, Any] = {}
+
+    def look() -> tuple[dict[str, Any], str]:
+        changes.update(_needed(unit, reads or []))
+        return changes, f"{unit}: not so yet: {', '.join(changes)}" if changes else f"{unit} runs"
+
+    def act() -> str:
+        digest = __salt__["caisson_service.digest"](reads or [])
+        if check and unit in changes:
+            __salt__[check]()
+        if "unit files" in changes:
+            __salt__["caisson_service.systemctl"]("daemon-reload")
+        if "at boot" in changes:
+            __salt__["caisson_service.systemctl"]("enable", unit)
+        if unit in changes:
+            __salt__["caisson_service.systemctl"]("restart", unit)
+            __salt__["caisson_service.write_stamp"](unit, digest)
+        return f"{unit}: " + ", ".join(f"{what} {how}" for what, how in changes.items())
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
+def _needed(unit: str, reads: list[str]) -> dict[str, str]:
+    """Return what has to be done, in the order in which it is: what -> how."""
+    facts, digest = __salt__["caisson_service.facts"](unit), __salt__["caisson_service.digest"](reads)
+    is_old = bool(digest) and digest != __salt__["caisson_service.stamp"](unit)
+    needed = {} if not facts["is_stale"] else {"unit files": "read again"}
+    if not facts["is_enabled"]:
+        needed["at boot"] = "enabled"
+    if is_old or not facts["is_active"]:
+        needed[unit] = "restarted" if facts["is_active"] else "started"
+    return needed
+
+
+def reloaded(name: str, unit: str, reads: list[str]) -> dict[str, Any]:
+    """Make sure that ``unit``, if it runs, was told to read ``reads`` again since they became what they are."""
+
+    def look() -> tuple[dict[str, Any], str]:
+        if not __salt__["caisson_service.facts"](unit)["is_active"]:
+            return {}, f"{unit} does not run"
+        if __salt__["caisson_service.digest"](reads) == __salt__["caisson_service.stamp"](unit):
+            return {}, f"{unit} has read {', '.join(reads)}"
+        return {unit: "reloaded"}, f"{unit} has not read {', '.join(reads)}"
+
+    def act() -> str:
+        digest = __salt__["caisson_service.digest"](reads)
+        __salt__["caisson_service.systemctl"]("--no-block", "reload", unit)
+        __salt__["caisson_service.write_stamp"](unit, digest)
+        return f"{unit} reloaded"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
+def unit_files_read(name: str, unit: str) -> dict[str, Any]:
+    """Make sure that systemd has read the unit files and drop-ins of ``unit`` as they are on the disk."""
+
+    def look() -> tuple[dict[str, Any], str]:
+        if __salt__["caisson_service.facts"](unit)["is_stale"]:
+            return {"unit files": "read again"}, f"systemd has old unit files of {unit}"
+        return {}, f"systemd has read the unit files of {unit}"
+
+    def act() -> str:
+        __salt__["caisson_service.systemctl"]("daemon-reload")
+        return "systemd has read its unit files again"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
