@@ -15,6 +15,7 @@ from installer.base.errors import CommandError, HostError
 from installer.base.paths import Paths
 from installer.base.run import Completed, run
 from installer.checks.trials import Trials
+from installer.config import changes, control_plane
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts, host_name
 from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, of_role, read_ports
@@ -50,8 +51,9 @@ class Host:
     """A host as the checks see it; everything can be replaced in a test.
 
     ``is_ours`` says that an earlier bootstrap of Caisson got as far as leaving its own services behind:
-    then its ports, services and files are expected. ``media_dir`` holds packages; None: only the copy of the
-    installer is at hand.
+    then its ports, services and files are expected. ``other_origin``: why a control plane that Caisson has no record
+    of is not the configured cluster's; without a reason it is left alone and expected too; None: there is none.
+    ``media_dir`` holds packages; None: only the copy of the installer is at hand.
     """
 
     root: Path = Path("/")
@@ -61,6 +63,7 @@ class Host:
     product: Product | None = None
     ports: tuple[Port, ...] = ()
     is_ours: bool = False
+    other_origin: tuple[str, ...] | None = None
     user_id: int = field(default_factory=os.geteuid)
     machine: str = field(default_factory=platform.machine)
     cpu_count: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -70,6 +73,11 @@ class Host:
     umask: int = field(default_factory=read_umask)
     media_dir: Path | None = None
     trials: Trials = field(default_factory=Trials)
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Tell whether the control plane of the configured cluster stands here, and was not made by Caisson."""
+        return self.other_origin == ()
 
     def path(self, absolute: str) -> Path:
         """Return the place of an absolute path below the root."""
@@ -112,14 +120,31 @@ def view(
     Raises:
         MediaError: the port table of the tree cannot be read.
     """
+    origin = _other_origin(config, facts, product, paths)
     return Host(
         config=config,
         facts=facts,
         product=product,
         ports=of_role(read_ports(tree_dir / PORTS_FILE), role),
-        is_ours=is_ours(paths),
+        is_ours=is_ours(paths) or origin == (),
+        other_origin=origin,
         media_dir=_find_media(tree_dir, product, paths),
     )
+
+
+def _other_origin(
+    config: Config | None, facts: Facts | None, product: Product | None, paths: Paths
+) -> tuple[str, ...] | None:
+    """Return what differs between a control plane of others and the configured cluster; None when not known.
+
+    Only root may read kubeadm's files: anybody else would find every value unknown.
+    """
+    if os.geteuid() != 0:
+        return None
+    if config is None or facts is None or product is None or not control_plane.is_of_others(paths.root):
+        return None
+    values = changes.values(config, facts)
+    return tuple(control_plane.differences(paths.root, values, product.versions["kubernetes"]))
 
 
 def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path | None:

@@ -137,9 +137,12 @@ def has_no_conflicting_services(host: Host) -> Iterator[Finding]:
 def has_no_other_cluster(host: Host) -> Iterator[Finding]:
     """Look for files of another Kubernetes: kubeadm refuses them, or worse, takes them for its own.
 
-    So does systemd with drop-ins of units that the media will bring: a flag in one wins over Caisson's.
+    So does systemd with drop-ins of units that the media will bring: a flag in one wins over Caisson's. A control plane
+    of the configured cluster, by the same version of kubeadm, is left alone.
     """
-    if host.is_ours:
+    for line in host.other_origin or ():
+        yield Finding(f"a control plane of another origin: {line}")
+    if host.is_ours or host.other_origin:
         return
     for pattern in LEFTOVERS:
         # A disk of its own has a lost+found, which is nobody's.
@@ -278,7 +281,7 @@ def has_no_other_versions(host: Host) -> Iterator[Finding]:
 
     dnf keeps a newer one, and a node of another version is not what was tested.
     """
-    if host.is_ours or host.product is None:
+    if (host.is_ours and not host.is_left_alone) or host.product is None:
         return
     answer = host.run(["rpm", "-q", "--qf", "found %{NAME} %{VERSION}-%{RELEASE}\\n", *VERSIONED_PACKAGES])
     for name, version in re.findall(r"^found (\S+) (\S+)$", answer.stdout, re.MULTILINE):

@@ -33,7 +33,7 @@ from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
 from installer.config import bootstrap as config
-from installer.config import changes, facts, hosts, starter
+from installer.config import changes, control_plane, facts, hosts, starter
 from installer.engine import leftovers, runner, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
@@ -271,6 +271,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         leftovers.wait(paths.running_dir, progress=ui.note)
         changes.check(paths, loaded, gathered)
+        control_plane.check(paths, loaded, gathered, found.versions["kubernetes"])
         chosen = runner.select(operation, arguments.start_from, context)
         ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
         for text in loaded.notes:

@@ -321,7 +321,8 @@ PHASES: tuple[Phase, ...] = (
         title="start the control plane by kubeadm's phases",
         applies=States(("images.control_plane", "control_plane"), local=True),
         undo=CONTROL_PLANE_UNDO,
-        about="Run the phases of ``kubeadm init`` that are not done yet, wait for the API server, apply kube-proxy.",
+        about="Run the phases of ``kubeadm init`` that are not done yet, or whose configuration has changed, wait for "
+        "their pods, apply kube-proxy. A control plane of this cluster that Caisson did not make is left alone.",
     ),
     Phase(
         code="CSP303",

@@ -715,6 +715,14 @@ def test_csn403_other_cluster(host: Host) -> None:
     assert said("CSN403", dataclasses.replace(host, is_ours=True)) == []
 
 
+def test_csn403_a_control_plane_of_others(host: Host) -> None:
+    """One of another origin is told by its reasons; one of this cluster is expected, as its services are."""
+    write(host.root, "etc/kubernetes/admin.conf", "")
+    other = dataclasses.replace(host, other_origin=("node name: a on this host, b wanted",))
+    assert said("CSN403", other) == ["a control plane of another origin: node name: a on this host, b wanted"]
+    assert said("CSN403", dataclasses.replace(host, other_origin=(), is_ours=True)) == []
+
+
 def test_csn402_a_timer_that_is_never_found_active(host: Host) -> None:
     answers = commands(host)
     host = dataclasses.replace(host, run=Commands())
