@@ -14,9 +14,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __pillar__: dict[str, Any] = {}
+    __context__: dict[str, Any] = {}
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,10 @@ KUBECONFIGS = tuple(
 EXPECTED_PREFLIGHTS = ("DirAvailable--var-lib-etcd", "Firewalld")
 OWN_CODE = re.compile(r"CSN\d")
 # Once one of these is there kubeadm's preflight has nothing left to say: it is about a host without a control plane.
+MANIFESTS_DIR = "/etc/kubernetes/manifests"
+KUBEADM_FILE = "/usr/bin/kubeadm"
+STATIC_PODS = {"etcd local": ("etcd",), "control-plane all": CONTROL_PLANE}
+HASH_ANNOTATION = "kubernetes.io/config.hash"
 LIVING_FILES = ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/manifests/etcd.yaml")
 
 
@@ -173,13 +180,39 @@ def reads(caisson: dict[str, Any]) -> dict[str, Any]:
 def expected_stamp(phase: str) -> dict[str, str]:
     """Return what a completed phase records: the digest of what it read, and the version of kubeadm."""
     text = json.dumps(reads(__pillar__["caisson"])[phase], sort_keys=True)
-    version = __salt__["cmd.run_stdout"](["kubeadm", "version", "--output", "short"], python_shell=False)
-    return {"inputs_sha256": hashlib.sha256(text.encode()).hexdigest(), "kubeadm": version.strip()}
+    return {"inputs_sha256": hashlib.sha256(text.encode()).hexdigest(), "kubeadm": _version()}
+
+
+def _version() -> str:
+    """Return the version of kubeadm, which is asked once as long as its file is the same one."""
+    status = Path(KUBEADM_FILE).stat()
+    key = f"caisson_kubeadm.version {status.st_ino} {status.st_mtime_ns} {status.st_size}"
+    if key not in __context__:
+        command = [KUBEADM_FILE, "version", "--output", "short"]
+        __context__[key] = __salt__["cmd.run_stdout"](command, python_shell=False).strip()
+    return str(__context__[key])
 
 
 def has_living_control_plane() -> bool:
     """Tell whether the manifests of a control plane are there already."""
     return any(Path(file).exists() for file in LIVING_FILES)
+
+
+def certificate_files() -> list[str]:
+    """Return what ``certs all`` makes, without the authorities' keys: a site may keep those elsewhere."""
+    root = Path(KUBERNETES_DIR) / "pki"
+    files = [root / "sa.pub", root / "sa.key"]
+    for authority, leaves in CERTIFICATES.items():
+        files += [_pair(root, authority)[0], *(file for leaf in leaves for file in _pair(root, leaf))]
+    return [str(file) for file in files]
+
+
+def is_left_alone() -> bool:
+    """Tell whether there is a control plane that no phase of ours has made: nothing of it is touched.
+
+    The first stamp is on the disk before there is a manifest. ``installer.config.control_plane`` says the same.
+    """
+    return has_living_control_plane() and not stamp_file("certs all").exists()
 
 
 def remove_unfinished(phase: str) -> list[str]:
@@ -226,6 +259,76 @@ def _pair(root: Path, stem: str) -> tuple[Path, Path]:
 
 def _is_whole(pem_file: Path) -> bool:
     return pem_file.is_file() and b"-----END " in pem_file.read_bytes()
+
+
+def cannot_sign(phase: str) -> str:
+    """Say why ``phase`` cannot make again what it would have to sign; "" when it can."""
+    pair = _pair(Path(KUBERNETES_DIR) / "pki", "ca")
+    if phase != "certs all" or all(map(_is_whole, pair)):
+        return ""
+    return f"{pair[1]} is not there: without it no certificate can be signed"
+
+
+def static_pods(phase: str) -> dict[str, dict[str, str]]:
+    """Return for each static pod that ``phase`` writes what its manifest says, and which pod the kubelet runs.
+
+    None as long as the API server has not been there: nobody could say whether they are Ready. A static pod's uid is
+    the kubelet's hash of its manifest: it changes when, and only when, the manifest does.
+    Source: kubernetes 1.36, pkg/kubelet/config/common.go, applyDefaults.
+    """
+    if not stamp_file("control-plane all").exists():
+        return {}
+    names = STATIC_PODS.get(phase, ())
+    return {name: {"manifest": _manifest_digest(name), "uid": _running_uid(name)} for name in names}
+
+
+def unsettled(before: dict[str, dict[str, str]]) -> list[str]:
+    """Return which static pods are not yet those that their manifests describe, and Ready; and why.
+
+    ``before``: what ``static_pods`` said before the manifests were written.
+    """
+    return [
+        f"{name}: {fault}"
+        for name, was in sorted(before.items())
+        for fault in [_pod_fault(name, was)]
+        if fault
+    ]
+
+
+def _pod_fault(name: str, was: dict[str, str]) -> str:
+    node = __pillar__["caisson"]["node"]["name"]
+    words = ("--namespace", "kube-system", "get", "pod", f"{name}-{node}", "--output", "json")
+    try:
+        pod = json.loads(__salt__["caisson_kubernetes.kubectl"](*words))
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+    is_changed = was["manifest"] != _manifest_digest(name)
+    is_same_pod = pod["metadata"].get("annotations", {}).get(HASH_ANNOTATION) == was["uid"]
+    if was["uid"] and is_changed == is_same_pod:
+        return "the pod of before is still there"
+    conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
+    return "" if conditions.get("Ready") == "True" else "not Ready yet"
+
+
+def _manifest_digest(name: str) -> str:
+    """Return the digest of what a manifest says, "" when there is none."""
+    try:
+        data = yaml.safe_load((Path(MANIFESTS_DIR) / f"{name}.yaml").read_bytes())
+    except (OSError, yaml.YAMLError):
+        return ""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _running_uid(name: str) -> str:
+    """Return the uid of the static pod that runs, as the runtime knows it: the API server may be what is changed."""
+    node = __pillar__["caisson"]["node"]["name"]
+    named = ("--namespace", "^kube-system$", "--name", f"^{re.escape(name)}-{re.escape(node)}$")
+    command = ["crictl", "pods", "--state", "ready", "--latest", *named, "--output", "json"]
+    listed = __salt__["cmd.run_all"](command, python_shell=False, timeout=30)
+    try:
+        return str(json.loads(listed["stdout"])["items"][0]["metadata"]["uid"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
 
 
 def restart_container(name: str) -> None:

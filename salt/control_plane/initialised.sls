@@ -11,12 +11,16 @@ Complete kubeadm phase {{ name }}:
     - failhard: true
 {%- endmacro %}
 include:
+  - control_plane.examined
   - control_plane.configured
 {{ phase('preflight', []) }}
 {%- set server = ['/etc/kubernetes/pki/apiserver.crt', '/etc/kubernetes/pki/apiserver.key'] %}
-{%- set made = ['/etc/kubernetes/pki/ca.crt', '/etc/kubernetes/pki/sa.pub', '/etc/kubernetes/pki/etcd/server.crt'] %}
-{{ phase('certs all', made + server, renews=server, restarts='kube-apiserver') }}
-{{ phase('kubeconfig all', ['/etc/kubernetes/admin.conf', '/etc/kubernetes/kubelet.conf']) }}
+{#- Without super-admin.conf: a site does well to lock it away. #}
+{%- set users, manifests = [], [] %}
+{%- for name in ['admin', 'kubelet', 'controller-manager', 'scheduler'] %}{% do users.append('/etc/kubernetes/' ~ name ~ '.conf') %}{% endfor %}
+{%- for name in ['apiserver', 'controller-manager', 'scheduler'] %}{% do manifests.append('/etc/kubernetes/manifests/kube-' ~ name ~ '.yaml') %}{% endfor %}
+{{ phase('certs all', salt['caisson_kubeadm.certificate_files'](), renews=server, restarts='kube-apiserver') }}
+{{ phase('kubeconfig all', users) }}
 
 Remove standalone kubelet drop-in:
   file.absent:
@@ -27,9 +31,9 @@ Read unit files without the drop-in:
     - unit: kubelet.service
     - require:
       - file: Remove standalone kubelet drop-in
-{{ phase('kubelet-start', ['/var/lib/kubelet/config.yaml']) }}
+{{ phase('kubelet-start', ['/var/lib/kubelet/config.yaml', '/var/lib/kubelet/kubeadm-flags.env']) }}
 {{ phase('etcd local', ['/etc/kubernetes/manifests/etcd.yaml']) }}
-{{ phase('control-plane all', ['/etc/kubernetes/manifests/kube-apiserver.yaml']) }}
+{{ phase('control-plane all', manifests) }}
 
 Wait for the kubelet:
   caisson_wait.url_answers:

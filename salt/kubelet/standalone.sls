@@ -11,6 +11,13 @@ Create static pod directory:
     - mode: '0755'
     - makedirs: true
 
+# As kubeadm makes it; the kubelet itself would let everybody look in.
+Create the kubelet's directory:
+  file.directory:
+    - name: /var/lib/kubelet
+    - mode: '0700'
+    - unless: test -d /var/lib/kubelet
+
 Write standalone kubelet configuration:
   file.managed:
     - name: /etc/caisson/kubelet/standalone.yaml
@@ -39,6 +46,7 @@ Run standalone kubelet:
     - reads: [/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf, /etc/caisson/kubelet/standalone.yaml]
     - require:
       - file: Create static pod directory
+      - file: Create the kubelet's directory
       - file: Write standalone kubelet drop-in
 
 Wait for the kubelet's own health:

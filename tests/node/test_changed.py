@@ -18,6 +18,7 @@ from .installing import install, lab_iso, pods, shell, start, wait_ready
 pytestmark = pytest.mark.lab
 
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+SCHEDULER = f"{KUBECTL} -n kube-system get pod kube-scheduler-node1"
 SERVED = (
     "echo | openssl s_client -connect 10.77.1.11:6443 2>/dev/null | openssl x509 -noout -ext subjectAltName"
 )
@@ -67,6 +68,9 @@ def test_what_may_change_is_applied(node: Node) -> None:
         time.sleep(1)
     assert shell(node, limit) == "77"
     assert "example.com/of" in shell(node, "cat /etc/kubernetes/manifests/kube-scheduler.yaml")
+    # What runs is what was written, and nothing of the note of what ran before is left.
+    assert "example.com/of" in shell(node, f"{SCHEDULER} -o jsonpath='{{.metadata.annotations}}'")
+    assert shell(node, "ls /var/lib/caisson/kubeadm/*.before", check=False) == ""
     assert wait_ready(node, 90) == []
     assert "0 changes" in install(node, changed()).output
 
@@ -74,6 +78,9 @@ def test_what_may_change_is_applied(node: Node) -> None:
 def test_a_patch_that_is_taken_out_goes(node: Node) -> None:
     install(node, changed(patched=False))
     assert "example.com/of" not in shell(node, "cat /etc/kubernetes/manifests/kube-scheduler.yaml")
+    assert "example.com/of" not in shell(node, f"{SCHEDULER} -o jsonpath='{{.metadata.annotations}}'")
+    log = shell(node, "cat /var/log/caisson/*.log*")
+    assert "kube-scheduler: the pod of before is still there" in log
 
 
 def test_what_cannot_change_is_refused_and_nothing_is_touched(node: Node) -> None:

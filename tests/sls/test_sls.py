@@ -264,3 +264,14 @@ def test_the_compiler_finds_faults(tmp_path: Path) -> None:
         "'Nowhere' matches no state",
     ):
         assert part in faults
+
+
+def test_nothing_is_configured_for_a_control_plane_of_others(
+    compiler: Compiler, pillar: dict[str, Any]
+) -> None:
+    chunks = compiler.compile("control_plane.configured", pillar).chunks
+    assert (chunks[0]["state"], chunks[0]["fun"]) == ("caisson_kubeadm", "control_plane_fits")
+    files = [chunk for chunk in chunks if chunk["state"] == "file"]
+    assert files
+    for chunk in files:
+        assert {"fun": "caisson_kubeadm.is_left_alone"} in chunk["unless"], chunk["__id__"]

@@ -221,9 +221,20 @@ class Host:
         self.directory, self.inputs = directory, "1"
         self.product, self.is_living = directory / "made.crt", False
         self.done: list[str] = []
+        self.is_left_alone, self.cannot_sign, self.fails = False, "", False
+        self.differences: list[str] = []
+        self.pods: dict[str, Any] = {}
+        self.answers: list[list[str]] = []
+        self.asked: list[dict[str, Any]] = []
+
+    def unsettled(self, before: dict[str, Any]) -> list[str]:
+        self.asked.append(before)
+        return self.answers.pop(0) if before and self.answers else []
 
     def run_phase(self, phase: str) -> dict[str, Any]:
         self.done.append(f"{phase}, {'kept' if self.product.exists() else 'new'}")
+        if self.fails:
+            return {"retcode": 1, "stdout": "", "stderr": "no"}
         if not self.product.exists():
             self.product.write_text("x")
         return {"retcode": 0, "stdout": "", "stderr": ""}
@@ -233,6 +244,11 @@ class Host:
             "caisson_kubeadm.stamp_file": lambda phase: self.directory / f"{phase}.json",
             "caisson_kubeadm.expected_stamp": lambda _: {"inputs_sha256": self.inputs},
             "caisson_kubeadm.has_living_control_plane": lambda: self.is_living,
+            "caisson_kubeadm.is_left_alone": lambda: self.is_left_alone,
+            "caisson_kubeadm.cannot_sign": lambda _: self.cannot_sign,
+            "caisson_kubeadm.static_pods": lambda _: dict(self.pods),
+            "caisson_kubeadm.unsettled": self.unsettled,
+            "caisson_preflight.control_plane_differences": lambda: self.differences,
             "caisson_kubeadm.run_phase": self.run_phase,
             "caisson_kubeadm.remove_unfinished": lambda _: self.done.append("remove unfinished"),
             "caisson_kubeadm.restart_container": lambda name: self.done.append(f"restart {name}"),
@@ -306,3 +322,224 @@ def test_what_a_stamp_vouches_for_is_on_the_disk_first(host: Host, monkeypatch: 
     completed(host)
     assert seen == [False]
     assert json.loads((host.directory / "certs all.json").read_text()) == {"inputs_sha256": "1"}
+
+
+def test_a_phase_that_fails_gets_its_certificate_back(host: Host) -> None:
+    """What runs has it in memory only, and reads the file when it is started again."""
+    given: dict[str, Any] = {"produces": [str(host.product)], "renews": [str(host.product)]}
+    state(host).phase_completed("x", "certs all", **given)
+    host.product.write_text("served")
+    host.inputs, host.fails = "2", True
+    assert state(host).phase_completed("x", "certs all", **given)["result"] is False
+    assert host.product.read_text() == "served"
+    host.fails = False
+    assert state(host).phase_completed("x", "certs all", **given)["result"]
+    assert host.product.read_text() == "x"
+    assert [file.name for file in host.directory.iterdir() if "before" in file.name] == []
+
+
+def test_the_half_of_a_killed_run_is_not_taken_for_what_was_whole(host: Host) -> None:
+    given: dict[str, Any] = {"produces": [str(host.product)], "renews": [str(host.product)]}
+    state(host).phase_completed("x", "certs all", **given)
+    host.product.write_text("half")
+    host.product.with_name("made.crt.before").write_text("whole")
+    host.inputs, host.fails = "2", True
+    state(host).phase_completed("x", "certs all", **given)
+    assert host.product.read_text() == "whole"
+
+
+def test_nothing_is_put_aside_where_nothing_can_be_signed(host: Host) -> None:
+    """The authority's key is kept elsewhere: kubeadm judges what the site has signed for the new names."""
+    given: dict[str, Any] = {"renews": [str(host.product)]}
+    completed(host, **given)
+    host.inputs, host.cannot_sign = "2", "ca.key is not there"
+    assert completed(host, **given) == ["certs all, kept"]
+
+
+def test_a_control_plane_of_others_is_left_alone(host: Host) -> None:
+    host.is_left_alone = True
+    for phase in ALL_PHASES:
+        assert completed(host, phase) == []
+    assert state(host).control_plane_fits("x")["result"] is True
+    host.differences = ["cluster name: a on this host, b wanted"]
+    answer = state(host).control_plane_fits("x")
+    assert answer["result"] is False
+    assert "another origin:\ncluster name: a" in answer["comment"]
+
+
+def test_a_control_plane_of_ours_is_compared_with_nothing(host: Host) -> None:
+    host.differences = ["cluster name: a on this host, b wanted"]
+    assert state(host).control_plane_fits("x")["result"] is True
+
+
+def begun_again(host: Host, phase: str) -> ModuleType:
+    """Return the state of a host on which the phase was completed, and its configuration then changed."""
+    completed(host, phase)
+    host.done, host.asked, host.inputs = [], [], "2"
+    host.pods = {"kube-scheduler": {"manifest": "1", "uid": "a"}}
+    return state(host)
+
+
+def test_a_first_run_waits_for_no_pod_of_before(host: Host) -> None:
+    """There is no API server that could be asked; one that was cut off has written etcd's manifest already."""
+    host.pods = {"etcd": {"manifest": "1", "uid": "a"}}
+    host.answers = [["etcd: connection refused"]] * 9
+    completed(host, "etcd local")
+    assert host.asked == [{}]
+
+
+def test_a_phase_ends_when_its_static_pods_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = begun_again(host, "control-plane all")
+    host.answers = [
+        ["kube-scheduler: the pod of before is still there"],
+        ["kube-scheduler: not Ready yet"],
+        [],
+    ]
+    slept: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    assert module.phase_completed("x", "control-plane all")["result"]
+    assert len(slept) == 2
+    assert host.asked[0] == host.pods
+
+
+def killed(_: str) -> dict[str, Any]:
+    raise KeyboardInterrupt
+
+
+def test_the_pods_of_before_are_known_after_a_kill_too(host: Host) -> None:
+    """The manifest is written, its pod is not there yet: a look at what runs now would take the old for the new."""
+    module = begun_again(host, "control-plane all")
+    module.__dict__["__salt__"]["caisson_kubeadm.run_phase"] = killed
+    with pytest.raises(KeyboardInterrupt):
+        module.phase_completed("x", "control-plane all")
+    first, host.pods = host.pods, {"kube-scheduler": {"manifest": "2", "uid": "a"}}
+    assert state(host).phase_completed("x", "control-plane all")["result"]
+    assert host.asked == [first]
+    assert sorted(file.name for file in host.directory.glob("control*")) == ["control-plane all.json"]
+
+
+def test_pods_that_never_settle_are_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = begun_again(host, "etcd local")
+    host.answers = [["etcd: not Ready yet"]] * 3
+    monkeypatch.setattr(module, "SETTLED_TIMEOUT_S", -1)
+    answer = module.phase_completed("x", "etcd local")
+    assert answer["result"] is False
+    assert "etcd: not Ready yet" in answer["comment"]
+    host.asked, host.answers, host.pods = [], [], {"etcd": {"manifest": "2", "uid": "b"}}
+    assert state(host).phase_completed("x", "etcd local")["result"]
+    assert host.asked == [host.pods]
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_configuration_that_is_put_back_after_a_fault_is_applied(host: Host, *, is_killed: bool) -> None:
+    """The stamp of before fits it again, yet the files are those of the run that was cut off or failed."""
+    module = begun_again(host, "control-plane all")
+    if is_killed:
+        module.__dict__["__salt__"]["caisson_kubeadm.run_phase"] = killed
+        with pytest.raises(KeyboardInterrupt):
+            module.phase_completed("x", "control-plane all")
+    else:
+        host.fails = True
+        assert module.phase_completed("x", "control-plane all")["result"] is False
+    host.inputs, host.fails = "1", False
+    assert completed(host, "control-plane all") == ["control-plane all, kept"]
+    assert completed(host, "control-plane all") == []
+
+
+POD = """{"metadata": {"annotations": {"kubernetes.io/config.hash": "%s"}},
+ "status": {"conditions": [{"type": "Ready", "status": "%s"}]}}"""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "uid", "ready", "fault"),
+    [
+        ("spec: {a: 1}", "old", "True", ""),
+        ("{spec: {a: 1}}", "old", "True", ""),  # the same words in another form
+        ("spec: {a: 2}", "new", "True", ""),
+        ("spec: {a: 2}", "new", "False", "not Ready yet"),
+        ("spec: {a: 2}", "old", "True", "the pod of before is still there"),
+        # A change that was taken back before its pod was replaced: what runs now is of neither.
+        ("spec: {a: 1}", "between", "True", "the pod of before is still there"),
+    ],
+)
+def test_a_static_pod_has_settled_when_it_is_that_of_its_manifest(
+    tmp_path: Path, manifest: str, uid: str, ready: str, fault: str
+) -> None:
+    module, file = load("caisson_kubeadm"), tmp_path / "etcd.yaml"
+    words: list[list[str]] = []
+
+    def run_all(command: list[str], **_: Any) -> dict[str, Any]:
+        words.append(command)
+        return {"retcode": 0, "stdout": '{"items": [{"metadata": {"uid": "old"}}]}', "stderr": ""}
+
+    module.__dict__.update(
+        MANIFESTS_DIR=str(tmp_path),
+        STAMPS_DIR=str(tmp_path),
+        __pillar__={"caisson": {"node": {"name": "node1.example"}}},
+        __salt__={"cmd.run_all": run_all, "caisson_kubernetes.kubectl": lambda *_: POD % (uid, ready)},
+    )
+    file.write_text("spec: {a: 1}")
+    assert module.static_pods("etcd local") == {}
+    module.stamp_file("control-plane all").write_text("{}")
+    before = module.static_pods("etcd local")
+    assert "^etcd\\-node1\\.example$" in [*words[-1]] or "^etcd-node1\\.example$" in [*words[-1]]
+    file.write_text(manifest)
+    assert module.unsettled(before) == ([f"etcd: {fault}"] if fault else [])
+    assert module.static_pods("certs all") == {}
+
+
+def test_kubeadm_is_asked_for_its_version_once(tmp_path: Path, caisson: dict[str, Any]) -> None:  # noqa: F811
+    module, asked = load("caisson_kubeadm"), []
+    (tmp_path / "kubeadm").write_text("x")
+
+    def run_stdout(command: list[str], **_: Any) -> str:
+        asked.append(command)
+        return "v1.36.4\n"
+
+    module.__dict__.update(
+        KUBEADM_FILE=str(tmp_path / "kubeadm"),
+        __pillar__={"caisson": caisson},
+        __context__={},
+        __salt__={"cmd.run_stdout": run_stdout},
+    )
+    assert {module.expected_stamp(phase)["kubeadm"] for phase in ALL_PHASES} == {"v1.36.4"}
+    assert len(asked) == 1
+    (tmp_path / "kubeadm").write_text("another one")
+    module.expected_stamp("preflight")
+    assert len(asked) == 2
+
+
+def test_what_kubeadm_makes_is_looked_for_by_name() -> None:
+    """The keys of authorities are not: a site may take them away. Source: the files of a node by kubeadm 1.36."""
+    files = load("caisson_kubeadm").certificate_files()
+    assert len(files) == len(set(files)) == 19
+    assert [file for file in files if file.endswith("ca.key")] == []
+    assert "/etc/kubernetes/pki/etcd/healthcheck-client.key" in files
+
+
+@pytest.mark.parametrize("has_stamp", [True, False])
+@pytest.mark.parametrize("is_living", [True, False])
+def test_whose_control_plane_it_is(tmp_path: Path, *, is_living: bool, has_stamp: bool) -> None:
+    module = load("caisson_kubeadm")
+    module.__dict__.update(LIVING_FILES=(str(tmp_path / "etcd.yaml"),), STAMPS_DIR=str(tmp_path / "stamps"))
+    if is_living:
+        (tmp_path / "etcd.yaml").write_text("x")
+    if has_stamp:
+        (tmp_path / "stamps").mkdir()
+        module.stamp_file("certs all").write_text("{}")
+    assert module.is_left_alone() is (is_living and not has_stamp)
+
+
+@pytest.mark.parametrize(
+    ("phase", "key", "can"), [("certs all", KEY, True), ("certs all", None, False), ("x", None, True)]
+)
+def test_without_the_authority_s_key_nothing_is_signed(
+    tmp_path: Path, phase: str, key: str | None, *, can: bool
+) -> None:
+    module = load("caisson_kubeadm")
+    module.__dict__.update(KUBERNETES_DIR=str(tmp_path))
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "pki/ca.crt").write_text(CERTIFICATE)
+    if key is not None:
+        (tmp_path / "pki/ca.key").write_text(key)
+    assert (module.cannot_sign(phase) == "") is can
