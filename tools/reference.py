@@ -23,9 +23,11 @@ from installer.checks import preflight
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.operations import bootstrap
+from lab import likeness
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
+DIFFERENCES_FILE = REPOSITORY_DIR / "tests" / "node" / "like_kubeadm.yaml"
 HEADER = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Made by python -m tools.reference: change the source, not this page. -->
 """
@@ -237,6 +239,25 @@ run again at any time. `--from NAME` starts at one of them. Their beginnings and
 """
 
 
+def differences_page() -> str:
+    """Return in what a bootstrapped node differs from one by ``kubeadm init``."""
+    entries = likeness.read_allowed(DIFFERENCES_FILE.read_text(encoding="utf-8"))
+    has = {
+        "bootstrap": "a bootstrapped node only",
+        "kubeadm": "kubeadm's only",
+        "both": "both, with other values",
+    }
+    rows = [(f"`{entry.place}`", has[entry.side], entry.reason) for entry in entries]
+    return f"""# Differences from kubeadm
+
+What a bootstrapped node has that `kubeadm init` with the same configuration does not make, or the other way round. A
+test compares both and fails on any other difference, and on an entry that is about none: see
+[Like kubeadm's](../explanation/like-kubeadm.md). `*` stands for any characters.
+
+{table(["What", "Who has it", "Why"], rows)}
+"""
+
+
 def checks_page() -> str:
     """Return the preflight checks: a table, then what ``caisson explain`` says of each."""
     rows = [
@@ -379,6 +400,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "bootstrap-configuration.md": configuration_page,
     "checks.md": checks_page,
     "commands.md": commands_page,
+    "differences-from-kubeadm.md": differences_page,
     "exit-codes.md": exit_codes_page,
     "files.md": files_page,
     "inventory.md": inventory_page,
