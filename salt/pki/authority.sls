@@ -21,18 +21,23 @@ Copy the site's {{ name }}:
       - file: Create PKI directory
 {%- endfor %}
 {%- else %}
-{%- set key = '/etc/caisson/pki/ca.key' %}
+
+# A power cut may leave its name without a byte, which Salt takes for a key that is damaged.
+Remove an empty CA key:
+  file.absent:
+    - name: /etc/caisson/pki/ca.key
+    - onlyif: test -e /etc/caisson/pki/ca.key && test ! -s /etc/caisson/pki/ca.key
+    - require:
+      - file: Create PKI directory
 
 Create CA key:
   x509.private_key_managed:
     - name: /etc/caisson/pki/ca.key
     - algo: ec
     - keysize: 384
-    # A power cut may leave its name without a byte: only then is it made again.
-    - overwrite: {{ (salt['file.file_exists'](key) and salt['file.stats'](key)['size'] == 0) | json }}
     - mode: '0600'
     - require:
-      - file: Create PKI directory
+      - file: Remove an empty CA key
 
 Create CA certificate:
   x509.certificate_managed:

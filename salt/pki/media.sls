@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-{%- set node, key = pillar['caisson']['node'], '/etc/caisson/pki/media.key' %}
+{%- set node = pillar['caisson']['node'] %}
 include:
   - pki.authority
+
+# A power cut may leave its name without a byte, which Salt takes for a key that is damaged.
+Remove an empty media server key:
+  file.absent:
+    - name: /etc/caisson/pki/media.key
+    - onlyif: test -e /etc/caisson/pki/media.key && test ! -s /etc/caisson/pki/media.key
+    - require:
+      - sls: pki.authority
 
 Create media server key:
   x509.private_key_managed:
     - name: /etc/caisson/pki/media.key
     - algo: ec
     - keysize: 256
-    # A power cut may leave its name without a byte: only then is it made again.
-    - overwrite: {{ (salt['file.file_exists'](key) and salt['file.stats'](key)['size'] == 0) | json }}
     - mode: '0600'
     - require:
-      - sls: pki.authority
+      - file: Remove an empty media server key
 
 Create media server certificate:
   x509.certificate_managed:
