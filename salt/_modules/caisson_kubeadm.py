@@ -215,6 +215,17 @@ def is_left_alone() -> bool:
     return has_living_control_plane() and not stamp_file("certs all").exists()
 
 
+def waits_for(path: str) -> bool:
+    """Tell whether the site's authority ``path`` has still to be placed: before kubeadm has signed anything with it.
+
+    Afterwards a file that is not there was taken off the host on purpose, and its source may be gone too.
+    """
+    if has_living_control_plane() or stamp_file("certs all").exists():
+        return False
+    file = Path(path)
+    return not file.exists() or not file.stat().st_size
+
+
 def remove_unfinished(phase: str) -> list[str]:
     """Remove what a first run of ``phase`` that was cut off may have left; return the paths.
 

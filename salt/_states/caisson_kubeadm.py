@@ -74,7 +74,7 @@ def phase_completed(
         if recorded is not None:
             _write_durably(before_file, "{}\n")  # begun, and what runs is to be looked at afresh
         return {**said, "result": False, "comment": fault}
-    os.sync()  # a stamp is on the disk after everything that it vouches for: a power cut may not leave it alone
+    os.sync()  # a stamp is on the disk after everything that it speaks for: a power cut may not leave it alone
     _write_durably(stamp_file, json.dumps(expected, sort_keys=True) + "\n")
     before_file.unlink(missing_ok=True)
     return {**said, "changes": changes, "comment": f"phase {phase} completed"}
@@ -155,7 +155,7 @@ def _put_back(moved: list[Path], *, has_failed: bool) -> None:
 def _begun(before_file: Path, phase: str) -> dict[str, Any]:
     """Note that a phase is run again; return which static pods ran before.
 
-    As long as the note is there the stamp of before vouches for nothing: a run that was cut off or failed has changed
+    As long as the note is there the stamp of before proves nothing: a run that was cut off or failed has changed
     files, also when the configuration is then put back. After a kill it tells which pods are those of before.
     """
     noted = _read(before_file)

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-{%- set caisson = pillar['caisson'] %}
-{%- set authority = caisson['authorities']['cluster'] %}
+{%- set caisson, authority = pillar['caisson'], pillar['caisson']['authorities']['cluster'] %}
 include:
   - control_plane.examined
 {#- Nothing is configured for a control plane that others have made: their patches, say, are theirs. #}
-{%- set unless_others = '- unless: [{fun: caisson_kubeadm.is_left_alone}]' %}
 
 Write kubeadm configuration:
   file.managed:
@@ -17,7 +15,7 @@ Write kubeadm configuration:
 {%- endfor %}
     - makedirs: true
     - mode: '0600'
-    {{ unless_others }}
+    - unless: [{fun: caisson_kubeadm.is_left_alone}]
 
 {%- for name, text in salt['caisson_kubeadm.patches'](caisson) | dictsort %}
 
@@ -27,7 +25,7 @@ Write kubeadm configuration:
     - contents: {{ text | json }}
     - makedirs: true
     - mode: '0600'
-    {{ unless_others }}
+    - unless: [{fun: caisson_kubeadm.is_left_alone}]
     - require_in:
       - file: Remove kubeadm patches of before
       - cmd: Validate kubeadm configuration
@@ -38,7 +36,7 @@ Remove kubeadm patches of before:
   file.directory:
     - name: /etc/kubernetes/patches
     - clean: true
-    {{ unless_others }}
+    - unless: [{fun: caisson_kubeadm.is_left_alone}]
 
 {%- for name, key, mode in [('ca.key', 'key_file', '0600'), ('ca.crt', 'certificate_file', '0644')] if authority %}
 
@@ -49,9 +47,7 @@ Place the site's {{ name }} for kubeadm:
     - mode: '{{ mode }}'
     - makedirs: true
     - show_changes: false
-    - unless:
-      - test -s /etc/kubernetes/pki/{{ name }}
-      - fun: caisson_kubeadm.is_left_alone
+    - onlyif: [{fun: caisson_kubeadm.waits_for, path: /etc/kubernetes/pki/{{ name }}}]
     - require_in:
       - cmd: Validate kubeadm configuration
 {%- endfor %}

@@ -37,7 +37,7 @@ Keep the guard over reboots:
 Load the guard again where somebody flushed it:
   cmd.run:
     - name: systemctl reload caisson-guard.service
-    - unless: nft list chain inet caisson arriving | grep --quiet --fixed-strings {{ ('comment "' ~ mark ~ '"') | quote | json }}
+    - unless: {{ ('nft list chain inet caisson arriving | grep --quiet --fixed-strings ' ~ ('comment "' ~ mark ~ '"') | quote) | json }}
     - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - service: Keep the guard over reboots

@@ -2,6 +2,9 @@
 # The certificate authority of Caisson's own services, made here or brought by the site. It signs nothing of
 # Kubernetes: that is kubeadm's. The site's files are copied once: then they may be taken off the host.
 {%- set site = pillar['caisson']['authorities']['services'] %}
+include:
+  - pki.emptied
+
 Create PKI directory:
   file.directory:
     - name: /etc/caisson/pki
@@ -22,14 +25,6 @@ Copy the site's {{ name }}:
 {%- endfor %}
 {%- else %}
 
-# A power cut may leave its name without a byte, which Salt takes for a key that is damaged.
-Remove an empty CA key:
-  file.absent:
-    - name: /etc/caisson/pki/ca.key
-    - onlyif: test -e /etc/caisson/pki/ca.key && test ! -s /etc/caisson/pki/ca.key
-    - require:
-      - file: Create PKI directory
-
 Create CA key:
   x509.private_key_managed:
     - name: /etc/caisson/pki/ca.key
@@ -37,7 +32,8 @@ Create CA key:
     - keysize: 384
     - mode: '0600'
     - require:
-      - file: Remove an empty CA key
+      - file: Create PKI directory
+      - sls: pki.emptied
 
 Create CA certificate:
   x509.certificate_managed:

@@ -3,14 +3,6 @@
 include:
   - pki.authority
 
-# A power cut may leave its name without a byte, which Salt takes for a key that is damaged.
-Remove an empty media server key:
-  file.absent:
-    - name: /etc/caisson/pki/media.key
-    - onlyif: test -e /etc/caisson/pki/media.key && test ! -s /etc/caisson/pki/media.key
-    - require:
-      - sls: pki.authority
-
 Create media server key:
   x509.private_key_managed:
     - name: /etc/caisson/pki/media.key
@@ -18,7 +10,7 @@ Create media server key:
     - keysize: 256
     - mode: '0600'
     - require:
-      - file: Remove an empty media server key
+      - sls: pki.authority
 
 Create media server certificate:
   x509.certificate_managed:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -274,4 +275,31 @@ def test_nothing_is_configured_for_a_control_plane_of_others(
     files = [chunk for chunk in chunks if chunk["state"] == "file"]
     assert files
     for chunk in files:
-        assert {"fun": "caisson_kubeadm.is_left_alone"} in chunk["unless"], chunk["__id__"]
+        functions = {entry["fun"] for key in ("unless", "onlyif") for entry in chunk.get(key, ())}
+        assert functions <= {"caisson_kubeadm.is_left_alone", "caisson_kubeadm.waits_for"}, chunk["__id__"]
+        assert len(functions) == 1, chunk["__id__"]
+
+
+def test_no_unless_has_two_reasons(compiler: Compiler, pillar: dict[str, Any]) -> None:
+    """Salt skips a state when all entries hold: of two reasons in a list neither is enough. Source: salt/state.py."""
+    for role in ROLES:
+        for chunk in compiler.compile(role, pillar).chunks:
+            reasons = chunk.get("unless", [])
+            assert isinstance(reasons, str) or len(reasons) <= 1, chunk["__id__"]
+
+
+def test_a_guard_that_is_loaded_is_not_loaded_again(
+    compiler: Compiler, pillar: dict[str, Any], tmp_path: Path
+) -> None:
+    """The condition is a line of shell: it is run as Salt runs it, beside an nft that prints what nft prints."""
+    chunks = compiler.compile("firewall.guard", pillar).chunks
+    (chunk,) = (chunk for chunk in chunks if "unless" in chunk)
+    (written,) = (chunk for chunk in chunks if chunk.get("name") == "/etc/caisson/guard.nft")
+    loaded = _text_of(compiler, written, pillar)
+    nft = tmp_path / "nft"
+    nft.touch(mode=0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for text, expected in ((loaded, 0), (loaded.replace("caisson 1 ", "caisson 0 "), 1)):
+        nft.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n", encoding="utf-8")
+        done = subprocess.run(["sh", "-c", chunk["unless"]], env=environment, check=False)
+        assert done.returncode == expected

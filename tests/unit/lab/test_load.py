@@ -41,7 +41,7 @@ def test_every_request_has_its_answer(server: int) -> None:
     report = load.ask((ADDRESS, server), 200, 0.5, 5)
     assert report["failures"] == {}
     assert 90 <= int(str(report["sent"])) <= 100
-    assert 0 < float(str(report["slowest_s"])) < 5
+    assert 0 <= float(str(report["slowest_s"])) < 5
 
 
 def test_a_refusal_is_a_failure() -> None:

@@ -528,6 +528,12 @@ def test_whose_control_plane_it_is(tmp_path: Path, *, is_living: bool, has_stamp
         (tmp_path / "stamps").mkdir()
         module.stamp_file("certs all").write_text("{}")
     assert module.is_left_alone() is (is_living and not has_stamp)
+    key = tmp_path / "ca.key"
+    assert module.waits_for(str(key)) is not (is_living or has_stamp)
+    key.touch()
+    assert module.waits_for(str(key)) is not (is_living or has_stamp)
+    key.write_text("x")
+    assert not module.waits_for(str(key))
 
 
 @pytest.mark.parametrize(
