@@ -205,7 +205,8 @@ class Node:
     def attach_iso(self, iso: Path) -> PurePosixPath:
         """Let the node see an ISO file, read-only, and return its path there. It stays over reboots.
 
-        It is the same file (a hard link) where the file system allows, else a copy.
+        It is a copy of its own, as each host has: a loop device of one file is given to all that mount it, and only
+        the first of them could say what is behind it.
 
         Raises:
             LabError: there is no such file.
@@ -217,10 +218,7 @@ class Node:
             )
         media = self._places.media_dir / iso.name
         media.unlink(missing_ok=True)
-        try:
-            os.link(iso.resolve(), media)
-        except OSError:
-            run(["cp", "--reflink=auto", "--sparse=always", iso, media])
+        run(["cp", "--reflink=auto", "--sparse=always", iso.resolve(), media])
         return PurePosixPath(MEDIA_DIR, iso.name)
 
     def detach_iso(self) -> None:
