@@ -86,5 +86,5 @@ def pending(references: list[str]) -> list[str]:
 
 
 def _threads() -> list[Any]:
-    """Return the threads that pull; found by their name, because Salt loads this module again for each run of states."""
+    """Return the threads that pull; found by their name, as Salt loads this module again for each run of states."""
     return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
