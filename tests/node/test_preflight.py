@@ -27,10 +27,10 @@ TRIES = 3
 FAULTS = 20
 AT_ONCE, REPEATED = 2, 6
 
-#: Everything of a host that a check could have changed. Left out: what lives (journal, processes, this very query).
+#: Everything of a host that a check could have changed. Left out: what lives (journal, firewalld's log, processes).
 STATE = """
-find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/log/journal -o -path /root/state \\) -prune \
-  -o -printf '%y %m %u:%g %s %T@ %l %p\\n' | grep -v ' /var/lib/rpm' | sort -k7
+find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/log/journal -o -path /var/log/firewalld \
+  -o -path /root/state \\) -prune -o -printf '%y %m %u:%g %s %T@ %l %p\\n' | grep -v ' /var/lib/rpm' | sort -k7
 find /run /dev /tmp -mindepth 1 -maxdepth 2 -printf '%y %p\\n' \
   | grep -v -e /run/systemd -e /run/udev -e systemd-private | sort
 sha256sum /var/lib/rpm/rpmdb.sqlite /etc/dnf/dnf.conf /etc/yum.repos.d/*
