@@ -132,7 +132,9 @@ def advice(host: Installed) -> str:
         r"^CSN405 +warning +.*firewalld is not installed -> (.*)$", host.ended.output, re.MULTILINE
     )
     assert found, host.ended.output[:4000]
-    command = re.search(r"when the bootstrap has ended: (dnf .+), then run the bootstrap again$", found[1])
+    command = re.search(
+        r"when the bootstrap has ended: (HOME=\S+ dnf .+), then run the bootstrap again$", found[1]
+    )
     assert command, found[1]
     return command[1]
 
