@@ -11,8 +11,9 @@ This is the only driver of dnf: Salt's states (``caisson_dnf``) call it from the
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -226,10 +227,11 @@ def install(
     progress(f"dnf to install {', '.join(names)}")
     rpmdb.forget(cut.fresh)
     again = [package.name for package in cut.fresh if package.name not in names]
-    _run_dnf(["install", *names, *again], names, paths, before)
-    if cut.replaced:
-        _run_dnf(["reinstall", *(package.nevra for package in cut.replaced)], names, paths, before)
-        rpmdb.erase(set(cut.leftover) & rpmdb.packages())
+    with _noted(paths, before):
+        carry_out(["install", *names, *again], names, paths)
+        if cut.replaced:
+            carry_out(["reinstall", *(package.nevra for package in cut.replaced)], names, paths)
+            rpmdb.erase(set(cut.leftover) & rpmdb.packages())
     found = rpmdb.installed(names)
     _check(names, found, rpmdb.damaged([package.name for package in (*cut.fresh, *cut.replaced)]), paths)
     after = rpmdb.packages()
@@ -241,19 +243,26 @@ def install(
     return bool(cut) or before != after or is_configured
 
 
-def _run_dnf(
-    words: Sequence[str], names: Sequence[str], paths: Paths, before: frozenset[rpmdb.Package]
-) -> None:
-    """Let dnf carry out one transaction.
+@contextlib.contextmanager
+def _noted(paths: Paths, before: frozenset[rpmdb.Package]) -> Iterator[None]:
+    """Take the note of a transaction back when it was refused and has changed nothing."""
+    try:
+        yield
+    except PackageError:
+        if rpmdb.packages() == before:
+            transaction.forget(paths)
+        raise
+
+
+def carry_out(words: Sequence[str], names: Sequence[str], paths: Paths) -> None:
+    """Let dnf carry out one transaction; ``names`` is what was wanted of it, for people.
 
     Raises:
-        PackageError: it refused, or a script of a package was cut; the note stays where it may have changed anything.
+        PackageError: it refused, or a script of a package was cut.
     """
     environment = dnf_environment(paths)
     completed = run(dnf_arguments(paths, *words), timeout_s=DNF_TIMEOUT_S, check=False, env=environment)
     if completed.returncode != 0:
-        if rpmdb.packages() == before:
-            transaction.forget(paths)
         raise explain(completed, names, paths)
     cut = CUT_SCRIPT.search(completed.stdout + completed.stderr)
     if cut:

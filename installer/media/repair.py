@@ -9,21 +9,15 @@ too. A file with another content is not looked at: it is the site's, or Calico's
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from installer.base.errors import PackageError
 from installer.base.paths import Paths
-from installer.base.run import run
 from installer.base.ui import Ui
-from installer.media import dnf
+from installer.media import dnf, rpmdb
 from installer.media.product import Product
 
-RPM_TIMEOUT_S = 300.0
-# Of what rpm compares only the bytes: "S" size, "5" digest. Links are the site's (alternatives). Source: rpm(8).
-LINE = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
-CHANGED = re.compile(r"missing|S|5")
 LEFT_ALONE = ("d", "g", "l")  # documentation that a site removed, ghosts, licences
 
 
@@ -33,8 +27,7 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
     Raises:
         PackageError: dnf or rpm refused, or files are still damaged.
     """
-    listed = run(["rpm", "--query", "--all", "--qf", "%{NAME}\\n"], timeout_s=RPM_TIMEOUT_S, check=False)
-    names = sorted(set(listed.stdout.split()) & set(product.packages))
+    names = sorted({package.name for package in rpmdb.packages()} & set(product.packages))
     if not names:
         return False
     ui.progress(f"the files of {len(names)} packages, after an interrupted run")
@@ -48,11 +41,7 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
         if file.is_file() and not file.is_symlink() and file.stat().st_size == 0:
             file.unlink()
     dnf.write_files(paths, media_dir, product)
-    arguments = dnf.dnf_arguments(paths, "reinstall", *owners)
-    environment = dnf.dnf_environment(paths)
-    completed = run(arguments, timeout_s=dnf.DNF_TIMEOUT_S, check=False, env=environment)
-    if completed.returncode != 0:
-        raise dnf.explain(completed, owners, paths)
+    dnf.carry_out(["reinstall", *owners], owners, paths)
     left = find(owners)
     if left:
         raise PackageError(
@@ -65,33 +54,21 @@ def repair(*, paths: Paths, media_dir: Path, product: Product, ui: Ui) -> bool:
 
 def find(names: list[str]) -> Mapping[str, str]:
     """Return path -> package of each file that is not there or empty, and has content in its package."""
-    command = ["rpm", "--verify", "--nodeps", "--noscripts", "--nomtime", *names]
-    verified = run(command, timeout_s=RPM_TIMEOUT_S, check=False)
-    lost = [path for path in parse(verified.stdout) if _is_lost(Path(path))]
-    if not lost:
-        return {}
-    listed = run(
-        ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names],
-        timeout_s=RPM_TIMEOUT_S,
-        check=False,
-    )
-    owned = (line.partition(" ") for line in listed.stdout.splitlines())
-    owners = {path: name for name, _, path in owned}
+    lost = [path for path in changed(rpmdb.verify(names)) if _is_lost(Path(path))]
+    owners = rpmdb.owners(names) if lost else {}
     return {path: owners[path] for path in lost if path in owners}
 
 
-def parse(text: str) -> list[str]:
-    r"""Return the path of each file whose bytes rpm calls changed.
+def changed(entries: Iterable[rpmdb.Change]) -> list[str]:
+    """Return the path of each file whose bytes rpm calls changed: its size, its digest, or all of it.
 
-    >>> parse("S.5......  c /etc/a\nmissing     /usr/bin/b\n.......T.    /c\n")
-    ['/etc/a', '/usr/bin/b']
+    Links are the site's (alternatives): of what rpm compares nothing else is looked at.
     """
-    found = []
-    for line in text.splitlines():
-        match = LINE.match(line)
-        if match and match["kind"] not in LEFT_ALONE and CHANGED.search(match["marks"]):
-            found.append(match["path"])
-    return found
+    return [
+        entry.path
+        for entry in entries
+        if entry.kind not in LEFT_ALONE and (entry.marks == "missing" or {"S", "5"} & set(entry.marks))
+    ]
 
 
 def _is_lost(file: Path) -> bool:

@@ -14,8 +14,10 @@ TIMEOUT_S = 300.0
 SCRIPTS_TIMEOUT_S = 4 * 3600.0
 PROVIDED = "[%{=NAME} %{=VERSION}-%{=RELEASE} %{PROVIDENAME}\\n]"
 LISTED = "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\\n"
-DAMAGED = re.compile(r"^(?:..5|\.M?5)\S*\s+(?:[^cdglr]\s+)?(/.*)$")
-"""A line about a file whose content is another, and which is neither configuration nor ghost. Source: rpm(8)."""
+VERIFIED = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
+"""A line of ``rpm --verify``. Source: rpm(8), "VERIFY OPTIONS"."""
+OTHERS_OWN = ("c", "d", "g", "l", "r")
+"""Configuration, documentation, ghosts, licences, readmes: what a site may have changed."""
 
 
 class Package(NamedTuple):
@@ -36,6 +38,14 @@ class Found(NamedTuple):
 
     name: str
     version: str
+
+
+class Change(NamedTuple):
+    """A file that is not as its package has it: the marks of what differs (or "missing"), and the kind of file."""
+
+    marks: str
+    kind: str
+    path: str
 
 
 def installed(names: Sequence[str]) -> dict[str, Found]:
@@ -84,18 +94,33 @@ def erase(gone: Iterable[Package]) -> None:
         run(["rpm", "--erase", "--nodeps", *names], timeout_s=SCRIPTS_TIMEOUT_S)
 
 
+def verify(names: Sequence[str]) -> list[Change]:
+    """Return which files of packages are not as their packages have them; times are not looked at."""
+    words = ["rpm", "--verify", "--nodeps", "--noscripts", "--nomtime", *names]
+    return changes_of(run(words, timeout_s=TIMEOUT_S, check=False).stdout) if names else []
+
+
+def changes_of(text: str) -> list[Change]:
+    r"""Return the files in what ``rpm --verify`` prints.
+
+    >>> changes_of("S.5....T.  c /etc/a\nmissing     /usr/b c\nUnsatisfied dependencies for x\n")
+    [Change(marks='S.5....T.', kind='c', path='/etc/a'), Change(marks='missing', kind='', path='/usr/b c')]
+    """
+    return [
+        Change(match["marks"], match["kind"] or "", match["path"])
+        for match in map(VERIFIED.match, text.splitlines())
+        if match
+    ]
+
+
 def damaged(names: Sequence[str]) -> list[str]:
     """Return the files of packages whose content is not the package's; configuration is the site's own."""
-    if not names:
-        return []
-    said = run(["rpm", "--verify", "--nodeps", "--noscripts", *names], timeout_s=TIMEOUT_S, check=False)
-    return damaged_of(said.stdout)
+    changes = verify(names)
+    return [entry.path for entry in changes if entry.marks[2] == "5" and entry.kind not in OTHERS_OWN]
 
 
-def damaged_of(text: str) -> list[str]:
-    r"""Return such files in what ``rpm --verify`` prints.
-
-    >>> damaged_of("S.5....T.  c /etc/a\n.......T.    /b\nS.5....T.    /usr/bin/c\n..?......    /d\n")
-    ['/usr/bin/c']
-    """
-    return [match.group(1) for match in map(DAMAGED.match, text.splitlines()) if match]
+def owners(names: Sequence[str]) -> dict[str, str]:
+    """Return path -> package of every file of these packages."""
+    words = ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names]
+    lines = run(words, timeout_s=TIMEOUT_S, check=False).stdout.splitlines()
+    return {path: name for name, _, path in (line.partition(" ") for line in lines)}

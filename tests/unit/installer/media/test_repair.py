@@ -10,7 +10,7 @@ import pytest
 
 from installer.base.errors import PackageError
 from installer.base.run import Completed
-from installer.media import dnf, repair
+from installer.media import dnf, repair, rpmdb
 from tests.unit.installer.helpers import make_context
 
 
@@ -48,7 +48,7 @@ class Host:
             return Completed(1, "".join(lines), "")
         if "[%{=NAME} %{FILENAMES}\\n]" in args:
             return Completed(0, "".join(f"kubelet {file}\n" for file in self.files), "")
-        return Completed(0, "bash\nkubelet\n", "")
+        return Completed(0, "bash 5-1 x86_64\nkubelet 1-1 x86_64\n", "")
 
     def _verified(self, file: Path, text: str) -> str:
         kind = self.kinds.get(file, " ")
@@ -61,7 +61,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     program, configuration = tmp_path / "kubelet", tmp_path / "kubelet.conf"
     found = Host({program: "ELF", configuration: "# none"}, {configuration: "c"})
-    for module in (dnf, repair):
+    for module in (dnf, rpmdb):
         monkeypatch.setattr(module, "run", found)
     return found
 
@@ -120,4 +120,4 @@ def test_what_rpm_says() -> None:
         "missing   d /usr/share/doc/x\n"
         ".......T.    /only/time\nS.5......  g /var/log/ghost\nUnsatisfied dependencies for x\n"
     )
-    assert repair.parse(text) == ["/etc/crontab", "/usr/a b"]
+    assert repair.changed(rpmdb.changes_of(text)) == ["/etc/crontab", "/usr/a b"]
