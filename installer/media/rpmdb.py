@@ -11,7 +11,7 @@ from installer.base.errors import CommandError, PackageError
 from installer.base.run import run
 
 TIMEOUT_S = 300.0
-SCRIPTS_TIMEOUT_S = 4 * 3600.0
+SCRIPTS_TIMEOUT_S = 1800.0
 PROVIDED = "[%{=NAME} %{=VERSION}-%{=RELEASE} %{PROVIDENAME}\\n]"
 LISTED = "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\\n"
 VERIFIED = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")

@@ -13,7 +13,7 @@ import pytest
 from installer.base import session
 from installer.base.errors import SaltError
 from installer.engine import leftovers, saltcall, saltworker
-from installer.media import dnf
+from installer.media import dnf, rpmdb
 from tests.unit.installer.helpers import make_context
 
 SALT_DIR = Path(__file__).parents[4] / "salt"
@@ -37,8 +37,9 @@ def test_timeouts_nest() -> None:
     assert len(found) > 25
     margin_s = 2 * session.TERMINATION_GRACE_S
     assert {place: s for place, s in found.items() if s + margin_s > saltcall.SILENCE_LIMIT_S} == {}
-    assert dnf.DNF_TIMEOUT_S + session.TRANSACTION_GRACE_S + margin_s < saltcall.SILENCE_LIMIT_S
-    assert leftovers.TIMEOUT_S >= dnf.DNF_TIMEOUT_S
+    for transaction_s in (dnf.DNF_TIMEOUT_S, rpmdb.SCRIPTS_TIMEOUT_S):
+        assert transaction_s + session.TRANSACTION_GRACE_S + margin_s < saltcall.SILENCE_LIMIT_S
+        assert transaction_s <= leftovers.TIMEOUT_S
     assert leftovers.TIMEOUT_S >= session.TRANSACTION_GRACE_S
 
 
