@@ -61,9 +61,7 @@ def read(paths: Paths) -> Note:
             None if before is None else frozenset(Package(*entry) for entry in before),
             dict(data.get("settled", {})),
         )
-    except FileNotFoundError:
-        return Note()
-    except (ValueError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return Note()
 
 

@@ -23,6 +23,7 @@ from installer.checks import readiness
 from installer.media.product import Product
 from installer.operations import status
 from installer.operations.asking import Question
+from installer.operations.cluster_state import STATIC_PODS
 from installer.operations.redaction import without_secrets
 
 FILE_LIMIT_BYTES = 2 * 1024 * 1024
@@ -83,15 +84,6 @@ COMMANDS: Mapping[str, Sequence[str]] = {
         for unit in ("containerd", "kubelet", "salt-minion", "firewalld")
     },
 }
-CONTAINERS = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "nginx",
-    "registry",
-    "salt-master",
-)
 
 
 def make_archive(product: Product, paths: Paths, tree_dir: Path, archive: Path) -> Sequence[str]:
@@ -145,7 +137,7 @@ def _commands(paths: Paths, product: Product, tree_dir: Path) -> dict[str, str]:
         f"commands/{name}.txt": Question(name, partial(_said, words), limit_s=2 * COMMAND_LIMIT_S)
         for name, words in COMMANDS.items()
     }
-    for name in CONTAINERS:
+    for name in STATIC_PODS:
         script = (
             f"for id in $(crictl ps -aq --name '^{name}$'); do crictl logs --tail 2000 \"$id\" 2>&1; done"
         )
