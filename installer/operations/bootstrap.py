@@ -15,6 +15,7 @@ from installer.base import files
 from installer.base.errors import InstallerError, MediaError, PreflightError
 from installer.base.run import run
 from installer.base.ui import format_bytes
+from installer.base.units import parse_units
 from installer.checks import readiness
 from installer.checks.preflight import Status
 from installer.engine.context import Context
@@ -188,11 +189,10 @@ def _keep_off(context: Context, units: Sequence[str]) -> bool:
     if not early:
         return False
     said = run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *early], timeout_s=30).stdout
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in said.split("\n\n")]
     found = [
-        block["Id"]
-        for block in blocks
-        if block.get("ActiveState") in STARTED_STATES or block.get("UnitFileState") == "enabled"
+        unit
+        for unit, facts in parse_units(said).items()
+        if facts.get("ActiveState") in STARTED_STATES or facts.get("UnitFileState") == "enabled"
     ]
     if found:
         run(["systemctl", "disable", "--now", *found], timeout_s=120)

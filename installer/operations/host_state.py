@@ -12,6 +12,7 @@ from installer.base.errors import CommandError, HostError
 from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_bytes
+from installer.base.units import parse_units
 from installer.operations.asking import COMMAND_LIMIT_S, Fault
 
 SERVICES = ("containerd", "kubelet", "salt-minion", "firewalld")
@@ -48,17 +49,11 @@ class ServiceStates:
 
 def ask_services() -> ServiceStates:
     """Ask systemd for the services that a node lives by."""
-    names = [f"{name}.service" for name in SERVICES]
     try:
-        shown = run(
-            ["systemctl", "show", "--property=Id,LoadState,ActiveState", *names],
-            timeout_s=COMMAND_LIMIT_S,
-            check=False,
-        ).stdout
+        states = {**UNKNOWN, **_states(*SERVICES)}
     except (CommandError, HostError) as exc:
         fault = Fault(f"systemd does not answer: {exc.message}", "see 'systemctl status' and 'dmesg | tail'")
         return ServiceStates(dict(UNKNOWN), (fault,))
-    states = {**UNKNOWN, **parse_services(shown)}
     faults = [
         Fault(f"{name}.service is {states[name]}", service_fix(name))
         for name in REQUIRED_SERVICES
@@ -67,20 +62,30 @@ def ask_services() -> ServiceStates:
     return ServiceStates(states, tuple(faults))
 
 
+def _states(*services: str) -> dict[str, str]:
+    """Ask systemd for the state of services.
+
+    Raises:
+        CommandError: it does not answer.
+        HostError: there is no systemctl.
+    """
+    names = [f"{name}.service" for name in services]
+    command = ["systemctl", "show", "--property=Id,LoadState,ActiveState", *names]
+    return parse_services(run(command, timeout_s=COMMAND_LIMIT_S, check=False).stdout)
+
+
 def parse_services(shown: str) -> dict[str, str]:
     r"""Return name -> state of what ``systemctl show`` printed of several units.
 
     >>> parse_services("Id=a.service\nLoadState=loaded\nActiveState=failed\n\nId=b.service\nLoadState=not-found\n")
     {'a': 'failed', 'b': 'not installed'}
     """
-    states = {}
-    for block in shown.split("\n\n"):
-        values = dict(line.partition("=")[::2] for line in block.splitlines())
-        name = values.get("Id", "").rpartition(".service")[0]
-        if name:
-            is_absent = values.get("LoadState") == "not-found"
-            states[name] = NOT_INSTALLED if is_absent else values.get("ActiveState", "unknown")
-    return states
+    return {
+        unit.rpartition(".service")[0]: NOT_INSTALLED
+        if facts.get("LoadState") == "not-found"
+        else facts.get("ActiveState", "unknown")
+        for unit, facts in parse_units(shown).items()
+    }
 
 
 def service_fix(name: str) -> str:
@@ -105,12 +110,7 @@ def ask_firewall(paths: Paths, *, is_accepted: bool) -> FirewallState:
     ``is_accepted``: the site said in bootstrap.yaml that this host goes without (CSN405). A host on which firewalld
     is not installed came without: its bootstrap has said so.
     """
-    shown = run(
-        ["systemctl", "show", "--property=Id,LoadState,ActiveState", "firewalld.service"],
-        timeout_s=COMMAND_LIMIT_S,
-        check=False,
-    ).stdout
-    state = parse_services(shown).get("firewalld", "unknown")
+    state = _states("firewalld").get("firewalld", "unknown")
     if state == NOT_INSTALLED:
         return FirewallState("not installed: every host that reaches this one reaches its ports")
     if state != "active":
