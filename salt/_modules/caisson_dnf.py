@@ -1,55 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of the media, by the installer's own driver of dnf: one driver, one set of words for what goes wrong.
-
-The installer's copy on the host (``/opt/caisson/VERSION-BUILD``) is imported, as for the preflights.
-"""
+"""Packages of the media, by the installer's own driver of dnf: one driver, one set of words for what goes wrong."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
     __pillar__: dict[str, Any] = {}
+
+DRIVER = "installer.media.dnf"
 
 
 def missing(names: list[str]) -> list[str]:
     """Return which of ``names`` have to be installed; one process of rpm, whatever their number."""
-    dnf, options = _driver()
-    found: list[str] = dnf.unsettled(names, paths=options["paths"], product=options["product"])
+    found: list[str] = __salt__["caisson_installer.call"](DRIVER, "unsettled", names, **_where())
     return found
 
 
 def install(names: list[str]) -> None:
     """Install ``names``, with what they need, in one transaction. Raises RuntimeError with the installer's words."""
-    dnf, options = _driver()
-    from installer.base.errors import InstallerError  # noqa: PLC0415 - there since the driver was imported
-
-    try:
-        dnf.install(names, **options, progress=_progress, detail=log.info)
-    except InstallerError as error:
-        raise RuntimeError(
-            "\n".join(filter(None, (error.message, error.details, error.resolution)))
-        ) from error
+    media_dir = Path(__pillar__["caisson"]["media_dir"])
+    told = {"progress": _progress, "detail": log.info}
+    __salt__["caisson_installer.call"](DRIVER, "install", names, media_dir=media_dir, **_where(), **told)
 
 
-def _driver() -> tuple[Any, dict[str, Any]]:
-    """Return the installer's module and the arguments that all its functions take here."""
-    caisson = __pillar__["caisson"]
-    tree_dir = Path(caisson["self_dir"])
-    searched = list(sys.path)
-    sys.path.append(str(tree_dir))
-    try:
-        from installer.base.paths import Paths  # noqa: PLC0415 - the path is set just now
-        from installer.media import dnf, product  # noqa: PLC0415
-    finally:
-        sys.path[:] = searched
-    media_dir = Path(caisson["media_dir"])
-    return dnf, {"paths": Paths(), "media_dir": media_dir, "product": product.load(tree_dir)}
+def _where() -> dict[str, Any]:
+    """Return the arguments that all functions of the driver take: this host, and what its media holds."""
+    tree_dir = __salt__["caisson_installer.tree_dir"]()
+    return {
+        "paths": __salt__["caisson_installer.call"]("installer.base.paths", "Paths"),
+        "product": __salt__["caisson_installer.call"]("installer.media.product", "load", tree_dir),
+    }
 
 
 def _progress(text: str) -> None:

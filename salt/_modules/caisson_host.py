@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,42 +84,6 @@ def put_aside(units: list[str]) -> list[str]:
             file.rename(file.with_name(file.name + ".caisson"))
             renamed.append(f"{file}.caisson")
     return renamed
-
-
-def edit(file: Path, data: bytes) -> None:
-    """Give a file of the host other bytes; owner, mode, SELinux type and access lists stay, and a link stays a link.
-
-    Where no other file can take its name (it is a mount, its directory is read-only) it is written in place.
-
-    Raises:
-        OSError: the host does not let it be written.
-    """
-    target = Path(os.path.realpath(file))
-    status = target.stat()
-    temporary = target.with_name(f".{target.name}.caisson")
-    try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            os.fchown(stream.fileno(), status.st_uid, status.st_gid)
-            os.fchmod(stream.fileno(), status.st_mode & 0o7777)
-            for name in os.listxattr(target):
-                with contextlib.suppress(OSError):
-                    os.setxattr(stream.fileno(), name, os.getxattr(target, name))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(target)
-    except OSError as exc:
-        if exc.errno not in (errno.EBUSY, errno.EROFS, errno.EXDEV):
-            raise
-        with target.open("r+b") as stream:
-            stream.write(data)
-            stream.truncate()
-            stream.flush()
-            os.fsync(stream.fileno())
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def swap_lines(fstab: str) -> list[str]:

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The installer's preflights, run by Salt: the same engine, the same codes, Salt's own Python.
-
-The installer's copy on the host (``/opt/caisson/VERSION-BUILD``) is imported: one engine, no second list.
-"""
+"""The installer's preflights, run by Salt: the same engine, the same codes, Salt's own Python."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
     __pillar__: dict[str, Any] = {}
 
 
@@ -21,10 +16,9 @@ def run(config_file: str = "/etc/caisson/bootstrap.yaml", *, with_trials: bool =
 
     Returns the report of ``caisson check --json`` with one more key: ``failed``, the lines of what stops a bootstrap.
     """
-    with _installer() as tree_dir:
-        from installer.checks import readiness  # noqa: PLC0415 - the path is set just now
-
-        found = readiness.assess(tree_dir, Path(config_file), with_trials=with_trials)
+    readiness = __salt__["caisson_installer.load"]("installer.checks.readiness")
+    tree_dir = __salt__["caisson_installer.tree_dir"]()
+    found = readiness.assess(tree_dir, Path(config_file), with_trials=with_trials)
     report: dict[str, Any] = found.to_json()
     report["failed"] = found.lines(*{result.status for result in found.failed})
     return report
@@ -33,22 +27,6 @@ def run(config_file: str = "/etc/caisson/bootstrap.yaml", *, with_trials: bool =
 def control_plane_differences() -> list[str]:
     """Return why the control plane of this host is not one of the cluster in the pillar; empty when it is."""
     caisson = __pillar__["caisson"]
-    with _installer():
-        from installer.config import control_plane  # noqa: PLC0415 - the path is set just now
-
-        return control_plane.differences(Path("/"), caisson, caisson["versions"]["kubernetes"])
-
-
-@contextlib.contextmanager
-def _installer() -> Iterator[Path]:
-    """Let the installer's copy be imported, yield its directory.
-
-    It comes last: what Salt carries itself (PyYAML, attrs) is used as it is.
-    """
-    tree_dir = Path(__pillar__["caisson"]["self_dir"])
-    searched = list(sys.path)
-    sys.path += [str(tree_dir), str(tree_dir / "installer" / "vendor")]
-    try:
-        yield tree_dir
-    finally:
-        sys.path[:] = searched
+    control_plane = __salt__["caisson_installer.load"]("installer.config.control_plane")
+    found: list[str] = control_plane.differences(Path("/"), caisson, caisson["versions"]["kubernetes"])
+    return found

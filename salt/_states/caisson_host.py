@@ -89,8 +89,8 @@ def _comment_out(lines: list[str]) -> None:
     if not lines:
         return
     kept = ["# caisson: " + line if line in lines else line for line in _fstab().split("\n")]
+    data = "\n".join(kept).encode("utf-8", errors="surrogateescape")
     try:
-        __salt__["caisson_host.edit"](FSTAB, "\n".join(kept).encode("utf-8", errors="surrogateescape"))
-    except OSError as exc:
-        advice = f"see 'lsattr {FSTAB}', or comment its swap lines yourself"
-        raise RuntimeError(f"{FSTAB} cannot be written ({exc}): {advice}") from exc
+        __salt__["caisson_installer.call"]("installer.base.files", "edit_host_file", FSTAB, data)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}\nor comment the swap lines of {FSTAB} yourself") from error

@@ -15,6 +15,17 @@ from tests.unit.salt.test_kubeadm import STATES_DIR
 from tests.unit.salt.test_modules import load
 
 
+def installer() -> Any:
+    """Return the module by which states reach the installer, which is that of this tree."""
+    module: Any = load("caisson_installer")
+    module.__dict__["__pillar__"] = {"caisson": {"self_dir": str(Path(__file__).parents[3])}}
+    return module
+
+
+def edit(file: Path, data: bytes) -> None:
+    installer().call("installer.base.files", "edit_host_file", file, data)
+
+
 @pytest.mark.parametrize("comment", [b"# B\xfcro\n", b"# plain\r\n", "# one\u2028line\n".encode()])
 def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
     state: Any = load("caisson_host", STATES_DIR)
@@ -28,7 +39,7 @@ def test_only_the_lines_of_swap_change(tmp_path: Path, comment: bytes) -> None:
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
-            "caisson_host.edit": load("caisson_host").edit,
+            "caisson_installer.call": installer().call,
         },
     )
     answer = state.swap_off("x")
@@ -111,13 +122,12 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
 
 
 def test_fstab_keeps_all_but_its_bytes(tmp_path: Path) -> None:
-    module: Any = load("caisson_host")
     file, link = tmp_path / "real", tmp_path / "fstab"
     file.write_bytes(b"one")
     file.chmod(0o640)
     os.setxattr(file, "user.label", b"etc_t")
     link.symlink_to("real")
-    module.edit(link, b"other")
+    edit(link, b"other")
     assert link.is_symlink()
     assert (file.read_bytes(), file.stat().st_mode & 0o7777) == (b"other", 0o640)
     assert os.getxattr(file, "user.label") == b"etc_t"
@@ -127,21 +137,22 @@ def test_fstab_keeps_all_but_its_bytes(tmp_path: Path) -> None:
 def test_an_fstab_that_is_a_mount_is_written_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module: Any = load("caisson_host")
     file = tmp_path / "fstab"
     file.write_bytes(b"a longer one")
 
     def busy(*_: object) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy")
 
-    monkeypatch.setattr(Path, "rename", busy)
+    monkeypatch.setattr(Path, "replace", busy)
     inode = file.stat().st_ino
-    module.edit(file, b"other")
+    edit(file, b"other")
     assert (file.read_bytes(), file.stat().st_ino) == (b"other", inode)
     assert [entry.name for entry in tmp_path.iterdir()] == ["fstab"]
 
 
-def test_an_fstab_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+def test_an_fstab_that_cannot_be_written_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state: Any = load("caisson_host", STATES_DIR)
     state.FSTAB = tmp_path / "fstab"
     state.FSTAB.write_bytes(b"/dev/sda3 none swap defaults 0 0\n")
@@ -149,6 +160,7 @@ def test_an_fstab_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> Non
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
+    monkeypatch.setattr(Path, "replace", refuse)
     state.__dict__.update(
         __opts__={"test": False},
         __salt__={
@@ -156,7 +168,7 @@ def test_an_fstab_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> Non
             "caisson_host.active_swaps": list,
             "caisson_host.swap_units": list,
             "caisson_host.swap_lines": load("caisson_host").swap_lines,
-            "caisson_host.edit": refuse,
+            "caisson_installer.call": installer().call,
         },
     )
     answer = state.swap_off("x")
