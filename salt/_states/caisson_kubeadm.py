@@ -8,17 +8,13 @@ written, and what comes next would be asked of it.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __opts__: dict[str, Any] = {}
-
-log = logging.getLogger(__name__)
 
 SETTLED_TIMEOUT_S = 240
 POLL_S = 0.5
@@ -168,14 +164,16 @@ def _begun(before_file: Path, phase: str) -> dict[str, Any]:
 
 def _until_settled(phase: str, before: dict[str, Any]) -> str:
     """Wait until the static pods are those of their manifests, and Ready; return "" or what is not."""
-    ends_at = time.monotonic() + SETTLED_TIMEOUT_S
-    while lines := __salt__["caisson_kubeadm.unsettled"](before):
-        if time.monotonic() > ends_at:
-            return f"kubeadm init phase {phase} succeeded, yet after {SETTLED_TIMEOUT_S} s:\n" + "\n".join(
-                lines
-            )
-        log.info("caisson waits: %s", "; ".join(lines)[:300])
-        time.sleep(POLL_S)
+
+    def probe() -> str:
+        return "\n".join(__salt__["caisson_kubeadm.unsettled"](before))
+
+    try:
+        __salt__["caisson_result.until"](probe, SETTLED_TIMEOUT_S, interval_s=POLL_S)
+    except RuntimeError as error:
+        return (
+            f"kubeadm init phase {phase} succeeded, yet its static pods are not as they should be:\n{error}"
+        )
     return ""
 
 
@@ -191,15 +189,4 @@ def _restart(what: str) -> None:
 
 def _write_durably(path: Path, text: str) -> None:
     """Write a stamp or a note, in one piece and to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    __salt__["caisson_installer.call"]("installer.base.files", "write_file", path, text)

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from installer.base.errors import MediaError
 from installer.media import product
-from tests.unit.salt.test_modules import load
+from tests.unit.salt.test_modules import installer
 
 
-def test_what_the_installer_says_comes_whole(repository_dir: Path, tmp_path: Path) -> None:
-    module: Any = load("caisson_installer")
-    module.__dict__["__pillar__"] = {"caisson": {"self_dir": str(repository_dir)}}
+def test_what_the_installer_says_comes_whole(tmp_path: Path) -> None:
+    module = installer()
     searched = list(sys.path)
     with pytest.raises(MediaError) as own:
         product.load(tmp_path)

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from installer.config.bootstrap import OWN_PATCHES
-from tests.unit.salt.test_modules import caisson, load  # noqa: F401  a fixture
+from tests.unit.salt.test_modules import caisson, installer, load  # noqa: F401  a fixture
 
 REPOSITORY_DIR = Path(__file__).parents[3]
 STATES_DIR = REPOSITORY_DIR / "salt" / "_states"
@@ -248,6 +249,8 @@ class Host:
             "caisson_kubeadm.cannot_sign": lambda _: self.cannot_sign,
             "caisson_kubeadm.static_pods": lambda _: dict(self.pods),
             "caisson_kubeadm.unsettled": self.unsettled,
+            "caisson_result.until": load("caisson_result").until,
+            "caisson_installer.call": installer().call,
             "caisson_preflight.control_plane_differences": lambda: self.differences,
             "caisson_kubeadm.run_phase": self.run_phase,
             "caisson_kubeadm.remove_unfinished": lambda _: self.done.append("remove unfinished"),
@@ -396,7 +399,7 @@ def test_a_phase_ends_when_its_static_pods_run(host: Host, monkeypatch: pytest.M
         [],
     ]
     slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     assert module.phase_completed("x", "control-plane all")["result"]
     assert len(slept) == 2
     assert host.asked[0] == host.pods

@@ -25,6 +25,13 @@ def load(name: str, directory: Path = MODULES_DIR) -> ModuleType:
     return module
 
 
+def installer() -> Any:
+    """Return the module by which states reach the installer, which is that of this tree."""
+    module: Any = load("caisson_installer")
+    module.__dict__["__pillar__"] = {"caisson": {"self_dir": str(Path(__file__).parents[3])}}
+    return module
+
+
 @pytest.fixture
 def caisson() -> dict[str, Any]:
     """Return a pillar as the installer writes it."""

@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.salt.test_kubeadm import STATES_DIR
-from tests.unit.salt.test_modules import load
-
-
-def installer() -> Any:
-    """Return the module by which states reach the installer, which is that of this tree."""
-    module: Any = load("caisson_installer")
-    module.__dict__["__pillar__"] = {"caisson": {"self_dir": str(Path(__file__).parents[3])}}
-    return module
+from tests.unit.salt.test_modules import installer, load
 
 
 def edit(file: Path, data: bytes) -> None:
