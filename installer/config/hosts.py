@@ -17,6 +17,7 @@ import json
 import re
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 from installer.base import files
 from installer.base.errors import HostError
@@ -25,6 +26,8 @@ from installer.base.paths import Paths
 MARK = "# caisson"
 LOOPBACK_NAME = re.compile(r"(?:.*\.)?localhost[46]?(?:\.localdomain[46]?)?\Z")
 """As EL writes them, and what RFC 6761 keeps for loopback."""
+LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
+"""An address of this host in the kernel's table of routes. Source: fib_trie_seq_show, net/ipv4/fib_trie.c."""
 
 
 def with_lines(text: str, address: str, endpoint: str, names: list[str]) -> str:
@@ -56,7 +59,19 @@ def own_names() -> list[str]:
         found = socket.getaddrinfo(name, None, socket.AF_INET, kind, 0, flags)
     except OSError:
         found = []  # a name that resolves nowhere is a finding of the preflights
-    return choose_names(name, [(entry[3], str(entry[4][0])) for entry in found])
+    canonical = [(entry[3], str(entry[4][0])) for entry in found]
+    return choose_names(name, [entry for entry in canonical if is_own_address(entry[1])])
+
+
+def is_own_address(address: str, *, root: Path = Path("/")) -> bool:
+    """Say whether an IPv4 address is loopback's or one of this host's: a name of any other is another's name."""
+    if address.startswith("127."):
+        return True
+    try:
+        table = (root / "proc/net/fib_trie").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return address in LOCAL_ADDRESS.findall(table)
 
 
 def choose_names(host_name: str, canonical: Sequence[tuple[str, str]]) -> list[str]:
@@ -94,8 +109,9 @@ def apply(paths: Paths, address: str, endpoint: str, names: Sequence[str]) -> bo
 def keep(paths: Paths) -> bool:
     """Put back what was noted, where something took it out of /etc/hosts; return whether it had to.
 
-    No nameserver is asked: at boot there may be none yet. A canonical name that the new text gives to this host is
-    added, for Salt asks for that one.
+    No nameserver is asked: at boot there may be none yet. The host's name, and the canonical name that the new text
+    gives to this host's address, are added, for Salt asks for that one. A name that was not noted and is not the static
+    one (hostname(5)) is a DHCP server's, which could name any host so, and is not added.
 
     Raises:
         HostError: nothing was noted, or the host does not let its file be written.
@@ -109,9 +125,31 @@ def keep(paths: Paths) -> bool:
             details=f"{type(exc).__name__}: {exc}",
             resolution="run the bootstrap again: it writes both files",
         ) from exc
-    name = socket.gethostname()
-    more = choose_names(name, canonical_names(_read(paths), name))
+    more = _more_names(paths, address, names)
     return _write(paths, address, endpoint, list(dict.fromkeys([*names, *more])))
+
+
+def _more_names(paths: Paths, address: str, noted: Sequence[str]) -> list[str]:
+    """Return the names that the host has by now, by its own files."""
+    name = socket.gethostname()
+    if name not in noted and name != _static_name(paths):
+        return []
+    canonical = [
+        (found, place)
+        for found, place in canonical_names(_read(paths), name)
+        if place == address or is_own_address(place, root=paths.root)
+    ]
+    return choose_names(name, canonical)
+
+
+def _static_name(paths: Paths) -> str:
+    """Return the name in /etc/hostname; empty when none is set there. Source: hostname(5)."""
+    try:
+        text = paths.at("/etc/hostname").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), "")
 
 
 def canonical_names(text: str, host_name: str) -> list[tuple[str, str]]:

@@ -108,6 +108,60 @@ def test_a_name_that_cloud_init_gives_is_added_without_asking_anybody(paths: Pat
     assert not hosts.keep(paths)
 
 
+@pytest.mark.parametrize("static", [None, "", "# set by hand\n\nnode1\n"])
+def test_a_name_that_a_dhcp_server_gave_is_not_added(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, static: str | None
+) -> None:
+    """Without a static name the kernel's is what the server said, which could be another host's, or a site's."""
+    if static is not None:
+        paths.at("/etc/hostname").write_text(static)
+    monkeypatch.setattr(socket, "gethostname", lambda: "vault.example")
+    paths.hosts_file.write_text("127.0.1.1 bank.example vault.example\n")
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == "127.0.1.1 bank.example vault.example\n" + OWN
+
+
+def test_a_new_static_name_is_added(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths.at("/etc/hostname").write_text("# by hand\nrenamed\n")
+    monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OWN.replace(
+        "11 node1 #", "11 node1 renamed #"
+    )
+
+
+FIB_TRIE = """Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 10.9.9.9
+        /32 link UNICAST
+Local:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 10.88.0.7
+        /32 host LOCAL
+     |-- 10.88.0.255
+        /32 link BROADCAST
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "added"),
+    [
+        ("10.9.9.9 bank.example node1", ""),
+        ("10.88.0.255 bank.example node1", ""),
+        ("10.77.1.11 node1.plant node1", " node1.plant"),
+        ("10.88.0.7 node1.plant node1", " node1.plant"),
+        ("127.0.1.1 node1.plant node1", " node1.plant"),
+    ],
+)
+def test_a_canonical_name_is_taken_from_a_line_of_this_host_only(paths: Paths, line: str, added: str) -> None:
+    table = paths.at("/proc/net/fib_trie")
+    table.parent.mkdir(parents=True)
+    table.write_text(FIB_TRIE)
+    paths.hosts_file.write_text(line + "\n")
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == f"{line}\n" + OWN.replace("11 node1 #", f"11 node1{added} #")
+
+
 def test_lines_as_cloud_init_writes_them_again_are_found(paths: Paths) -> None:
     """``manage_etc_hosts: localhost`` reads every line and writes it with tabs, its comment at the last word."""
     paths.hosts_file.write_text("127.0.1.1\tnode1.novalocal\tnode1\n10.77.1.11\tapi.lab.internal# caisson\n")
