@@ -19,7 +19,9 @@ Write containerd overrides of the site:
     - name: /etc/containerd/conf.d/90-overrides.toml
     - contents: {{ (caisson['overrides']['containerd'] or 'version = 3') | json }}
     - makedirs: true
-    - mode: '0644'
+    # A site's registries and their passwords may be in there.
+    - mode: '0600'
+    - show_changes: false
     - require:
       - sls: containerd.installed
 

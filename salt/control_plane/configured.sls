@@ -15,6 +15,7 @@ Write kubeadm configuration:
 {%- endfor %}
     - makedirs: true
     - mode: '0600'
+    - show_changes: false
     - unless: [{fun: caisson_kubeadm.is_left_alone}]
 
 {%- for name, text in salt['caisson_kubeadm.patches'](caisson) | dictsort %}
@@ -25,6 +26,7 @@ Write kubeadm configuration:
     - contents: {{ text | json }}
     - makedirs: true
     - mode: '0600'
+    - show_changes: false
     - unless: [{fun: caisson_kubeadm.is_left_alone}]
     - require_in:
       - file: Remove kubeadm patches of before

@@ -24,6 +24,7 @@ Write standalone kubelet configuration:
     - contents: {{ salt['caisson_kubeadm.standalone_kubelet'](pillar['caisson']) | json(indent=1) | json }}
     - makedirs: true
     - mode: '0600'
+    - show_changes: false
 
 Write standalone kubelet drop-in:
   file.managed:
