@@ -2,7 +2,6 @@
 # What firewalld cannot say: it looks at a packet once kube-proxy has rewritten it. Where firewalld does not run, every
 # port of the host is open, and so this stays away too.
 {%- set networks = pillar['caisson']['networks'] %}
-{%- set mark = 'caisson 1 ' ~ networks['pods'] ~ ' ' ~ networks['services'] %}
 Define the guard of addresses:
   file.managed:
     - name: /etc/caisson/guard.nft
@@ -12,7 +11,6 @@ Define the guard of addresses:
         interfaces: ['cali+', 'vxlan.calico']
         pods: {{ [networks['pods']] | json }}
         services: {{ [networks['services']] | json }}
-        mark: {{ mark | json }}
     - mode: '0644'
     - makedirs: true
     - onlyif: [{fun: caisson_firewall.is_active}]
@@ -25,19 +23,19 @@ Define the unit of the guard:
     - onlyif: [{fun: caisson_firewall.is_active}]
 
 Keep the guard over reboots:
-  service.running:
-    - name: caisson-guard
-    - enable: true
+  caisson_service.running:
+    - unit: caisson-guard.service
+    - reads: [/etc/caisson/guard.nft, /etc/systemd/system/caisson-guard.service]
     - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - file: Define the unit of the guard
-    - watch:
       - file: Define the guard of addresses
 
+# Its mark, in the rules as in the file, is their digest.
 Load the guard again where somebody flushed it:
   cmd.run:
     - name: systemctl reload caisson-guard.service
-    - unless: {{ ('nft list chain inet caisson arriving | grep --quiet --fixed-strings ' ~ ('comment "' ~ mark ~ '"') | quote) | json }}
+    - unless: nft list chain inet caisson arriving | grep --quiet --fixed-strings "$(grep --only-matching 'comment "caisson [0-9a-f]*"' /etc/caisson/guard.nft)"
     - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
-      - service: Keep the guard over reboots
+      - caisson_service: Keep the guard over reboots

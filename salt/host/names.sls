@@ -12,17 +12,22 @@ Watch /etc/hosts:
     - source: salt://host/files/caisson-hosts.path
     - mode: '0644'
 
+Read the unit of the cluster's names again:
+  caisson_service.unit_files_read:
+    - unit: caisson-hosts.service
+    - require:
+      - file: Put the cluster's names back into /etc/hosts
+
 Keep the cluster's names from boot on:
   service.enabled:
     - name: caisson-hosts.service
     - require:
-      - file: Put the cluster's names back into /etc/hosts
+      - caisson_service: Read the unit of the cluster's names again
 
 Keep the cluster's names when the file changes:
-  service.running:
-    - name: caisson-hosts.path
-    - enable: true
+  caisson_service.running:
+    - unit: caisson-hosts.path
+    - reads: [/etc/systemd/system/caisson-hosts.path]
     - require:
       - file: Put the cluster's names back into /etc/hosts
-    - watch:
       - file: Watch /etc/hosts

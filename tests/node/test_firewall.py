@@ -2,7 +2,8 @@
 """The port table, proved by packets: who reaches which port of a node, at which moment, with which address.
 
 Neighbours stand in each network of the node and outside of all its CIDRs. What came past every packet filter is noted
-behind them (packets.py), so that a port is judged whether somebody listens there or not.
+behind them (packets.py), so that a port is judged whether somebody listens there or not. The tests run in the order
+written: the one that reboots the node is last.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lab import load
+from lab import frames, load
 from lab.neighbour import Neighbour
 from lab.node import Node, bootstrap_config
 from lab.places import CONTROL_PLANE, UPLINK, WORKLOAD_PLANE
@@ -26,6 +27,7 @@ from lab.places import CONTROL_PLANE, UPLINK, WORKLOAD_PLANE
 from .conftest import Cluster
 from .installing import install, lab_iso, shell
 from .packets import EVERY_PORT, Seen, send, unwatch
+from .test_bootstrap import reboot, wait_ready_again
 
 pytestmark = pytest.mark.lab
 
@@ -143,13 +145,14 @@ def table_for(name: str) -> set[tuple[str, int]]:
     return {SSH} | {(entry["protocol"], entry["port"]) for entry in TABLE if source == entry["source"]}
 
 
-def openings(node: Node, neighbours: dict[str, Neighbour]) -> dict[str, set[tuple[str, int]]]:
-    """Return which ports of the sample are open for whom, each on the network where it stands."""
-    as_peers(node, neighbours)
-    found = {
-        name: set(send(neighbour, node, neighbour.plane.address(node.number), SAMPLE).input)
-        for name, neighbour in neighbours.items()
-    }
+def openings(
+    node: Node, neighbours: dict[str, Neighbour], ports: Iterable[int] = SAMPLE
+) -> dict[str, set[tuple[str, int]]]:
+    """Return which of ``ports`` are open for whom, each on the network where it stands."""
+    found = {}
+    for name, neighbour in neighbours.items():
+        as_peers(node, {name: neighbour})
+        found[name] = set(send(neighbour, node, neighbour.plane.address(node.number), ports).input)
     as_strangers(node, neighbours)
     return found
 
@@ -261,6 +264,22 @@ def test_a_neighbour_that_claims_another_address_gets_nowhere(
     node: Node, neighbours: dict[str, Neighbour]
 ) -> None:
     assert spoofed(node, neighbours) == []
+
+
+def test_a_neighbour_that_answers_in_a_pod_s_name_gets_nowhere(
+    node: Node, neighbours: dict[str, Neighbour], pods: dict[str, str]
+) -> None:
+    """Although the connection is known: a pod has asked the one whose address the neighbour claims."""
+    asked, port = pod_address(node), 5555
+    client = shell(node, f"{KUBECTL} get pod client -o jsonpath={{.status.podIP}}")
+    asking = (
+        "import socket; client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+        f"client.bind(('', {port})); client.sendto(b'x', ('{asked}', {frames.SOURCE_PORT}))"
+    )
+    for name in ("inside", "work"):
+        shell(node, f'{pods["client"]} python3 -c "{asking}"')
+        found = send(neighbours[name], node, client, [port], source=asked)
+        assert (found.packets, described(found, name)) == (2, [])
 
 
 def services_reached(node: Node, neighbours: dict[str, Neighbour]) -> list[str]:
@@ -382,3 +401,14 @@ def test_a_narrowed_range_closes_and_opens_again(node: Node, neighbours: dict[st
     assert services_reached(node, neighbours) == []
     install(node)
     assert openings(node, neighbours) == EXPECTED
+
+
+def test_it_is_so_after_a_reboot(cluster: Cluster, node: Node, neighbours: dict[str, Neighbour]) -> None:
+    """Of all ports, for everybody."""
+    remove_pods(node)
+    since = reboot(cluster)
+    answer_outside(node)
+    assert wait_ready_again(cluster, since, 120) == []
+    assert openings(node, neighbours, EVERY_PORT) == EXPECTED
+    assert spoofed(node, neighbours) == []
+    assert services_reached(node, neighbours) == []

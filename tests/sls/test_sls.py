@@ -295,11 +295,72 @@ def test_a_guard_that_is_loaded_is_not_loaded_again(
     chunks = compiler.compile("firewall.guard", pillar).chunks
     (chunk,) = (chunk for chunk in chunks if "unless" in chunk)
     (written,) = (chunk for chunk in chunks if chunk.get("name") == "/etc/caisson/guard.nft")
-    loaded = _text_of(compiler, written, pillar)
+    wanted, file = _text_of(compiler, written, pillar), tmp_path / "guard.nft"
+    file.write_text(wanted, encoding="utf-8")
     nft = tmp_path / "nft"
     nft.touch(mode=0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    for text, expected in ((loaded, 0), (loaded.replace("caisson 1 ", "caisson 0 "), 1)):
-        nft.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n", encoding="utf-8")
-        done = subprocess.run(["sh", "-c", chunk["unless"]], env=environment, check=False)
+    condition = chunk["unless"].replace("/etc/caisson/guard.nft", str(file))
+    assert str(file) in condition
+    other = {**written, "context": {**written["context"], "pods": ["10.9.0.0/16"]}}
+    for loaded, expected in ((wanted, 0), (_text_of(compiler, other, pillar), 1), ("", 1)):
+        nft.write_text(f"#!/bin/sh\ncat <<'END'\n{loaded}\nEND\n", encoding="utf-8")
+        done = subprocess.run(["sh", "-c", condition], env=environment, check=False)
         assert done.returncode == expected
+
+
+def test_the_mark_of_the_guard_is_of_all_its_rules(
+    compiler: Compiler, pillar: dict[str, Any], tmp_path: Path
+) -> None:
+    """A rule that is changed by hand in the tree, and nobody thinks of a number beside it."""
+    chunks = compiler.compile("firewall.guard", pillar).chunks
+    (written,) = (chunk for chunk in chunks if chunk.get("name") == "/etc/caisson/guard.nft")
+    template = (TREE_DIR / "firewall/files/guard.nft.j2").read_text(encoding="utf-8")
+    marks = set()
+    for number, change in enumerate((("", ""), ("ct state established,related", "ct state established"))):
+        tree_dir = tmp_path / str(number)
+        tree_dir.mkdir()
+        (tree_dir / "guard.nft.j2").write_text(template.replace(*change), encoding="utf-8")
+        other = Compiler(tree_dir, tmp_path / "minion", GRAINS)
+        text = other.render("salt://guard.nft.j2", written["context"], pillar)
+        marks.update(re.findall(r'comment "caisson ([0-9a-f]{16})"', text))
+    assert len(marks) == 2
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_service_reads_is_read_also_after_a_kill(
+    compiler: Compiler, pillar: dict[str, Any], role: str
+) -> None:
+    """Salt's own watch acts in the run that changed the file, and in no later one; nor reads a unit again, enabled."""
+    chunks = compiler.compile(role, pillar).chunks
+    assert [chunk["__id__"] for chunk in chunks if "watch" in chunk or "listen" in chunk] == []
+    assert [
+        chunk["__id__"] for chunk in chunks if (chunk["state"], chunk["fun"]) == ("service", "running")
+    ] == []
+    kept = {"caisson_service": ("running", "unit_files_read")}
+    cared_for = {
+        chunk["unit"] for chunk in chunks if chunk["fun"] in kept.get(chunk["state"], ()) and chunk["unit"]
+    }
+    for chunk in chunks:
+        unit = re.match(r"/etc/systemd/system/([^/]+?\.(?:service|path))(?:\.d/.*)?\Z", chunk["name"])
+        if unit and (chunk["state"], chunk["fun"]) == ("file", "managed"):
+            assert unit[1] in cared_for, chunk["__id__"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_site_overrides_is_root_s_alone_and_in_no_log(
+    compiler: Compiler, pillar: dict[str, Any], role: str
+) -> None:
+    """A registry's password, say: neither is the file for everyone, nor does Salt log what has changed in it."""
+    secret = "the-secret-of-a-site"
+    changed = copy.deepcopy(pillar)
+    overrides = changed["caisson"]["overrides"]
+    overrides["containerd"] = f'version = 3\n[x]\n  password = "{secret}"\n'
+    overrides["kubelet"]["x"] = overrides["kube_proxy"]["x"] = secret
+    overrides["kubeadm_patches"]["etcd0+merge.yaml"] = f"metadata: {{annotations: {{x: {secret}}}}}"
+    chunks = compiler.compile(role, changed).chunks
+    found = [chunk for chunk in chunks if secret in str(chunk.get("contents"))]
+    assert len(found) >= 4
+    for chunk in found:
+        assert (chunk["state"], chunk["fun"]) == ("file", "managed"), chunk["__id__"]
+        assert (chunk["mode"], chunk.get("show_changes")) == ("0600", False), chunk["__id__"]
