@@ -250,8 +250,11 @@ def _loop_file(name: str, root: Path) -> str:
 
 
 def _stable_name(device: str, root: Path) -> str:
-    """Return a name of a block device that is the same after a reboot, or the device when there is none."""
-    for directory in ("dev/disk/by-id", "dev/disk/by-label"):
+    """Return a name of a block device that is the same after a reboot, or the device when there is none.
+
+    A label comes last: whatever disk has the same one may take it at the next boot.
+    """
+    for directory in ("dev/disk/by-id", "dev/disk/by-path", "dev/disk/by-label"):
         links = sorted((root / directory).glob("*")) if (root / directory).is_dir() else []
         for link in links:
             if link.resolve() == (root / device.lstrip("/")).resolve():
@@ -259,18 +262,21 @@ def _stable_name(device: str, root: Path) -> str:
     return device
 
 
-def check_custody(source_dir: Path, *, root: Path = Path("/")) -> None:
-    """Refuse media whose ISO file somebody but root can change; a disk, and what is no mounted ISO, is passed over.
+def check_custody(source_dir: Path, *, root: Path = Path("/"), mounts: Sequence[Mount] | None = None) -> None:
+    """Refuse media that somebody but root can change, by its file or its disk; pass over what is no mounted ISO.
 
     Raises:
-        MediaError: the file, or a directory on its path, is not root's alone.
+        MediaError: the file, or a directory on its path, is not root's alone, or that cannot be told.
     """
+    seen = read_mounts() if mounts is None else mounts
     try:
-        backing = find_backing(source_dir.resolve(), read_mounts(), root=root)
+        backing = find_backing(source_dir.resolve(), seen, root=root)
     except MediaError:
         return  # keep_mounted says so, with what to do
     if backing.is_file:
-        custody.refuse_changeable((root / backing.what.lstrip("/")).resolve())
+        custody.refuse_changeable((root / backing.what.lstrip("/")).resolve(), mounts=seen, root=root)
+    else:
+        custody.refuse_device(backing.what, mounts=seen, root=root)
 
 
 def is_lasting(backing: Backing, mounts: Sequence[Mount]) -> bool:

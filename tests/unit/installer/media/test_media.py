@@ -131,6 +131,10 @@ def test_a_disk_has_a_name_that_lasts(tmp_path: Path) -> None:
     (tmp_path / "dev/disk/by-label/CAISSON_0_1_0").symlink_to("../../sr0")
     found = media.find_backing(Path("/mnt"), mounts, root=tmp_path)
     assert found == Backing("/dev/disk/by-label/CAISSON_0_1_0", is_file=False)
+    (tmp_path / "dev/disk/by-path").mkdir()  # any disk can have the label
+    (tmp_path / "dev/disk/by-path/pci-0000:00:1f.2-ata-1").symlink_to("../../sr0")
+    found = media.find_backing(Path("/mnt"), mounts, root=tmp_path)
+    assert found == Backing("/dev/disk/by-path/pci-0000:00:1f.2-ata-1", is_file=False)
 
 
 @pytest.mark.parametrize(
