@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from installer.base.errors import MediaError
 from installer.base.mounts import find_mount, parse_mountinfo
 from installer.base.ui import format_bytes
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
+from installer.media import custody, mounting
 
 MINIMUM_DISK_BYTES = 6 * 1024**3
 IMAGE_GROWTH = 3
@@ -117,6 +119,22 @@ def is_fast_enough_for_etcd(host: Host) -> Iterator[Finding]:
         yield Finding(f"{shown}, {SYNC_LIMIT_S * 1000:.0f} ms is the limit")
 
 
+def is_media_of_root_alone(host: Host) -> Iterator[Finding]:
+    """Look who can change the ISO that is installed from: a user, who has it open, another computer.
+
+    The phase verify-media refuses the same, also where this check is accepted. Media that is not mounted from an ISO
+    or a drive is passed over here.
+    """
+    if host.media_dir is None:
+        raise SkippedError("the media is not mounted")
+    mounts = parse_mountinfo(host.read("/proc/self/mountinfo") or "")
+    try:
+        mounting.check_custody(host.media_dir, root=host.root, mounts=mounts)
+    except MediaError as exc:
+        facts = "; ".join(exc.details.splitlines())
+        yield Finding(f"{exc.message}: {facts}", fix="; ".join(exc.resolution.splitlines()))
+
+
 DISKS: tuple[Check, ...] = (
     Check(
         "CSN301",
@@ -153,5 +171,12 @@ DISKS: tuple[Check, ...] = (
         is_fast_enough_for_etcd,
         "put /var/lib/etcd on an SSD of its own; on a slow disk the API stalls under load",
         is_trial=True,
+    ),
+    Check(
+        "CSN306",
+        Severity.ERROR,
+        "the ISO is root's alone",
+        is_media_of_root_alone,
+        f"copy it to {custody.PLACE}, as root, and mount the copy with 'mount -o loop,ro'",
     ),
 )

@@ -692,6 +692,23 @@ def test_csn305_syncs(host: Host) -> None:
         said("CSN305", host)
 
 
+def test_csn306_who_can_change_the_iso(host: Host) -> None:
+    """``check`` says what the phase verify-media would refuse."""
+    media_dir, iso = host.path("/media"), host.path("/var/media/c.iso")
+    write(host.root, "var/media/c.iso", "")
+    write(host.root, "sys/block/loop3/loop/backing_file", "/var/media/c.iso\n")
+    line = f"23 22 7:3 / {media_dir} ro - iso9660 /dev/loop3 ro\n"
+    write(host.root, "proc/self/mountinfo", FILES["proc/self/mountinfo"] + line)
+    assert said("CSN306", host) == []
+    iso.chmod(0o666)
+    (finding,) = find("CSN306").run(host)
+    assert finding.evidence.startswith(f"the ISO {iso} can be changed by another user than root: ")
+    assert f"{iso}: everybody may write to it" in finding.evidence
+    assert finding.fix.startswith("install -D -t /var/lib/caisson-media -o root ")
+    with pytest.raises(SkippedError, match="not mounted"):
+        said("CSN306", dataclasses.replace(host, media_dir=None))
+
+
 def test_csn401_packages(host: Host) -> None:
     commands(host)["rpm"] = Completed(9, "found docker-ce\npackage docker is not installed\nfound runc\n", "")
     assert said("CSN401", host) == [
