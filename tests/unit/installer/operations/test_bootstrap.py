@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from installer.base.errors import MediaError, PackageError
+from installer.base.errors import MediaError
 from installer.base.run import Completed
 from installer.engine import runner
 from installer.engine.phase import States
-from installer.media import dnf, mounting, rpmkeys
+from installer.media import dnf, rpmkeys
 from installer.operations import OPERATIONS, bootstrap
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
@@ -82,27 +81,6 @@ def test_verify_media_checks_the_packages_signatures_too(
     keys, packages = asked
     assert [file.name for file in keys] == [Path(name).name for name in context.product.rpm_keys]
     assert [file.name for file in packages] == ["a-1.rpm"]
-
-
-def test_signatures_are_checked_beside_the_bytes_and_damage_is_told_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = make_context(tmp_path)
-    make_tree(context.source_dir, {**media_files(), "repo/el9/Packages/a-1.rpm": "x"})
-    both = threading.Barrier(2, timeout=10)
-
-    def check_signatures(*_: object) -> None:
-        both.wait()
-        raise PackageError("package a does not have a good signature")
-
-    def verify(*_: object, **__: object) -> None:
-        both.wait()  # the other has begun
-        raise MediaError("the media is damaged")
-
-    monkeypatch.setattr(rpmkeys, "check_signatures", check_signatures)
-    monkeypatch.setattr(mounting, "verify", verify)
-    with pytest.raises(MediaError, match="the media is damaged"):
-        bootstrap.run_verify_media(context)
 
 
 def test_install_self(tmp_path: Path, golden: GoldenCheck) -> None:
