@@ -119,17 +119,17 @@ def is_fast_enough_for_etcd(host: Host) -> Iterator[Finding]:
         yield Finding(f"{shown}, {SYNC_LIMIT_S * 1000:.0f} ms is the limit")
 
 
-def is_media_of_root_alone(host: Host) -> Iterator[Finding]:
-    """Look who can change the ISO that is installed from: a user, who has it open, another computer.
+def has_an_iso_of_root_alone(host: Host) -> Iterator[Finding]:
+    """Look whether the ISO is still there, and who can change it: a user, who has it open, another computer.
 
-    The phase verify-media refuses the same, also where this check is accepted. Media that is not mounted from an ISO
-    or a drive is passed over here.
+    The phases verify-media and mount-media refuse the same, also where this check is accepted. A tree that is not
+    mounted from an ISO or a drive is passed over here.
     """
     if host.media_dir is None:
         raise SkippedError("the media is not mounted")
     mounts = parse_mountinfo(host.read("/proc/self/mountinfo") or "")
     try:
-        mounting.check_custody(host.media_dir, root=host.root, mounts=mounts)
+        mounting.check_source(host.media_dir, root=host.root, mounts=mounts)
     except MediaError as exc:
         facts = "; ".join(exc.details.splitlines())
         yield Finding(f"{exc.message}: {facts}", fix="; ".join(exc.resolution.splitlines()))
@@ -175,8 +175,8 @@ DISKS: tuple[Check, ...] = (
     Check(
         "CSN306",
         Severity.ERROR,
-        "the ISO is root's alone",
-        is_media_of_root_alone,
+        "the ISO is there, and root's alone",
+        has_an_iso_of_root_alone,
         f"copy it to {custody.PLACE}, as root, and mount the copy with 'mount -o loop,ro'",
     ),
 )

@@ -94,7 +94,7 @@ def refuse_device(device: str, *, mounts: Sequence[Mount] = (), root: Path = Pat
     Raises:
         MediaError: it does.
     """
-    faults = list(_faults_of_node((root / device.lstrip("/")).resolve()))
+    faults = list(_faults_of_nodes(device, root))
     for end in devices.ends_of(device, root=root):
         behind = devices.file_behind(end)
         if behind.endswith(DELETED):
@@ -147,6 +147,7 @@ def _find_faults_below(file: Path, mounts: Sequence[Mount], root: Path) -> Itera
     mount = _mount_of(file, mounts, root)
     if mount is None or mount.mount_point == "/" or not mount.source.startswith("/dev/"):
         return
+    yield from _faults_of_nodes(mount.source, root)
     for end in devices.ends_of(mount.source, root=root):
         behind = devices.file_behind(end)
         place = (root / behind.lstrip("/")).resolve()
@@ -197,21 +198,23 @@ def _faults_of(found: os.stat_result, child: os.stat_result | None, access: byte
         yield f"the group {found.st_gid} may write to it"
 
 
-def _faults_of_node(node: Path) -> Iterator[str]:
-    """Name who else may write to a device; an optical drive writes to no disc that is mounted.
+def _faults_of_nodes(device: str, root: Path) -> Iterator[str]:
+    """Name who else may write to a device or to those below it; an optical drive writes to no disc that is mounted.
 
     Groups are passed over: ``disk``, as EL has it, can write to every disk anyway.
     """
-    try:
-        found = node.stat()
-    except OSError:
-        return
-    if node.name.startswith("sr"):
-        return
-    if not _is_trusted(found.st_uid):
-        yield f"{node}: owned by {_name(found.st_uid)}"
-    if found.st_mode & stat.S_IWOTH:
-        yield f"{node}: everybody may write to it"
+    ends = [root / "dev" / end.name.replace("!", "/") for end in devices.ends_of(device, root=root)]
+    for node in dict.fromkeys([(root / device.lstrip("/")).resolve(), *ends]):
+        try:
+            found = node.stat()
+        except OSError:
+            continue  # as in a container, which has no node of the disk
+        if node.name.startswith("sr"):
+            continue
+        if not _is_trusted(found.st_uid):
+            yield f"{node}: owned by {_name(found.st_uid)}"
+        if found.st_mode & stat.S_IWOTH:
+            yield f"{node}: everybody may write to it"
 
 
 def _read_access_list(place: Path) -> bytes:

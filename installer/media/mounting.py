@@ -207,7 +207,7 @@ def find_backing(source_dir: Path, mounts: Sequence[Mount], *, root: Path = Path
         MediaError: it is no mounted ISO, or its file is gone.
     """
     mount = find_mount(source_dir, mounts)
-    if mount is None or not (mount.fstype in ISO_TYPES or mount.fstype.split(".")[0] == "fuse"):
+    if mount is None or not _is_iso(mount):
         kind = "nothing" if mount is None else f"a file system of type {mount.fstype} ({mount.source})"
         raise MediaError(
             f"{source_dir} is not a mounted ISO",
@@ -227,6 +227,10 @@ def find_backing(source_dir: Path, mounts: Sequence[Mount], *, root: Path = Path
         details=f"its source is '{mount.source}', type {mount.fstype}",
         resolution="mount the ISO with 'mount -o loop,ro FILE.iso DIR' and start DIR/bootstrap.sh",
     )
+
+
+def _is_iso(mount: Mount) -> bool:
+    return mount.fstype in ISO_TYPES or mount.fstype.split(".")[0] == "fuse"
 
 
 def _loop_file(name: str, root: Path) -> str:
@@ -277,6 +281,21 @@ def check_custody(source_dir: Path, *, root: Path = Path("/"), mounts: Sequence[
         custody.refuse_changeable((root / backing.what.lstrip("/")).resolve(), mounts=seen, root=root)
     else:
         custody.refuse_device(backing.what, mounts=seen, root=root)
+
+
+def check_source(source_dir: Path, *, root: Path = Path("/"), mounts: Sequence[Mount]) -> None:
+    """Refuse what the phases verify-media and mount-media would, as far as it shows without reading the media.
+
+    A tree that lies on no ISO is passed over: it may be a copy that only checks.
+
+    Raises:
+        MediaError: the ISO is gone, has a name that no unit can hold, or is not root's alone.
+    """
+    mount = find_mount(source_dir.resolve(), mounts)
+    if mount is None or not _is_iso(mount):
+        return
+    _refuse_name(find_backing(source_dir.resolve(), mounts, root=root))
+    check_custody(source_dir, root=root, mounts=mounts)
 
 
 def is_lasting(backing: Backing, mounts: Sequence[Mount]) -> bool:

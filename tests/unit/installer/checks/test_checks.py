@@ -707,6 +707,13 @@ def test_csn306_who_can_change_the_iso(host: Host) -> None:
     assert finding.fix.startswith("install -D -t /var/lib/caisson-media -o root ")
     with pytest.raises(SkippedError, match="not mounted"):
         said("CSN306", dataclasses.replace(host, media_dir=None))
+    iso.unlink()
+    (gone,) = said("CSN306", host)
+    assert gone.startswith("the ISO behind /dev/loop3 is no longer there: /var/media/c.iso")
+    write(host.root, "var/media/c\u200b.iso", "")
+    write(host.root, "sys/block/loop3/loop/backing_file", "/var/media/c\u200b.iso\n")
+    (name,) = said("CSN306", host)
+    assert name.startswith("the name of the ISO cannot stand in a mount unit")
 
 
 def test_csn401_packages(host: Host) -> None:

@@ -380,3 +380,19 @@ def test_the_file_system_s_own_file_counts_too(
         return
     with pytest.raises(MediaError, match="by another user than root"):
         custody.refuse_changeable(iso, mounts=mounts, root=tmp_path)
+
+
+def test_a_partition_s_disk_and_the_disk_below_a_file_system_count_too(tmp_path: Path, iso: Path) -> None:
+    device(tmp_path, "pci0/nvme/nvme0/nvme0n1", transport="pcie")
+    device(tmp_path, "pci0/nvme/nvme0/nvme0n1/nvme0n1p1")
+    disk = tmp_path / "dev/nvme0n1"
+    disk.parent.mkdir()
+    disk.touch()
+    mounts = (ROOT_MOUNT, Mount("/home/media", "/", "ext4", "/dev/nvme0n1p1"))
+    custody.refuse_changeable(iso, mounts=mounts, root=tmp_path)
+    disk.chmod(0o666)
+    with pytest.raises(MediaError, match="by another user than root") as caught:
+        custody.refuse_changeable(iso, mounts=mounts, root=tmp_path)
+    assert f"{disk}: everybody may write to it" in caught.value.details
+    with pytest.raises(MediaError, match="by others than root"):
+        custody.refuse_device("/dev/nvme0n1p1", root=tmp_path)
