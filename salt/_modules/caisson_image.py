@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Callable
 
@@ -27,6 +27,8 @@ PIN_LABEL = "io.cri-containerd.pinned=pinned"
 NAMESPACE = "k8s.io"
 IMPORT_TIMEOUT_S = 200.0
 PULL_TIMEOUT_S = 240
+# The kernel ends a crictl when the thread that started it is gone. Source: prctl(2), PR_SET_PDEATHSIG.
+BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 def present() -> dict[str, dict[str, Any]]:
@@ -49,14 +51,18 @@ def images_of(listing: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _told(command: list[str], *, timeout_s: float) -> str:
-    """Run a command; return what it printed. Raises RuntimeError with its last words, or that it took too long."""
+def _told(command: list[str], *, timeout_s: float, through: Sequence[str] = ()) -> str:
+    """Run a command, started by ``through``; return what it printed.
+
+    Raises RuntimeError with its last words, or that it took too long.
+    """
+    started = [*through, *command]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(started, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"{' '.join(command)}: no answer after {timeout_s:g} s") from error
     except OSError as error:
-        raise RuntimeError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+        raise RuntimeError(f"{started[0]} cannot be started: {error.strerror or error}") from error
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return done.stdout
@@ -165,18 +171,22 @@ def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def pull(references: Iterable[str], parallel: int = 3) -> None:
     """Pull ``references`` through the CRI. Raises RuntimeError with a line for each that failed; all are tried."""
 
-    def pull_one(reference: str) -> str:
+    def bring(reference: str) -> str:
         log.info("caisson waits: the pull of %s", reference)
-        try:
-            _told(
-                ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference],
-                timeout_s=PULL_TIMEOUT_S + 10,
-            )
-        except RuntimeError as error:
-            return f"{reference}: {error}"
-        return ""
+        fault = pull_one(reference)
+        return f"{reference}: {fault}" if fault else ""
 
-    _side_by_side(pull_one, references, parallel)
+    _side_by_side(bring, references, parallel)
+
+
+def pull_one(reference: str) -> str:
+    """Pull one image; return "" or what went wrong. A crictl that hangs is ended, its own timeout or not."""
+    words = ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference]
+    try:
+        _told(words, timeout_s=PULL_TIMEOUT_S + 10, through=BOUND)
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def _side_by_side(bring: Callable[[str], str], references: Iterable[str], parallel: int) -> None:

@@ -8,8 +8,8 @@ first. They end with their process, and so do the crictl that they started: a pu
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable
@@ -22,22 +22,29 @@ if TYPE_CHECKING:
 THREAD_NAME = "caisson-pulls"
 SERVER_TIMEOUT_S = 120.0
 POLL_S = 0.25
-PULL_TIMEOUT_S = 240
-# The kernel ends a crictl when the thread that started it is gone. Source: prctl(2), PR_SET_PDEATHSIG.
-BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
+# A media server with which a pull has taken its whole time is left to the states, which say so.
+GIVE_UP_S = 120.0
 
 
 class Puller(threading.Thread):
-    """Pulls one image after the other from ``waiting``, which others take from too, once ``probe`` finds no fault.
+    """Gives one image after the other of ``waiting``, which others take from too, to ``pull``.
 
-    ``pending`` is what is not done yet. A daemon: the process does not wait for it.
+    It begins once ``probe`` finds no fault. ``pending`` is what is not done yet. A daemon: the process does not wait
+    for it.
     """
 
-    def __init__(self, waiting: collections.deque[str], pending: set[str], probe: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        waiting: collections.deque[str],
+        pending: set[str],
+        probe: Callable[[], str],
+        pull: Callable[[str], str],
+    ) -> None:
         super().__init__(name=THREAD_NAME, daemon=True)
         self.pending = pending
         self._waiting = waiting
         self._probe = probe
+        self._pull = pull
 
     def run(self) -> None:
         """Wait for the server, then pull until nothing waits."""
@@ -52,20 +59,18 @@ class Puller(threading.Thread):
                 reference = self._waiting.popleft()
             except IndexError:
                 return
-            fault = _pull(reference)
+            started = time.monotonic()
+            fault = self._pull(reference)
             if fault:
                 log.warning("caisson: %s in the background: %s", reference, fault)
             self.pending.discard(reference)
+            if fault and time.monotonic() - started > GIVE_UP_S:
+                self._give_up()
 
-
-def _pull(reference: str) -> str:
-    """Pull one image; return "" or what went wrong."""
-    words = ["crictl", "--timeout", f"{PULL_TIMEOUT_S}s", "pull", reference]
-    try:
-        done = subprocess.run([*BOUND, *words], capture_output=True, text=True, check=False)
-    except OSError as error:
-        return str(error)
-    return "" if done.returncode == 0 else done.stderr.strip()[-500:]
+    def _give_up(self) -> None:
+        while self._waiting:
+            with contextlib.suppress(IndexError):
+                self.pending.discard(self._waiting.popleft())
 
 
 def start(references: list[str], url: str, ca_file: str, parallel: int = 2) -> bool:
@@ -73,15 +78,16 @@ def start(references: list[str], url: str, ca_file: str, parallel: int = 2) -> b
     if _threads():
         return False
     probe = __salt__["caisson_wait.probe_url"]
+    pull = __salt__["caisson_image.pull_one"]
     waiting, pending_now = collections.deque(references), set(references)
     for _ in range(parallel):
-        Puller(waiting, pending_now, lambda: str(probe(url, ca_file))).start()
+        Puller(waiting, pending_now, lambda: str(probe(url, ca_file)), pull).start()
     return True
 
 
 def pending(references: list[str]) -> list[str]:
     """Return those of ``references`` that are about to be pulled, or are being pulled, in the background."""
-    left = {reference for thread in _threads() for reference in thread.pending}
+    left = set().union(*(thread.pending for thread in _threads()))
     return [reference for reference in references if reference in left]
 
 

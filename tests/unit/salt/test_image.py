@@ -150,7 +150,12 @@ def test_programs_that_are_not_there_hang_or_fail(
         module.present()
     with pytest.raises(RuntimeError, match="ctr cannot be started"):
         module.import_from_layout("a:1", layout[1], str(layout[0]))
-    with pytest.raises(RuntimeError, match="a:1: crictl cannot be started"):
+    with pytest.raises(RuntimeError, match="a:1: setpriv cannot be started"):
+        module.pull(["a:1"])
+    (programs / "setpriv").symlink_to("/usr/bin/setpriv")
+    with pytest.raises(
+        RuntimeError, match=r"a:1: crictl .* pull a:1 failed: setpriv: .*crictl: No such file"
+    ):
         module.pull(["a:1"])
     program(programs, "crictl", "#!/bin/sh\nexec /bin/sleep 60\n")
     module.PULL_TIMEOUT_S = -9.5

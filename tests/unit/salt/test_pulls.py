@@ -38,7 +38,10 @@ def pulls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     module: Any = load("caisson_pulls")
     module.POLL_S = 0.01
-    module.__dict__["__salt__"] = {"caisson_wait.probe_url": lambda *_: ""}
+    module.__dict__["__salt__"] = {
+        "caisson_wait.probe_url": lambda *_: "",
+        "caisson_image.pull_one": load("caisson_image").pull_one,
+    }
     yield module
     for thread in threading.enumerate():
         if thread.name == module.THREAD_NAME:
@@ -79,7 +82,7 @@ def test_a_second_start_joins_the_first_also_from_a_module_loaded_anew(pulls: An
 def test_nothing_is_pulled_before_the_server_answers(pulls: Any, tmp_path: Path) -> None:
     log = _fake_crictl(tmp_path, 0.0)
     answers = ["refused"]
-    pulls.__dict__["__salt__"] = {"caisson_wait.probe_url": lambda *_: answers[0]}
+    pulls.__dict__["__salt__"]["caisson_wait.probe_url"] = lambda *_: answers[0]
     pulls.start(["a"], "https://x", "")
     time.sleep(0.1)
     assert (log.read_text(encoding="utf-8"), pulls.pending(["a"])) == ("", ["a"])
@@ -91,9 +94,25 @@ def test_nothing_is_pulled_before_the_server_answers(pulls: Any, tmp_path: Path)
 @pytest.mark.subprocess
 def test_a_server_that_never_answers_leaves_nothing_pending(pulls: Any) -> None:
     pulls.SERVER_TIMEOUT_S = 0.05
-    pulls.__dict__["__salt__"] = {"caisson_wait.probe_url": lambda *_: "refused"}
+    pulls.__dict__["__salt__"]["caisson_wait.probe_url"] = lambda *_: "refused"
     pulls.start(["a"], "https://x", "")
     _settle(pulls, ["a"])
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize(("gives_up_s", "pulled"), [(0.0, ["a"]), (60.0, ["a", "b"])])
+def test_a_crictl_that_hangs_holds_nobody_up(
+    pulls: Any, tmp_path: Path, gives_up_s: float, pulled: list[str]
+) -> None:
+    """It is ended as in the foreground; whoever waits for what comes after it need not wait once more."""
+    log = _fake_crictl(tmp_path, 60.0)
+    image: Any = load("caisson_image")
+    image.PULL_TIMEOUT_S = -9.5
+    pulls.GIVE_UP_S = gives_up_s
+    pulls.__dict__["__salt__"]["caisson_image.pull_one"] = image.pull_one
+    pulls.start(["a", "b"], "https://x", "", parallel=1)
+    _settle(pulls, ["a", "b"])
+    assert log.read_text(encoding="utf-8").split() == pulled
 
 
 @pytest.mark.subprocess
@@ -102,10 +121,14 @@ def test_a_pull_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     _fake_crictl(tmp_path, 60.0)
     text = (
         "import importlib.util, os, sys, time\n"
-        f"spec = importlib.util.spec_from_file_location('pulls', {str(ROOT / 'salt/_modules/caisson_pulls.py')!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        "module.__salt__ = {'caisson_wait.probe_url': lambda *_: ''}\n"
+        "def load(name):\n"
+        f"    file = {str(ROOT / 'salt/_modules')!r} + '/' + name + '.py'\n"
+        "    spec = importlib.util.spec_from_file_location(name, file)\n"
+        "    module = importlib.util.module_from_spec(spec)\n"
+        "    spec.loader.exec_module(module)\n"
+        "    return module\n"
+        "module, pull = load('caisson_pulls'), load('caisson_image').pull_one\n"
+        "module.__salt__ = {'caisson_wait.probe_url': lambda *_: '', 'caisson_image.pull_one': pull}\n"
         "module.start(['a', 'b', 'c'], 'https://x', '')\n"
         "time.sleep(1)\n"
     )
