@@ -515,7 +515,8 @@ MACHINE: tuple[Check, ...] = (
         Severity.ERROR,
         "the clock is sane",
         has_sane_clock,
-        "set it (timedatectl set-time), and the hardware clock: certificates would not be valid yet",
+        "set it (timedatectl set-ntp false; timedatectl set-time 'YYYY-MM-DD hh:mm:ss'), and the hardware clock: "
+        "certificates would not be valid yet",
     ),
     Check(
         "CSN117",

@@ -35,21 +35,45 @@ HANDED_OVER = {
 STARTED_STATES = ("active", "activating", "reloading", "deactivating")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
-#: How a person takes a phase back: commands, to be run from the last phase to the first.
+#: How a person takes a phase back: commands, to be run from the last phase to the first. They remove what Caisson made,
+#: file by file where others write too: keys, volumes and settings of a site are never in the way of them.
 MOUNT_UNDO = (
     "systemctl disable --now $(systemd-escape --path --suffix=mount /srv/caisson/VERSION-BUILD); "
     "rm /etc/systemd/system/srv-caisson-*.mount; systemctl daemon-reload"
 )
+LOCAL_UNDO = (
+    "rm /etc/caisson/pillar/top.sls /etc/caisson/pillar/caisson.sls /etc/caisson/salt/local/minion "
+    "/etc/caisson/hosts.json; sed -i '/# caisson$/d' /etc/hosts; bootstrap.yaml and the keys of the authorities stay"
+)
 RUNTIME_UNDO = (
-    "systemctl disable --now containerd; rm -r /var/lib/containerd /etc/containerd "
-    "/etc/crictl.yaml /etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
-    "/etc/NetworkManager/conf.d/90-caisson.conf; sed -i 's/^# caisson: //' /etc/fstab; "
+    "systemctl disable --now containerd caisson-hosts.path caisson-hosts.service; "
+    "rm -r --one-file-system /var/lib/containerd; "
+    "rm /etc/containerd/config.toml /etc/containerd/conf.d/90-overrides.toml "
+    "/etc/containerd/certs.d/_default/hosts.toml /etc/crictl.yaml "
+    "/etc/systemd/system/caisson-hosts.path /etc/systemd/system/caisson-hosts.service "
+    "/etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
+    "/etc/NetworkManager/conf.d/90-caisson.conf; systemctl daemon-reload; sed -i 's/^# caisson: //' /etc/fstab; "
     "'systemctl unmask' of each swap unit that 'systemctl list-unit-files --state=masked' shows; reboot"
 )
-KUBELET_UNDO = "systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service.d /var/lib/kubelet"
+#: Volumes of pods are mounted below the kubelet's directory: as long as one cannot be unmounted nothing is removed. A
+#: bind mount of the same file system is none that --one-file-system would see.
+KUBELET_UNDO = (
+    "systemctl disable --now kubelet; crictl rmp --all --force; "
+    "findmnt --noheadings --list --output TARGET | grep '^/var/lib/kubelet/' | sort --reverse | "
+    r"xargs --no-run-if-empty --delimiter '\n' umount && rm -r --one-file-system /var/lib/kubelet; "
+    "rm -f /etc/systemd/system/kubelet.service.d/11-caisson.conf "
+    "/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf; systemctl daemon-reload"
+)
 FIREWALL_UNDO = (
     "systemctl disable --now caisson-guard; rm /etc/systemd/system/caisson-guard.service /etc/caisson/guard.nft; "
-    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-*.xml; firewall-cmd --reload"
+    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-*.xml; systemctl daemon-reload; "
+    "firewall-cmd --reload"
+)
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+NETWORK_UNDO = (
+    f"{KUBECTL} delete -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml: pods lose their network, and with "
+    "Calico's own kinds (CRDs) all objects of these kinds go, network policies and address pools of the site's too: "
+    "save them first"
 )
 CONTROL_PLANE_UNDO = (
     "none: to start again, install the operating system again. Never run 'kubeadm reset': it deletes etcd's data, and "
@@ -245,7 +269,7 @@ PHASES: tuple[Phase, ...] = (
         name="minion-local",
         title="let Salt work from the media",
         applies=cluster.run_minion_local,
-        undo="rm -r /etc/caisson; sed -i '/# caisson$/d' /etc/hosts",
+        undo=LOCAL_UNDO,
     ),
     Phase(
         code="CSP108",
@@ -324,16 +348,16 @@ PHASES: tuple[Phase, ...] = (
     Phase(
         code="CSP303",
         name="addons",
-        title="apply kube-proxy and CoreDNS",
+        title="apply CoreDNS",
         applies=States(("addons",), local=True),
-        undo="kubectl -n kube-system delete daemonset/kube-proxy deployment/coredns service/kube-dns",
+        undo=f"{KUBECTL} -n kube-system delete deployment/coredns service/kube-dns",
     ),
     Phase(
         code="CSP302",
         name="network",
         title="apply Calico",
         applies=States(("images.network", "calico"), local=True),
-        undo="kubectl delete -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml",
+        undo=NETWORK_UNDO,
     ),
     Phase(
         code="CSP304",

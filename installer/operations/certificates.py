@@ -29,7 +29,8 @@ KUBECONFIG_FILES = tuple(
 )
 KUBELET_CLIENT_FILE = "var/lib/kubelet/pki/kubelet-client-current.pem"
 KUBEADM_FIX = (
-    "run 'kubeadm certs renew all', then restart the four pods of the control plane; see 'crictl ps'"
+    "run 'kubeadm certs renew all --config /etc/caisson/kubeadm/init.yaml' (without --config it makes them for one "
+    "year when the API does not answer), then restart the four pods of the control plane; see 'crictl ps'"
 )
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
 OWN_FIX = "run 'caisson bootstrap' again: it renews the certificate of nginx in the last 90 days"

@@ -24,7 +24,10 @@ DEFAULT_QUOTA_BYTES = 2 * 1024**3
 """What etcd takes when no quota is given, and what it says nothing of before 3.6."""
 FULL_PERCENT = 80.0
 LOG_FIX = "see 'crictl ps -a --name etcd' and 'crictl logs $(crictl ps -aq --name etcd)'"
-SPACE_FIX = "remove objects that nothing needs (old events, Helm's releases), then defragment etcd and clear its alarm"
+SPACE_FIX = (
+    "remove objects that nothing needs (old events, Helm's releases), then compact etcd, defragment it and clear its "
+    "alarm, in this order: see 'Disk full' of the page 'When something is wrong'"
+)
 
 
 @dataclass(frozen=True)
