@@ -77,12 +77,21 @@ def start(references: list[str], url: str, ca_file: str, parallel: int = 2) -> b
     """Begin to pull ``references``, in this order, once ``url`` answers; return False where that is done already."""
     if _threads():
         return False
-    probe = __salt__["caisson_wait.probe_url"]
-    pull = __salt__["caisson_image.pull_one"]
+    probe, pull = _plain("caisson_wait.probe_url"), _plain("caisson_image.pull_one")
     waiting, pending_now = collections.deque(references), set(references)
     for _ in range(parallel):
         Puller(waiting, pending_now, lambda: str(probe(url, ca_file)), pull).start()
     return True
+
+
+def _plain(name: str) -> Callable[..., str]:
+    """Return a function of another module without Salt's wrapper, which has one context for all threads.
+
+    Two calls of it at a time may end as "cannot enter context". Source: Salt 3008, salt/loader/lazy.py, LazyLoader.run.
+    """
+    function = __salt__[name]
+    plain: Callable[..., str] = getattr(function, "func", function)
+    return plain
 
 
 def pending(references: list[str]) -> list[str]:

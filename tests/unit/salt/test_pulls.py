@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.loader.lazy
 
 from tests.unit.salt.test_modules import load
 
@@ -113,6 +114,19 @@ def test_a_crictl_that_hangs_holds_nobody_up(
     pulls.start(["a", "b"], "https://x", "", parallel=1)
     _settle(pulls, ["a", "b"])
     assert log.read_text(encoding="utf-8").split() == pulled
+
+
+@pytest.mark.subprocess
+def test_threads_call_nothing_through_the_one_context_of_salt_s_loader(pulls: Any, tmp_path: Path) -> None:
+    _fake_crictl(tmp_path, 0.1)
+    module_dirs = [str(ROOT / "salt/_modules")]
+    loader = salt.loader.lazy.LazyLoader(module_dirs, {"extension_modules": "", "test": False}, tag="module")
+    pulls.__dict__["__salt__"]["caisson_image.pull_one"] = loader["caisson_image.pull_one"]
+    before = getattr(loader, "_last_context", None)
+    pulls.start(["a", "b"], "https://x", "")
+    _settle(pulls, ["a", "b"])
+    assert sorted((tmp_path / "pulled").read_text(encoding="utf-8").split()) == ["a", "b"]
+    assert getattr(loader, "_last_context", None) is before
 
 
 @pytest.mark.subprocess
