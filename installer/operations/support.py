@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put what somebody else needs to understand a fault into one archive, without secrets: ``caisson report``.
 
-Every text goes through :func:`installer.operations.redaction.without_secrets`; keys and Secrets are never read. Nothing
-is written but the archive; what cannot be had is named in it.
+Every text goes through :mod:`installer.operations.redaction`; keys and Secrets are never read, nor manifests of the
+site. Nothing is written but the archive; what cannot be had is named in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from installer.base.errors import InstallerError
 from installer.base.files import write_file
@@ -24,7 +24,7 @@ from installer.media.product import Product
 from installer.operations import status
 from installer.operations.asking import Question
 from installer.operations.cluster_state import STATIC_PODS
-from installer.operations.redaction import without_secrets
+from installer.operations.redaction.documents import without_secrets_of_form
 
 FILE_LIMIT_BYTES = 2 * 1024 * 1024
 """Of each file the last so many bytes are taken: the end of a log is what matters."""
@@ -40,7 +40,7 @@ FILES = (
     "etc/crictl.yaml",
     "etc/containerd/config.toml",
     "etc/containerd/certs.d/_default/hosts.toml",
-    "etc/kubernetes/manifests/*.yaml",
+    *(f"etc/kubernetes/manifests/{name}.yaml" for name in STATIC_PODS),
     "etc/firewalld/policies/caisson-*.xml",
     "etc/firewalld/zones/caisson-*.xml",
     "etc/systemd/system/srv-caisson-*.mount",
@@ -98,7 +98,7 @@ def make_archive(product: Product, paths: Paths, tree_dir: Path, archive: Path) 
     top = archive.name.partition(".tar")[0]
     with tarfile.open(fileobj=content, mode="w:gz") as writer:
         for name, text in sorted(taken.items()):
-            data = without_secrets(text).encode("utf-8", errors="replace")
+            data = without_secrets_of_form(text, PurePath(name).suffix).encode("utf-8", errors="replace")
             entry = tarfile.TarInfo(f"{top}/{name}")
             entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
             writer.addfile(entry, io.BytesIO(data))

@@ -83,6 +83,7 @@ def make_host(root: Path) -> str:
     leaks = "\n".join(LEAKS)
     for name in (
         "etc/caisson/bootstrap.yaml",
+        "etc/kubernetes/manifests/etcd.yaml",
         "etc/kubernetes/manifests/site.yaml",
         "var/log/caisson/bootstrap.log",
         "var/log/caisson/commands.log",
@@ -123,4 +124,6 @@ def test_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts["report/commands/pods.txt"].startswith("kubectl says")
     assert {"report/status.json", "report/check.json", "report/commands/journal-kubelet.txt"} <= set(texts)
     assert not [name for name in texts if "pki" in name or "admin.conf" in name or "link.yaml" in name]
+    assert "report/files/etc/kubernetes/manifests/etcd.yaml" in texts
+    assert not [name for name in texts if "site.yaml" in name], "manifests of the site are its own"
     assert len(texts["report/files/var/log/caisson/salt.log"]) <= support.FILE_LIMIT_BYTES
