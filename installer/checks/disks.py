@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from installer.base.errors import MediaError
-from installer.base.mounts import find_mount, parse_mountinfo
+from installer.base.mounts import find_mount, parse_mountinfo, read_mounts
 from installer.base.ui import format_bytes
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
@@ -127,7 +127,7 @@ def has_an_iso_of_root_alone(host: Host) -> Iterator[Finding]:
     """
     if host.media_dir is None:
         raise SkippedError("the media is not mounted")
-    mounts = parse_mountinfo(host.read("/proc/self/mountinfo") or "")
+    mounts = read_mounts(root=host.root)  # with every byte of a name, for the ISO's own is compared
     try:
         mounting.check_source(host.media_dir, root=host.root, mounts=mounts)
     except MediaError as exc:

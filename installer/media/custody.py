@@ -26,21 +26,8 @@ from installer.media import devices
 PLACE = "/var/lib/caisson-media"
 LOCAL_TYPES = frozenset(
     {
-        *(
-            "ext2",
-            "ext3",
-            "ext4",
-            "xfs",
-            "btrfs",
-            "f2fs",
-            "jfs",
-            "reiserfs",
-            "nilfs2",
-            "bcachefs",
-            "zfs",
-            "vxfs",
-        ),
-        *("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs", "hfsplus"),
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "nilfs2", "bcachefs"),
+        *("zfs", "vxfs", "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs", "hfsplus"),
         *("iso9660", "udf", "squashfs", "erofs", "tmpfs", "ramfs", "overlay"),
     }
 )

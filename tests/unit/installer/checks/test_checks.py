@@ -716,6 +716,25 @@ def test_csn306_who_can_change_the_iso(host: Host) -> None:
     assert name.startswith("the name of the ISO cannot stand in a mount unit")
 
 
+def test_csn306_a_share_whatever_its_name(host: Host) -> None:
+    share = host.root / os.fsdecode(b"media-\xfc")
+    share.mkdir()
+    (share / "c.iso").touch()
+    backing = host.root / "sys/block/loop3/loop/backing_file"
+    backing.parent.mkdir(parents=True)
+    backing.write_bytes(b"/media-\xfc/c.iso\n")
+    lines = f"23 22 7:3 / {host.path('/media')} ro - iso9660 /dev/loop3 ro\n".encode()
+    lines += b"24 22 0:50 / /media-\xfc rw - nfs4 server:/iso rw\n"
+    mounts = host.root / "proc/self/mountinfo"
+    mounts.write_bytes(mounts.read_bytes() + lines)
+    assert len(said("CSN306", host)) == 1
+    backing.write_bytes(b"/media-\xc3\xbc/c.iso\n")
+    share.rename(host.root / "media-\u00fc")
+    mounts.write_bytes(mounts.read_bytes().replace(b"\xfc", b"\xc3\xbc"))
+    (found,) = said("CSN306", host)
+    assert "server:/iso, of type nfs4" in found
+
+
 def test_csn401_packages(host: Host) -> None:
     commands(host)["rpm"] = Completed(9, "found docker-ce\npackage docker is not installed\nfound runc\n", "")
     assert said("CSN401", host) == [
