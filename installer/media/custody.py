@@ -24,6 +24,8 @@ from installer.base.mounts import Mount, find_mount
 from installer.media import devices
 
 PLACE = "/var/lib/caisson-media"
+OTHER_PLACE = "/var/lib/caisson-media-copy"
+"""For a copy of what lies in the first: install(1) refuses to copy a file to itself, and it may be the fault."""
 LOCAL_TYPES = frozenset(
     {
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "nilfs2", "bcachefs"),
@@ -94,14 +96,16 @@ def refuse_device(device: str, *, mounts: Sequence[Mount] = (), root: Path = Pat
         raise MediaError(
             f"the media on {device} can be changed by others than root",
             details="\n".join(faults),
-            resolution=f"install -d -m 0755 {PLACE}\ndd if={shlex.quote(device)} of={PLACE}/caisson.iso bs=4M\n"
+            resolution=f"install -d -m 0755 {PLACE}\n"
+            f"dd if={shlex.quote(device)} of={PLACE}/caisson.iso bs=4M conv=excl\n"
             "unmount the media, mount that file instead, and start its bootstrap.sh",
         )
 
 
 def _copy_of(file: Path) -> str:
+    place = OTHER_PLACE if Path(PLACE) in file.parents else PLACE
     return (
-        f"install -D -t {PLACE} -o root -g root -m 0644 {shlex.quote(str(file))}\n"
+        f"install -D -t {place} -o root -g root -m 0644 {shlex.quote(str(file))}\n"
         "unmount the media, mount that file instead, and start its bootstrap.sh"
     )
 

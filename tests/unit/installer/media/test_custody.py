@@ -255,6 +255,21 @@ def test_the_media_s_own_mount_may_be_a_program_s(iso: Path) -> None:
     media.check_custody(iso.parent / "mnt", mounts=mounts)
 
 
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("/var/lib/caisson-media/c.iso", "/var/lib/caisson-media-copy"),
+        ("/var/lib/caisson-media-copy/c.iso", "/var/lib/caisson-media"),
+        ("/home/x/c.iso", "/var/lib/caisson-media"),
+    ],
+)
+def test_the_way_out_never_copies_a_file_to_itself(file: str, place: str) -> None:
+    mounts = (Mount("/", "/", "nfs4", "server:/iso"),)
+    with pytest.raises(MediaError) as caught:
+        custody.refuse_changeable(Path(file), mounts=mounts)
+    assert caught.value.resolution.startswith(f"install -D -t {place} -o root -g root -m 0644 {file}\n")
+
+
 # ---- block devices -------------------------------------------------------------------------------------------
 
 
@@ -320,7 +335,9 @@ def test_a_disk_that_another_computer_hands_out_is_refused(tmp_path: Path, path:
         media.check_custody(
             Path("/mnt"), root=tmp_path, mounts=(ROOT_MOUNT, Mount("/mnt", "/", "iso9660", source))
         )
-    assert f"dd if={source} of=/var/lib/caisson-media/caisson.iso bs=4M\n" in caught.value.resolution
+    assert (
+        f"dd if={source} of=/var/lib/caisson-media/caisson.iso bs=4M conv=excl\n" in caught.value.resolution
+    )
 
 
 @pytest.mark.parametrize(
