@@ -65,15 +65,12 @@ def refuse_changeable(file: Path, *, mounts: Sequence[Mount] = (), root: Path = 
             ),
             resolution=_copy_of(file),
         )
-    if is_written(file):
+    if is_written(file) and not _is_held_by_loop(file, root):
         raise MediaError(
             f"the ISO {file} is open for writing",
-            details="\n".join(
-                [*_writable_loops(file, root), "who has it open can change it, whoever owns the file now"]
-            ),
+            details="who has it open can change it, whoever owns the file now",
             resolution=f"see who has it: fuser -v {shlex.quote(str(file))}; losetup -j {shlex.quote(str(file))}\n"
-            "wait for a copy to end; mount it with 'mount -o loop,ro'; or install from a copy:\n"
-            + _copy_of(file),
+            "wait for a copy to end, or install from a copy:\n" + _copy_of(file),
         )
 
 
@@ -149,12 +146,16 @@ def _find_faults_below(file: Path, mounts: Sequence[Mount], root: Path) -> Itera
             yield from [f"{place}: {foreign}"] if foreign else find_faults(place)
 
 
-def _writable_loops(file: Path, root: Path) -> Iterator[str]:
-    """Name the loop devices that have a file open for writing: no list of processes shows them."""
-    for directory in sorted((root / "sys/block").glob("loop*")):
-        read_only = directory / "ro"
-        if devices.file_behind(directory) == str(file) and read_only.read_text("utf-8").strip() == "0":
-            yield f"/dev/{directory.name} was made from it, not read-only"
+def _is_held_by_loop(file: Path, root: Path) -> bool:
+    """Say whether a loop device holds a file for writing, as ``mount -o loop`` makes one: it hides who else does.
+
+    The device itself is root's; that nobody beside it has the file open cannot be told then.
+    """
+    loops = (root / "sys/block").glob("loop*")
+    return any(
+        devices.file_behind(loop) == str(file) and (loop / "ro").read_text("utf-8").strip() == "0"
+        for loop in loops
+    )
 
 
 # ---- who may write -------------------------------------------------------------------------------------------
