@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
-from installer.base.errors import PackageError
+from installer.base.errors import InstallerError, PackageError
 from installer.base.files import write_file
 from installer.base.paths import Paths
 from installer.base.run import Completed, describe_code, run
-from installer.media import rpmdb, transaction
+from installer.media import repository, rpmdb, transaction
 from installer.media.product import Product
 from installer.media.rpmdb import Found
 
@@ -126,7 +126,7 @@ def render_repository(media_dir: Path, product: Product) -> str:
     keys = " ".join(f"file://{media_dir}/{key}" for key in product.rpm_keys)
     options = {
         "name": f"Caisson {product.full_version}" + (" lab" if product.is_lab else ""),
-        "baseurl": f"file://{media_dir}/repo/el9",
+        "baseurl": f"file://{media_dir}/{repository.REPOSITORY}",
         "enabled": "1",
         "gpgcheck": "1",
         "gpgkey": keys,
@@ -192,7 +192,10 @@ def dnf_environment(paths: Paths) -> dict[str, str]:
 
 def unsettled(names: Sequence[str], *, paths: Paths, product: Product) -> list[str]:
     """Return which of ``names`` an ``install`` would bring; all, when a transaction was cut. Only looks."""
-    note = transaction.read(paths)
+    return _unsettled(names, product, transaction.read(paths))
+
+
+def _unsettled(names: Sequence[str], product: Product, note: transaction.Note) -> list[str]:
     return list(names) if note.is_open else wanting(names, product.packages, rpmdb.installed(names), note)
 
 
@@ -208,32 +211,25 @@ def install(
     """Install packages of the media by name, with what they need; return whether anything changed.
 
     Packages that are there in the media's version cost one query. Newer ones of the host stay. What a transaction
-    brought that was cut is installed again, as if for the first time.
+    brought that was cut is installed again, as if for the first time; what the site has installed since is let be.
 
     Raises:
         PackageError: dnf or rpm refused; the message names the package where dnf does.
     """
     is_configured = write_files(paths, media_dir, product)
     note = transaction.read(paths)
-    if not unsettled(names, paths=paths, product=product):
+    if not _unsettled(names, product, note):
         return is_configured
     now = rpmdb.packages()
     before = now if note.before is None else note.before
-    cut = transaction.find_cut(before, now, product.packages)
+    cut = transaction.find_cut(before, now, repository.builds(media_dir, product))
     transaction.begin(paths, before)
     if cut:
         shown = ", ".join(package.name for package in (*cut.fresh, *cut.replaced))
         detail(f"a transaction of packages was cut; installed again: {shown}")
     progress(f"dnf to install {', '.join(names)}")
-    rpmdb.forget(cut.fresh)
-    again = [package.name for package in cut.fresh if package.name not in names]
-    with _noted(paths, before):
-        carry_out(["install", *names, *again], names, paths)
-        if cut.replaced:
-            carry_out(["reinstall", *(package.nevra for package in cut.replaced)], names, paths)
-            rpmdb.erase(set(cut.leftover) & rpmdb.packages())
-    found = rpmdb.installed(names)
-    _check(names, found, rpmdb.damaged([package.name for package in (*cut.fresh, *cut.replaced)]), paths)
+    with _noted(paths, before, is_again=note.is_open):
+        found = _carry_out_all(names, cut, paths)
     after = rpmdb.packages()
     added = sorted(package.nevra for package in after - before)
     if added:
@@ -243,14 +239,34 @@ def install(
     return bool(cut) or before != after or is_configured
 
 
+def _carry_out_all(names: Sequence[str], cut: transaction.Cut, paths: Paths) -> dict[str, Found]:
+    """Install ``names``, and again what was cut; return who provides the names then."""
+    rpmdb.forget(cut.fresh)
+    again = [package.name for package in cut.fresh if package.name not in names]
+    carry_out(["install", *names, *again], names, paths)
+    if cut.replaced:
+        carry_out(["reinstall", *(package.nevra for package in cut.replaced)], names, paths)
+        rpmdb.erase(set(cut.leftover) & rpmdb.packages())
+    found = rpmdb.installed(names)
+    _check(names, found, rpmdb.damaged([package.name for package in (*cut.fresh, *cut.replaced)]), paths)
+    return found
+
+
 @contextlib.contextmanager
-def _noted(paths: Paths, before: frozenset[rpmdb.Package]) -> Iterator[None]:
-    """Take the note of a transaction back when it was refused and has changed nothing."""
+def _noted(paths: Paths, before: frozenset[rpmdb.Package], *, is_again: bool) -> Iterator[None]:
+    """Take the note of a transaction back when it was refused and has changed nothing; name the note when it stays."""
     try:
         yield
-    except PackageError:
+    except InstallerError as error:
         if rpmdb.packages() == before:
             transaction.forget(paths)
+        elif is_again:
+            way_out = (
+                f"{paths.transaction_file} notes the transaction that was cut; once the packages are in order"
+                " (dnf check, rpm --verify PACKAGE), remove that file: then it is not carried out again"
+            )
+            words = "\n".join(filter(None, (error.resolution, way_out)))
+            raise type(error)(error.message, details=error.details, resolution=words) from error
         raise
 
 

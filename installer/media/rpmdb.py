@@ -20,12 +20,24 @@ OTHERS_OWN = ("c", "d", "g", "l", "r")
 """Configuration, documentation, ghosts, licences, readmes: what a site may have changed."""
 
 
+class Build(NamedTuple):
+    """What a media offers: a package in one version-release, without an epoch."""
+
+    name: str
+    version: str
+
+
 class Package(NamedTuple):
     """One installed package; ``version`` is version-release, without an epoch."""
 
     name: str
     version: str
     arch: str
+
+    @property
+    def build(self) -> Build:
+        """Return the build that this is an installation of."""
+        return Build(self.name, self.version)
 
     @property
     def nevra(self) -> str:

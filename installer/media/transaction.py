@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from installer.base.files import write_file
 from installer.base.paths import Paths
-from installer.media.rpmdb import Found, Package
+from installer.media.rpmdb import Build, Found, Package
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,23 @@ def forget(paths: Paths) -> None:
     paths.transaction_file.unlink(missing_ok=True)
 
 
-def find_cut(before: frozenset[Package], now: frozenset[Package], offered: Iterable[str]) -> Cut:
-    """Return what a cut transaction has brought, of the packages that the media offers.
+def find_cut(before: frozenset[Package], now: frozenset[Package], offered: frozenset[Build]) -> Cut:
+    """Return what a cut transaction has brought: only builds that the media has can be of it.
+
+    Any other that came since is the site's (an update from its own mirror, say), and so is all of that name: its
+    dnf has seen to what the cut had left there.
 
     >>> old, new, other = Package("a", "1-1", "x"), Package("a", "2-1", "x"), Package("b", "1-1", "x")
-    >>> find_cut(frozenset({old}), frozenset({old, new, other, Package("site", "1-1", "x")}), ["a", "b"])
+    >>> of_site = Package("c", "9-1", "x")
+    >>> offered = frozenset({new.build, other.build, Build("c", "1-1")})
+    >>> find_cut(frozenset({old}), frozenset({old, new, other, of_site}), offered)
     Cut(fresh=(Package(name='b', version='1-1', arch='x'),), \
 replaced=(Package(name='a', version='2-1', arch='x'),), leftover=(Package(name='a', version='1-1', arch='x'),))
     """
-    names, known = set(offered), {(package.name, package.arch) for package in before}
-    brought = [package for package in sorted(now - before) if package.name in names]
+    added = sorted(now - before)
+    of_site = {(package.name, package.arch) for package in added if package.build not in offered}
+    known = {(package.name, package.arch) for package in before}
+    brought = [package for package in added if (package.name, package.arch) not in of_site]
     replaced = [package for package in brought if (package.name, package.arch) in known]
     again = {(package.name, package.arch) for package in replaced}
     return Cut(

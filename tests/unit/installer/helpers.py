@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from installer.base.paths import Paths
@@ -16,6 +18,7 @@ from installer.config.facts import Address
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
+from installer.media.rpmdb import Package
 
 CONFIG_TEXT = """\
 apiVersion: caisson/v1
@@ -83,6 +86,23 @@ def make_tree(directory: Path, files: dict[str, str]) -> Path:
         file.write_text(text, encoding="utf-8")
     write_sums(directory)
     return directory
+
+
+def write_repository(media_dir: Path, packages: Iterable[Package]) -> None:
+    """Write the metadata of a repository of the media, as createrepo_c does; it has no package files."""
+    directory = media_dir / "repo/el9/repodata"
+    directory.mkdir(parents=True, exist_ok=True)
+    entries = "".join(
+        f'<package type="rpm"><name>{package.name}</name><arch>{package.arch}</arch><version epoch="0" '
+        f'ver="{package.version.partition("-")[0]}" rel="{package.version.partition("-")[2]}"/></package>'
+        for package in packages
+    )
+    primary = f'<metadata xmlns="http://linux.duke.edu/metadata/common">{entries}</metadata>'
+    (directory / "ab-primary.xml.gz").write_bytes(gzip.compress(primary.encode()))
+    (directory / "repomd.xml").write_text(
+        '<repomd xmlns="http://linux.duke.edu/metadata/repo"><data type="filelists"><location href="none"/></data>'
+        '<data type="primary"><location href="repodata/ab-primary.xml.gz"/></data></repomd>'
+    )
 
 
 def write_sums(directory: Path) -> None:

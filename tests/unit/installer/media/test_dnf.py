@@ -14,8 +14,9 @@ from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.engine.context import Context
 from installer.media import dnf, rpmdb, transaction
+from installer.media.rpmdb import Package
 from tests.conftest import GoldenCheck
-from tests.unit.installer.helpers import make_context, make_product
+from tests.unit.installer.helpers import make_context, make_product, write_repository
 
 
 def test_the_configuration(golden: GoldenCheck) -> None:
@@ -62,6 +63,10 @@ class Rpm:
             assert env is not None
             assert (Path(env["HOME"]) / ".rpmmacros").is_file()
             self.dnf_calls.append(list(args))
+            if "reinstall" in args and not {f"{p.name}-{p.version}.{p.arch}" for p in OFFERED} >= set(
+                args[7:]
+            ):
+                return Completed(1, "", "Error: No packages marked for reinstall.\n")
             if self.answer.returncode == 0:
                 self.installed.update(self.offered)
             return self.answer
@@ -93,6 +98,7 @@ def install(context: Context, names: Sequence[str]) -> bool:
     key_file = context.media_dir / context.product.rpm_keys[0]
     key_file.parent.mkdir(parents=True, exist_ok=True)
     key_file.write_text(f"Keys\n{KEY}\n{KEY}\n")
+    write_repository(context.media_dir, OFFERED)
     return dnf.install(
         names,
         paths=context.paths,
@@ -103,6 +109,7 @@ def install(context: Context, names: Sequence[str]) -> bool:
     )
 
 
+OFFERED = (Package("kubelet", "1.36.4-150500.1.1", "x86_64"), Package("nftables", "1.0.9-4", "x86_64"))
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nabc\n-----END PGP PUBLIC KEY BLOCK-----"
 
 
@@ -196,6 +203,58 @@ def test_a_transaction_that_was_cut_is_carried_out_again(
     assert len(rpm.dnf_calls) == 3
     assert not install(context, ["kubelet"])
     assert rpm.installed["htop"] == "3-1"
+
+
+@pytest.mark.parametrize("before", [{}, {"nftables": "1.0.6-1"}], ids=["a new one", "another one"])
+def test_what_the_site_has_installed_since_a_cut_is_let_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, str]
+) -> None:
+    """Its own mirror has newer builds: the media cannot install them again, and they are not taken out."""
+    rpm = Rpm(dict(before), {"kubelet": "1.36.4-150500.1.1"})
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path, product=make_product(packages={p.name: p.version for p in OFFERED}))
+    transaction.begin(context.paths, rpmdb.packages())
+    rpm.installed["nftables"] = "1.0.9-5"
+    assert install(context, ["kubelet", "nftables"])
+    assert rpm.installed == {"kubelet": "1.36.4-150500.1.1", "nftables": "1.0.9-5"}
+    assert rpm.dnf_calls == [dnf.dnf_arguments(context.paths, "install", "kubelet", "nftables")]
+    assert not transaction.read(context.paths).is_open
+    assert not install(context, ["kubelet", "nftables"])
+
+
+def test_an_error_over_what_was_cut_says_how_to_close_the_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpm = Rpm({}, {})
+    rpm.answer = Completed(1, "", "Error: disk I/O error\n")
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    with pytest.raises(PackageError) as caught:
+        install(context, ["kubelet"])
+    assert "packages.json" not in str(caught.value)
+    transaction.begin(context.paths, [])
+    rpm.installed["htop"] = "3-1"
+    with pytest.raises(PackageError) as caught:
+        install(context, ["kubelet"])
+    assert str(context.paths.transaction_file) in caught.value.resolution
+    assert caught.value.message == "dnf could not install kubelet: exit code 1"
+    context.paths.transaction_file.unlink()
+    rpm.answer, rpm.offered = Completed(0, "Complete!\n", ""), {"kubelet": "1.36.4-150500.1.1"}
+    assert install(context, ["kubelet"])
+
+
+def test_the_note_is_read_once_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Rpm({}, {"kubelet": "1.36.4-150500.1.1"}))
+    context = make_context(tmp_path)
+    read, calls = transaction.read, []
+
+    def counted(paths: Paths) -> transaction.Note:
+        calls.append(paths)
+        return read(paths)
+
+    monkeypatch.setattr(transaction, "read", counted)
+    install(context, ["kubelet"])
+    assert len(calls) == 1
 
 
 def test_a_script_that_was_killed_is_an_error_and_its_package_is_installed_again(
