@@ -14,6 +14,9 @@ TIMEOUT_S = 300.0
 SCRIPTS_TIMEOUT_S = 1800.0
 PROVIDED = "[%{=NAME} %{=VERSION}-%{=RELEASE} %{PROVIDENAME}\\n]"
 LISTED = "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\\n"
+OWNED = "%{=NAME}-%{=VERSION}-%{=RELEASE}.%{=ARCH}"
+ENTRY = "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH} %{DBINSTANCE}\\n"
+"""The number of the entry is never given twice. Source: rpm, lib/tagexts.c, RPMTAG_DBINSTANCE."""
 VERIFIED = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
 """A line of ``rpm --verify``. Source: rpm(8), "VERIFY OPTIONS"."""
 OTHERS_OWN = ("c", "d", "g", "l", "r")
@@ -131,8 +134,14 @@ def damaged(names: Sequence[str]) -> list[str]:
     return [entry.path for entry in changes if entry.marks[2] == "5" and entry.kind not in OTHERS_OWN]
 
 
-def owners(names: Sequence[str]) -> dict[str, str]:
-    """Return path -> package of every file of these packages."""
-    words = ["rpm", "--query", "--qf", "[%{=NAME} %{FILENAMES}\\n]", *names]
+def owners(nevras: Sequence[str]) -> dict[str, str]:
+    """Return path -> package (its nevra) of every file of these packages."""
+    words = ["rpm", "--query", "--qf", f"[{OWNED} %{{FILENAMES}}\\n]", *nevras]
     lines = run(words, timeout_s=TIMEOUT_S, check=False).stdout.splitlines()
-    return {path: name for name, _, path in (line.partition(" ") for line in lines)}
+    return {path: nevra for nevra, _, path in (line.partition(" ") for line in lines)}
+
+
+def entries(nevras: Sequence[str]) -> frozenset[str]:
+    """Return the entry of each of these packages in the database: one that is installed again has another."""
+    words = ["rpm", "--query", "--qf", ENTRY, *nevras]
+    return frozenset(run(words, timeout_s=TIMEOUT_S, check=False).stdout.splitlines())

@@ -45,19 +45,37 @@ except InstallerError as error:
     sys.exit(f"{error.message}\\n{error.details}")
 print("changed" if has_changed else "unchanged")
 """
+REPAIR = """
+import sys
+sys.path.insert(0, "/srv/caisson-source")
+from pathlib import Path
+from installer.base.paths import Paths
+from installer.base.ui import Ui
+from installer.media import product, repair
+media_dir = Path("/srv/media")
+ui = Ui(sys.stdout, is_terminal=False)
+print(repair.repair(paths=Paths(), media_dir=media_dir, product=product.load(media_dir), ui=ui))
+"""
+
+
+def make_cut(version: str, release: str = "1") -> Rpm:
+    """Return the package that a script makes slow."""
+    return Rpm(
+        name="cut",
+        version=version,
+        release=release,
+        summary="slow",
+        noarch=True,
+        contents=(
+            Text(path=f"/usr/share/cut/only-{version}", text=version),
+            Text(path="/etc/cut.conf", text="# of the package", config=True),
+        ),
+        scripts=(("post", SCRIPT),),
+    )
 
 
 def make_media(directory: Path, version: str) -> None:
     """Make a media with the package ``cut``, which a script makes slow, and ``beside-VERSION``, which needs it."""
-    cut = Rpm(
-        name="cut",
-        version=version,
-        release="1",
-        summary="slow",
-        noarch=True,
-        contents=(Text(path=f"/usr/share/cut/only-{version}", text=version),),
-        scripts=(("post", SCRIPT),),
-    )
     beside = Rpm(
         name=f"beside-{version}",
         version="1",
@@ -69,7 +87,7 @@ def make_media(directory: Path, version: str) -> None:
     )
     packages_dir = directory / "repo/el9/Packages"
     packages_dir.mkdir(parents=True)
-    source = Source(name=f"cut-{version}", signer=keys.FOREIGN, packages=(cut, beside))
+    source = Source(name=f"cut-{version}", signer=keys.FOREIGN, packages=(make_cut(version), beside))
     for file in rpmspec.build(source).glob("*.rpm"):
         (packages_dir / file.name).write_bytes(file.read_bytes())
     run(["createrepo_c", "--quiet", "--no-database", packages_dir.parent])
@@ -103,6 +121,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
             node, ROOT_DIR / "installer", "/srv/caisson-source/installer", tmp_path_factory.mktemp("tree")
         )
         node.write_file("/srv/driver.py", DRIVER)
+        node.write_file("/srv/repair.py", REPAIR)
         yield node
 
 
@@ -184,6 +203,42 @@ def test_another_version(node: Node, tmp_path: Path, victim: str) -> None:
     assert shell(node, "rpm -qa cut 'beside*' | sort").split() == ["beside-2-1-1.noarch", "cut-2-1.noarch"]
     assert shell(node, "ls /usr/share/cut").split() == ["only-2"]
     assert install(node, "2").splitlines()[-1] == "unchanged"
+
+
+def update_from_the_site(node: Node) -> None:
+    """Install a build that the media lacks, as ``dnf update`` does from a site's own mirror."""
+    source = Source(name="cut-of-site", signer=keys.FOREIGN, packages=(make_cut("1", "2"),))
+    node.copy_in(next(rpmspec.build(source).glob("*.rpm")), "/srv/of-site.rpm")
+    shell(node, "rpm -U /srv/of-site.rpm")
+
+
+def test_what_the_site_has_updated_since_is_let_be(node: Node) -> None:
+    cut(node, "all")
+    update_from_the_site(node)
+    assert log(node) == ["begun 1", "begun 2", "done 2"]
+    said = install(node)
+    assert said.splitlines()[-1] == "changed", said
+    assert log(node) == ["begun 1", "begun 2", "done 2"]
+    assert shell(node, "rpm -q cut beside-1").split() == ["cut-1-2.noarch", "beside-1-1-1.noarch"]
+    assert install(node).splitlines()[-1] == "unchanged"
+
+
+def test_files_without_a_byte_are_brought_back_by_the_media_s_own_build_only(node: Node) -> None:
+    emptied = "truncate --size=0 /etc/cut.conf /usr/share/cut/only-1"
+    assert install(node).splitlines()[-1] == "changed"
+    said = shell(node, f"{emptied}; python3 /srv/repair.py 2>&1", check=False)
+    assert said.splitlines()[-1] == "True", said
+    assert "installed again: cut-1-1.noarch" in said
+    assert shell(node, "cat /etc/cut.conf /usr/share/cut/only-1") == "# of the package1"
+    assert shell(node, "ls -A /etc /usr/share/cut | grep caisson-empty", check=False) == ""
+    said = shell(node, "rm /etc/cut.conf; python3 /srv/repair.py 2>&1", check=False)
+    assert "not there, and left so (configuration that a site may remove): /etc/cut.conf" in said
+    assert said.splitlines()[-1] == "False", said
+    update_from_the_site(node)
+    said = shell(node, f"{emptied}; python3 /srv/repair.py 2>&1", check=False)
+    assert "damaged, and left so (the media has another build): /etc/cut.conf /usr/share/cut/only-1" in said
+    assert said.splitlines()[-1] == "False", said
+    assert shell(node, "stat --format=%s /etc/cut.conf").strip() == "0"
 
 
 def test_no_key_of_the_media_is_in_the_host_s_database(node: Node) -> None:
