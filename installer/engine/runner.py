@@ -71,7 +71,7 @@ def run_phases(
     left_open = context.journal.interrupted()
     if left_open is not None:
         context.ui.note(f"the last run was interrupted in the phase '{left_open}': going on")
-        for file in torn.remove(context.paths):
+        for file in torn.remove(context.paths, context.ui.note):
             context.ui.detail(f"removed what it left half-written: {file}")
     outcomes = []
     for phase in chosen:

@@ -6,6 +6,9 @@ What writes a file and renames it without syncing it leaves, after a power cut, 
 made and an empty one for a fault that a person must look at, in every later run. What is done is synced before the
 journal says so: only files of the phase that was cut can be empty. ``write_file`` syncs, but a kill may leave its
 temporary file.
+
+Only the names that these programs write are looked at: a site's own files beside them may be empty, and so may what
+the site pushes into its registry.
 """
 
 from __future__ import annotations
@@ -13,48 +16,154 @@ from __future__ import annotations
 import re
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 from installer.base.paths import Paths
+from installer.config import changes, control_plane
 
-OWN_DIRS = (
-    "/etc/caisson",
-    "/etc/cni/net.d",
-    "/etc/kubernetes",
-    "/etc/salt/minion.d",
-    "/etc/salt/pki",
-    "/var/cache/caisson/salt-master/sessions",
-    "/var/lib/caisson",
-    "/var/lib/kubelet/pki",
+CAISSON = (
+    "/etc/caisson/ca.crt",
+    "/etc/caisson/guard.nft",
+    "/etc/caisson/hosts.json",
+    "/etc/caisson/dnf/dnf.conf",
+    "/etc/caisson/dnf/.rpmmacros",
+    "/etc/caisson/dnf/keys/*.key",
+    "/etc/caisson/dnf/repos.d/caisson.repo",
+    "/etc/caisson/kubeadm/init.yaml",
+    "/etc/caisson/kubelet/standalone.yaml",
+    "/etc/caisson/nginx/nginx.conf",
+    "/etc/caisson/nginx/oci-locations.conf",
+    "/etc/caisson/nginx/oci-maps.conf",
+    "/etc/caisson/pillar/top.sls",
+    "/etc/caisson/pillar/caisson.sls",
+    "/etc/caisson/pki/ca.crt",
+    "/etc/caisson/pki/ca.key",
+    "/etc/caisson/pki/media.crt",
+    "/etc/caisson/pki/media.key",
+    "/etc/caisson/registry/config.yml",
+    "/etc/caisson/salt/local/minion",
+    "/etc/caisson/salt/master/master",
+    "/etc/kubernetes/manifests/nginx.yaml",
+    "/etc/kubernetes/manifests/registry.yaml",
+    "/etc/kubernetes/manifests/salt-master.yaml",
+    "/etc/salt/minion.d/90-caisson.conf",
+    "/var/lib/caisson/kubeadm/*.json",
+    "/var/lib/caisson/services/*.service",
 )
-"""What is below is written by a bootstrap and by what it starts; none of it is ever empty on purpose."""
+"""What Caisson's states and the installer write. Source: salt/, the names of ``file.managed`` and the like."""
+SALT = (
+    "/etc/caisson/salt/pki/master/master.pem",
+    "/etc/caisson/salt/pki/master/master.pub",
+    "/etc/caisson/salt/pki/master/minions/*",
+    "/etc/salt/pki/minion/minion.pem",
+    "/etc/salt/pki/minion/minion.pub",
+    "/etc/salt/pki/minion/minion_master.pub",
+    "/var/cache/caisson/salt-master/sessions/*",
+)
+"""Keys, and the keys of sessions. Source: Salt 3008, crypt.py, master.py."""
+KUBEADM = (
+    *(
+        f"/etc/kubernetes/{name}.conf"
+        for name in (
+            "admin",
+            "super-admin",
+            "kubelet",
+            "bootstrap-kubelet",
+            "controller-manager",
+            "scheduler",
+        )
+    ),
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    *(
+        f"/etc/kubernetes/pki/{name}.{suffix}"
+        for name in (
+            "ca",
+            "apiserver",
+            "apiserver-kubelet-client",
+            "apiserver-etcd-client",
+            "front-proxy-ca",
+            "front-proxy-client",
+            "etcd/ca",
+            "etcd/server",
+            "etcd/peer",
+            "etcd/healthcheck-client",
+        )
+        for suffix in ("crt", "key")
+    ),
+    "/etc/kubernetes/patches/*.json",
+    "/etc/kubernetes/patches/*.yaml",
+    "/etc/kubernetes/pki/sa.key",
+    "/etc/kubernetes/pki/sa.pub",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/instance-config.yaml",
+    "/var/lib/kubelet/kubeadm-flags.env",
+    "/var/lib/kubelet/pki/kubelet.crt",
+    "/var/lib/kubelet/pki/kubelet.key",
+    "/var/lib/kubelet/pki/kubelet-client-*.pem",
+    "/var/lib/kubelet/pki/kubelet-server-*.pem",
+)
+"""kubeadm's files and the kubelet's. Source: Kubernetes 1.36, cmd/kubeadm/app/constants; client-go, certificate."""
+CALICO = ("/etc/cni/net.d/10-calico.conflist", "/etc/cni/net.d/calico-kubeconfig")
+"""Source: Calico, cni-plugin/pkg/install."""
 CACHES = ("/var/cache/caisson/dnf", "/var/cache/caisson/salt-local")
 """Made again in a second; what is wrong in one that is half-written is hard to see."""
-OWN_FILES = ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
 TEMPORARY = re.compile(r"\..+\.\d+\.new")
 """As ``files.write_file`` calls it."""
-TEMPORARIES = ("/etc/.hosts.*.new", "/etc/systemd/system/.*.new", "/usr/bin/.caisson.*.new")
+TEMPORARIES = (
+    "/etc/.hosts.*.new",
+    "/etc/caisson/.*.new",
+    "/etc/caisson/*/.*.new",
+    "/etc/caisson/*/*/.*.new",
+    "/etc/systemd/system/.*.new",
+    "/usr/bin/.caisson.*.new",
+    "/var/lib/caisson/.*.new",
+    "/var/lib/caisson/kubeadm/.*.new",
+)
+SILENT_S = 2.0
 
 
-def remove(paths: Paths) -> list[Path]:
-    """Remove empty files and temporaries of Caisson's own places, and its caches; return the files removed."""
-    for cache in CACHES:
-        shutil.rmtree(paths.at(cache), ignore_errors=True)
-    removed = sorted(set(_half_written(paths)))
-    for file in removed:
-        file.unlink(missing_ok=True)  # what runs already may have taken it away meanwhile
-    return removed
+def remove(paths: Paths, say: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """Remove empty files and temporaries of the programs above, and caches; return the files removed.
+
+    No directory is walked: each pattern is as deep as it looks. ``say`` is told when it takes long.
+    """
+    timer = threading.Timer(SILENT_S, say, ["looking for what the interrupted run left half-written"])
+    timer.daemon = True
+    timer.start()
+    try:
+        for cache in CACHES:
+            shutil.rmtree(paths.at(cache), ignore_errors=True)
+        removed = sorted(set(_half_written(paths)))
+        for file in removed:
+            file.unlink(missing_ok=True)  # what runs already may have taken it away meanwhile
+        return removed
+    finally:
+        timer.cancel()
 
 
 def _half_written(paths: Paths) -> Iterator[Path]:
-    for directory in OWN_DIRS:
-        for file in paths.at(directory).rglob("*"):
-            if _is_empty(file) or (TEMPORARY.fullmatch(file.name) and file.is_file()):
-                yield file
-    yield from (paths.at(name) for name in OWN_FILES if _is_empty(paths.at(name)))
+    # A control plane that others have made is theirs to put in order, and so are its kubelet and its network.
+    is_of_others = control_plane.is_of_others(paths.root)
+    for pattern in (*CAISSON, *SALT, *(() if is_of_others else (*KUBEADM, *CALICO))):
+        yield from (file for file in _at(paths, pattern) if _is_empty(file) and not _tells_whose(paths, file))
     for pattern in TEMPORARIES:
-        yield from (file for file in paths.root.glob(pattern.lstrip("/")) if TEMPORARY.fullmatch(file.name))
+        yield from (file for file in _at(paths, pattern) if TEMPORARY.fullmatch(file.name) and file.is_file())
+
+
+def _tells_whose(paths: Paths, file: Path) -> bool:
+    """Say whether a control plane is there that would pass for one of others without this file, empty or not."""
+    is_living = any(paths.at(name).exists() for name in control_plane.LIVING_FILES)
+    return is_living and file == paths.at(changes.FIRST_STAMP)
+
+
+def _at(paths: Paths, pattern: str) -> Iterator[Path]:
+    return paths.root.glob(pattern.lstrip("/"))
 
 
 def _is_empty(file: Path) -> bool:
