@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import json
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -39,10 +41,17 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE---
 UNKNOWN = "unknown"
 
 
+def is_living(root: Path) -> bool:
+    """Tell whether this host has a control plane, whoever made it."""
+    return any((root / file.lstrip("/")).exists() for file in LIVING_FILES)
+
+
 def is_of_others(root: Path) -> bool:
-    """Tell whether there is a control plane that no phase of Caisson has made, or of which it has no record."""
-    living = any((root / file.lstrip("/")).exists() for file in LIVING_FILES)
-    return living and not (root / changes.FIRST_STAMP.lstrip("/")).exists()
+    """Tell whether there is a control plane that no phase of Caisson has made, or of which it has no record.
+
+    The first stamp is on the disk before there is a manifest.
+    """
+    return is_living(root) and not (root / changes.FIRST_STAMP.lstrip("/")).exists()
 
 
 def found(root: Path) -> dict[str, str]:
@@ -58,7 +67,8 @@ def found(root: Path) -> dict[str, str]:
         "service CIDR": _network(server.get("--service-cluster-ip-range", UNKNOWN)),
         "node name": etcd.get("--name", UNKNOWN),
         "address": server.get("--advertise-address", UNKNOWN),
-        "version of Kubernetes": server.get("image", UNKNOWN).rpartition(":")[2],
+        "port of the API server": server.get("--secure-port", str(API_PORT)) if server else UNKNOWN,
+        "version of Kubernetes": _tag(server.get("image", "")),
         "authority that admin.conf trusts": _trusted(root),
         "authority": _digest(_text(root, AUTHORITY_FILE)),
         "kubelet's cgroupDriver": str(kubelet.get("cgroupDriver", UNKNOWN)),
@@ -80,6 +90,7 @@ def wanted(values: Mapping[str, Any], kubernetes: str, authority: str, here: str
         "service CIDR": _network(networks["services"]),
         "node name": str(values["node"]["name"]),
         "address": str(values["node"]["control_plane_address"]),
+        "port of the API server": str(API_PORT),
         "version of Kubernetes": f"v{kubernetes}",
         "authority that admin.conf trusts": here,
         "authority": authority or here,
@@ -145,13 +156,34 @@ def _flags(root: Path, component: str) -> dict[str, str]:
         return {}
 
 
+def _tag(image: str) -> str:
+    """Return the tag of an image, which may be pinned by its digest as well.
+
+    >>> _tag("registry.example:5555/kube-apiserver:v1.36.4@sha256:ab"), _tag("registry.example:5555/kube-apiserver")
+    ('v1.36.4', 'unknown')
+    """
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2] or UNKNOWN
+
+
 def _cluster(root: Path) -> Mapping[str, Any]:
-    """Return the one cluster of admin.conf."""
-    try:
-        entry: Mapping[str, Any] = _document(root, ADMIN_FILE)["clusters"][0]["cluster"]
-        return entry if isinstance(entry, dict) else {}
-    except (KeyError, IndexError, TypeError):
-        return {}
+    """Return the cluster of admin.conf that its current context is about; without one, the only cluster."""
+    document = _document(root, ADMIN_FILE)
+    clusters = _named(document, "clusters", "cluster")
+    current = document.get("current-context")
+    if current:
+        context = _named(document, "contexts", "context").get(str(current), {})
+        return clusters.get(str(context.get("cluster")), {})
+    return next(iter(clusters.values())) if len(clusters) == 1 else {}
+
+
+def _named(document: Mapping[str, Any], key: str, inner: str) -> dict[str, Mapping[str, Any]]:
+    """Return one of a kubeconfig's lists by the names of its entries; of two with one name the first counts."""
+    entries = document.get(key)
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get(inner), dict):
+            found.setdefault(str(entry.get("name")), entry[inner])
+    return found
 
 
 def _endpoint(root: Path) -> str:
@@ -159,8 +191,13 @@ def _endpoint(root: Path) -> str:
 
 
 def _trusted(root: Path) -> str:
+    """Return the authority that admin.conf holds, or whose file it names, from its own directory if relative."""
+    cluster = _cluster(root)
+    if not cluster.get("certificate-authority-data"):
+        file = str(cluster.get("certificate-authority") or "")
+        return _digest(_text(root, os.path.join(os.path.dirname(ADMIN_FILE), file)) if file else "")
     try:
-        return _digest(base64.b64decode(str(_cluster(root).get("certificate-authority-data", ""))).decode())
+        return _digest(base64.b64decode(str(cluster["certificate-authority-data"])).decode())
     except ValueError:
         return UNKNOWN
 
@@ -191,4 +228,15 @@ def _network(text: str) -> str:
 def _foreign_networks(root: Path) -> Sequence[str]:
     """Return the files of pod networks that Caisson does not bring: it would add a second one."""
     files = sorted((root / NETWORKS_DIR.lstrip("/")).glob("*"))
-    return [file.name for file in files if file.suffix in NETWORK_SUFFIXES and file.name != OWN_NETWORK]
+    read = [file for file in files if file.suffix in NETWORK_SUFFIXES and file.name != OWN_NETWORK]
+    return [file.name for file in read if not _is_loopback(file)]
+
+
+def _is_loopback(file: Path) -> bool:
+    """Tell whether a file brings the loopback interface and nothing else. Source: CNI specification 1.1, section 1."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        plugins = data["plugins"] if "plugins" in data else [data]
+        return bool(plugins) and all(plugin["type"] == "loopback" for plugin in plugins)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -97,6 +97,14 @@ def test_a_host_without_one_and_one_that_caisson_made_are_not_asked(paths: Paths
         ("manifests/kube-apiserver.yaml", "10.96.0.0/12", "10.96.0.0/16", "service CIDR"),
         ("manifests/kube-apiserver.yaml", "10.77.1.11", "10.77.3.11", "address"),
         ("manifests/kube-apiserver.yaml", "v1.36.4", "v1.35.9", "version of Kubernetes"),
+        ("manifests/kube-apiserver.yaml", "v1.36.4", "v1.35.9@sha256:ab", "version of Kubernetes"),
+        (
+            "manifests/kube-apiserver.yaml",
+            "--advertise",
+            "--secure-port=8443\n    - --advertise",
+            "port of the API server",
+        ),
+        ("manifests/kube-apiserver.yaml", "kind: Pod", "- torn: [", "port of the API server"),
         ("manifests/etcd.yaml", "--name=node1", "--name=node2", "node name"),
         ("manifests/etcd.yaml", "kind: Pod", "- torn: [", "node name"),
         ("admin.conf", "https://api.lab.internal:6443", "https://10.77.1.11:6443", "endpoint"),
@@ -131,6 +139,46 @@ def test_the_last_of_two_flags_counts(paths: Paths) -> None:
 def test_one_network_in_another_spelling_is_the_same(paths: Paths) -> None:
     replace(paths, "manifests/kube-apiserver.yaml", "10.96.0.0/12", "10.96.0.1/12")
     assert told(paths) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (":v1.36.4", ":v1.36.4@sha256:0123"),
+        ("registry.k8s.io/", "registry.example:5000/k8s/"),
+        ("--advertise", "--secure-port=6443\n    - --advertise"),
+    ],
+)
+def test_one_api_server_in_other_words_is_the_same(paths: Paths, old: str, new: str) -> None:
+    replace(paths, "manifests/kube-apiserver.yaml", old, new)
+    assert told(paths) == []
+
+
+@pytest.mark.parametrize("file", ["pki/ca.crt", "/etc/kubernetes/pki/ca.crt"])
+def test_the_authority_of_admin_conf_may_be_a_file(paths: Paths, file: str) -> None:
+    admin = paths.at("/etc/kubernetes/admin.conf")
+    text, _, _ = admin.read_text().partition("certificate-authority-data")
+    admin.write_text(f"{text}certificate-authority: {file}\n")
+    assert told(paths) == []
+    admin.write_text(f"{text}certificate-authority: pki/other.crt\n")
+    assert [line.partition(":")[0] for line in told(paths)] == ["authority that admin.conf trusts"]
+
+
+@pytest.mark.parametrize(
+    ("current", "is_same"), [("ours", True), ("other", False), ("gone", False), ("", False)]
+)
+def test_of_several_clusters_that_of_the_current_context_counts(
+    paths: Paths, current: str, *, is_same: bool
+) -> None:
+    other = "clusters:\n- name: other\n  cluster: {server: https://192.0.2.1:6443}\n"
+    replace(paths, "admin.conf", "clusters:\n", other)
+    contexts = "".join(
+        f"- {{name: {name}, context: {{cluster: {cluster}, user: x}}}}\n"
+        for name, cluster in (("other", "other"), ("ours", "lab"))
+    )
+    admin = paths.at("/etc/kubernetes/admin.conf")
+    admin.write_text(f"{admin.read_text()}contexts:\n{contexts}current-context: '{current}'\n")
+    assert (told(paths) == []) is is_same
 
 
 def test_files_of_two_clusters_are_no_cluster(paths: Paths, tmp_path: Path) -> None:
@@ -174,6 +222,27 @@ def test_a_second_pod_network_is_not_brought(paths: Paths, name: str, *, is_fore
     assert told(paths) == (
         [f"pod network: {name} on this host, 10-calico.conflist wanted"] if is_foreign else []
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_foreign"),
+    [
+        ("99-loopback.conf", '{"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}', False),
+        ("99-loopback.conflist", '{"name": "lo", "plugins": [{"type": "loopback"}]}', False),
+        ("99-loopback.conflist", '{"plugins": [{"type": "loopback"}, {"type": "bridge"}]}', True),
+        ("99-loopback.conflist", '{"plugins": []}', True),
+        ("99-loopback.conf", '{"type": "bridge"}', True),
+        ("99-loopback.conf", "[]", True),
+        ("99-loopback.conf", '{"type": "loop', True),
+    ],
+)
+def test_the_loopback_interface_is_no_pod_network(
+    paths: Paths, name: str, text: str, *, is_foreign: bool
+) -> None:
+    directory = paths.at("/etc/cni/net.d")
+    directory.mkdir(parents=True)
+    (directory / name).write_text(text)
+    assert (told(paths) != []) is is_foreign
 
 
 @pytest.mark.parametrize(
