@@ -127,8 +127,11 @@ def _authority(given: Authority | None) -> dict[str, str] | None:
 
 def installed(paths: Paths) -> Mapping[str, Any] | None:
     """Return the values that this host's control plane was made with, None before there is one."""
-    if not paths.at(FIRST_STAMP).exists():
-        return None
+    return recorded(paths) if paths.at(FIRST_STAMP).exists() else None
+
+
+def recorded(paths: Paths) -> Mapping[str, Any] | None:
+    """Return the values that Salt was given last, None when it has none."""
     try:
         text = (paths.pillar_dir / "caisson.sls").read_text(encoding="utf-8")
         found: Mapping[str, Any] = json.loads(text.partition("\n")[2])["caisson"]
@@ -161,6 +164,13 @@ def check(paths: Paths, config: Config, facts: Facts) -> None:
             details="\n".join(refused),
             resolution=f"put the old values back in {config.file}; 'caisson config diff' shows all changes",
         )
+
+
+def since(paths: Paths, config: Config, facts: Facts) -> list[str]:
+    """Return the keys of bootstrap.yaml that say something else than what Salt was given last."""
+    old = recorded(paths)
+    found = compare(old, values(config, facts)) if old is not None else ()
+    return [change.key for change in found if change.old != change.new]
 
 
 def _refused(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

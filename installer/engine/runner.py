@@ -128,6 +128,7 @@ def _look_again(phase: Phase, start_from: str, context: Context) -> None:
 
 def _in_phase(phase: Phase, error: InstallerError) -> InstallerError:
     """Return the error with the name of its phase and how to go on."""
-    again = f"run the same command again; to begin at this phase: --from {phase.name}"
+    again = "run the same command again; to begin at this phase, with the configuration as it is: "
+    again += f"--from {phase.name}"
     resolution = f"{error.resolution}\n{again}" if error.resolution else again
     return type(error)(f"{phase.label}: {error.message}", details=error.details, resolution=resolution)

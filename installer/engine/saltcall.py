@@ -88,15 +88,31 @@ def local_configuration(context: Context) -> dict[str, Any]:
 
 def write_configuration(context: Context) -> bool:
     """Write the pillar and the configuration of local mode; return whether anything changed."""
+    wanted = _configuration(context)
+    changes = [files.write_file(path, text, mode=0o600, dir_mode=0o700) for path, text in wanted.items()]
+    return any(changes)
+
+
+def outdated_configuration(context: Context) -> list[Path]:
+    """Return which files of Salt's are not there, or say other things than ``write_configuration`` would write."""
+    return [path for path, text in _configuration(context).items() if not _holds(path, text)]
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def _configuration(context: Context) -> dict[Path, str]:
     top = {"base": {"*": ["caisson"]}}
-    wanted = {
+    return {
         context.paths.pillar_dir / "top.sls": "#!json\n" + _canonical(top),
         # Rendered as JSON only: what a user wrote is never read as a template.
         context.paths.pillar_dir / "caisson.sls": "#!json\n" + _canonical({"caisson": pillar(context)}),
         context.paths.at(LOCAL_DIR) / "minion": _canonical(local_configuration(context)),
     }
-    changes = [files.write_file(path, text, mode=0o600, dir_mode=0o700) for path, text in wanted.items()]
-    return any(changes)
 
 
 def apply(context: Context, sls: Sequence[str], *, local: bool) -> Applied:

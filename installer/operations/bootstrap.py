@@ -269,6 +269,7 @@ PHASES: tuple[Phase, ...] = (
         name="minion-local",
         title="let Salt work from the media",
         applies=cluster.run_minion_local,
+        standing=cluster.check_minion_local,
         undo=LOCAL_UNDO,
     ),
     Phase(

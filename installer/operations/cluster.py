@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import time
 
-from installer.base.errors import PreflightError, SaltError
+from installer.base.errors import ConfigError, PreflightError, SaltError
 from installer.base.run import run
-from installer.config import hosts
+from installer.config import changes, hosts
 from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.engine.phase import States
@@ -33,6 +33,25 @@ def run_minion_local(context: Context) -> bool:
             resolution="check that the media is mounted: caisson status",
         )
     return changed
+
+
+def check_minion_local(context: Context) -> None:
+    """Look whether Salt still works by the present configuration.
+
+    It is not written here: phases between this one and the first that is run read it too, and would not be run.
+
+    Raises:
+        ConfigError: the configuration, or the host, says something else than when the phase was run.
+    """
+    outdated = saltcall.outdated_configuration(context)
+    if outdated:
+        raise ConfigError(
+            "the configuration has changed since Salt was given it",
+            details="\n".join(
+                [*changes.since(context.paths, context.config, context.facts), *map(str, outdated)]
+            ),
+            resolution="the phase minion-local gives it the present one",
+        )
 
 
 def run_node_checks(context: Context) -> bool:

@@ -93,7 +93,7 @@ def test_a_failure_names_its_phase_and_how_to_go_on(tmp_path: Path) -> None:
         run_all(operation, context)
     assert str(caught.value) == (
         "CSP901 one: the disk is red\n  facts\n  -> paint it\n"
-        "  -> run the same command again; to begin at this phase: --from one"
+        "  -> run the same command again; to begin at this phase, with the configuration as it is: --from one"
     )
     assert [entry.event for entry in context.journal.entries] == ["start", "failed"]
 

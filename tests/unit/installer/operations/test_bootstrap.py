@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from installer.base.errors import MediaError
+from installer.base.errors import ConfigError, MediaError
 from installer.base.run import Completed
-from installer.engine import runner
+from installer.engine import runner, saltcall
 from installer.engine.phase import States
 from installer.media import dnf, rpmkeys
 from installer.operations import OPERATIONS, bootstrap
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
-from tests.unit.installer.helpers import make_context, make_tree, product_bytes
+from tests.unit.installer.helpers import make_config, make_context, make_tree, product_bytes
 
 SALT_DIR = Path(__file__).parents[4] / "salt"
 NAMES = (
@@ -172,3 +173,27 @@ def test_what_the_packages_start_is_stopped_until_its_phase(
         context.paths.at(file).touch()
     assert bootstrap.run_install_minion(context) is False
     assert systemd.disabled == []
+
+
+# ---- the start in the middle -----------------------------------------------------------------------------
+
+
+def test_beyond_salt_s_configuration_it_must_be_the_present_one(tmp_path: Path) -> None:
+    """Who corrects bootstrap.yaml and starts in the middle is told where: between may be phases that read it."""
+    context = make_context(tmp_path)
+    context.media_dir.mkdir(parents=True)
+    (context.media_dir / "product.json").write_bytes(product_bytes())
+    for name in NAMES.split():
+        context.journal.done(name, changed=False, seconds=0)
+    with pytest.raises(ConfigError, match="--from control-plane: the configuration has changed"):
+        runner.select(bootstrap.OPERATION, "control-plane", context)
+    saltcall.write_configuration(context)
+    assert runner.select(bootstrap.OPERATION, "control-plane", context)[0].name == "control-plane"
+    extra = "apiServer: {extraSans: [k8s.example.com]}\noverrides: {kubelet: {maxPods: 200}}\n"
+    corrected = dataclasses.replace(context, config=make_config(extra))
+    for name in ("node-checks", "container-runtime", "report"):
+        with pytest.raises(ConfigError, match=f"--from {name}: the configuration has changed") as caught:
+            runner.select(bootstrap.OPERATION, name, corrected)
+        assert caught.value.details.splitlines()[:2] == ["apiServer.extraSans", "overrides.kubelet"]
+        assert caught.value.resolution == "start without --from, or with --from minion-local"
+    assert runner.select(bootstrap.OPERATION, "minion-local", corrected)[0].name == "minion-local"
