@@ -18,6 +18,8 @@ import yaml
 
 KUBECONFIG = "/etc/kubernetes/admin.conf"
 FIELD_MANAGER = "caisson"
+# The block of the Corefile that kubeadm writes.
+OWN_BLOCK = ".:53"
 
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> str:
@@ -104,16 +106,38 @@ def is_workload(document_text: str) -> bool:
 
 
 def corefile(text: str, nameservers: list[str]) -> str:
-    """Return kubeadm's Corefile, made fit for a site without a way out.
+    """Return kubeadm's Corefile, made fit for a site without a way out; what the site has added stays.
 
-    Changes: without a nameserver on the host ``forward`` goes (CoreDNS exits on an empty resolv.conf); ``loop`` goes
-    always, because at every start it sends a query of its own to the site's nameserver. That nameserver is not a
-    loop is checked by the installer: a loopback address counts as none.
+    Changes: without a nameserver on the host ``forward . /etc/resolv.conf`` goes (CoreDNS exits on an empty one);
+    ``loop`` goes from kubeadm's own block, because at every start it sends a query of its own to the site's
+    nameserver. That nameserver is not a loop is checked by the installer: a loopback address counts as none.
+    Source: kubeadm 1.36, phases/addons/dns, manifests.go; the Corefile's comments and braces: corefile(5).
     """
-    text = re.sub(r"^[ \t]*loop[ \t]*\n", "", text, flags=re.MULTILINE)
-    if not nameservers:
-        text = re.sub(r"^[ \t]*forward [^\n{]*(\{[^}]*\})?[ \t]*\n", "", text, flags=re.MULTILINE)
-    return text
+    kept: list[str] = []
+    blocks: list[list[str]] = []  # the words that open each block, from the outermost on
+    dropped_depth = 0  # of a block that is left out, 0 when none is
+    for line in text.splitlines(keepends=True):
+        words = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split()
+        is_unwanted = bool(blocks) and _is_unwanted(words, blocks, nameservers)
+        if words[-1:] == ["{"]:
+            blocks.append(words[:-1])
+            dropped_depth = dropped_depth or (len(blocks) if is_unwanted else 0)
+        if not (dropped_depth or is_unwanted):
+            kept.append(line)
+        if words == ["}"] and blocks:
+            dropped_depth = 0 if dropped_depth == len(blocks) else dropped_depth
+            blocks.pop()
+    return "".join(kept)
+
+
+def _is_unwanted(words: list[str], blocks: list[list[str]], nameservers: list[str]) -> bool:
+    """Tell whether a line of a Corefile, or the block that it opens, goes."""
+    if len(blocks) != 1:
+        return False
+    directive = words[:-1] if words[-1:] == ["{"] else words
+    if directive == ["loop"]:
+        return OWN_BLOCK in blocks[0]
+    return not nameservers and directive == ["forward", ".", "/etc/resolv.conf"]
 
 
 def corefile_now() -> str:

@@ -7,5 +7,6 @@ Complete kubeadm phase addon coredns:
 Keep CoreDNS from asking outside:
   caisson_kubernetes.corefile_fits:
     - nameservers: {{ pillar['caisson']['nameservers'] | json }}
+    - unless: [{fun: caisson_kubeadm.is_left_alone}]
     - require:
       - caisson_kubeadm: Complete kubeadm phase addon coredns

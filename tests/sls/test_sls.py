@@ -280,6 +280,12 @@ def test_nothing_is_configured_for_a_control_plane_of_others(
         assert len(functions) == 1, chunk["__id__"]
 
 
+def test_coredns_of_others_keeps_its_corefile(compiler: Compiler, pillar: dict[str, Any]) -> None:
+    chunks = compiler.compile("addons", pillar).chunks
+    (chunk,) = (chunk for chunk in chunks if chunk["fun"] == "corefile_fits")
+    assert chunk["unless"] == [{"fun": "caisson_kubeadm.is_left_alone"}]
+
+
 def test_no_unless_has_two_reasons(compiler: Compiler, pillar: dict[str, Any]) -> None:
     """Salt skips a state when all entries hold: of two reasons in a list neither is enough. Source: salt/state.py."""
     for role in ROLES:

@@ -118,6 +118,54 @@ def test_corefile_with_a_nameserver_loses_loop_only_and_is_stable() -> None:
     assert module.corefile(text, ["192.0.2.53"]) == text
 
 
+SITE_BLOCKS = """corp.example:53 {
+    # a loop {
+    forward . 10.9.9.9 {
+       max_concurrent 10
+    }
+    loop
+    cache
+}
+lab.example { forward . 10.9.9.8 }
+(shared) {
+    loop
+}
+"""
+
+
+@pytest.mark.parametrize("nameservers", [[], ["192.0.2.53"]])
+@pytest.mark.parametrize(("before", "after"), [("", SITE_BLOCKS), (SITE_BLOCKS, "")])
+def test_corefile_keeps_what_the_site_has_added(before: str, after: str, nameservers: list[str]) -> None:
+    module = load("caisson_kubernetes")
+    text = module.corefile(before + COREFILE + after, nameservers)
+    assert text == before + module.corefile(COREFILE, nameservers) + after
+    assert module.corefile(text, nameservers) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "nameservers", "is_kept"),
+    [
+        ("forward . 10.9.9.9", [], True),
+        ("forward . 10.9.9.9 {\n       max_concurrent 1\n    }", [], True),
+        ("forward corp.example /etc/resolv.conf", [], True),
+        ("forward . /etc/resolv.conf.site", [], True),
+        ("forward . /etc/resolv.conf", [], False),
+        ("forward   .\t/etc/resolv.conf  # of the host", [], False),
+        ("forward . /etc/resolv.conf { # of the host\n       except {$ZONE}\n    }", [], False),
+        ("forward . /etc/resolv.conf", ["192.0.2.53"], True),
+        ("loop # detect", ["192.0.2.53"], False),
+        ("#loop", [], True),
+    ],
+)
+def test_corefile_loses_whole_directives_and_no_others(
+    line: str, nameservers: list[str], *, is_kept: bool
+) -> None:
+    around = ".:53 {{\n    errors\n{}    log {{\n       class loop\n    }}\n}}\n"
+    text = around.format(f"    {line}\n")
+    expected = text if is_kept else around.format("")
+    assert load("caisson_kubernetes").corefile(text, nameservers) == expected
+
+
 MANIFEST = """---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
