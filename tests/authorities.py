@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -56,14 +57,23 @@ def make_authority(
     return _write(directory, "ca", certificate, key)
 
 
-def make_leaf(directory: Path, issuer: tuple[Path, Path], *, address: str = "127.0.0.1") -> tuple[Path, Path]:
-    """Write a server's certificate for ``address``, signed by ``issuer``, and its key."""
+def make_leaf(
+    directory: Path, issuer: tuple[Path, Path], *, address: str = "127.0.0.1", names: Sequence[str] = ()
+) -> tuple[Path, Path]:
+    """Write a server's certificate for ``address``, or for ``names``, signed by ``issuer``, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server")])
     builder = _begin(name, key, BEGIN, BEGIN + dt.timedelta(days=36_500)).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
+        x509.SubjectAlternativeName([*map(_general_name, names or [address])]), critical=False
     )
     return _write(directory, "leaf", _sign(builder, issuer), key)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _begin(

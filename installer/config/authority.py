@@ -65,7 +65,7 @@ def _certificate_faults(file: Path, now: float) -> Iterator[tuple[str, str]]:
     if store.cert_store_stats()["x509"] != 1:
         yield "certificateFile", f"{file} holds {store.cert_store_stats()['x509']} certificates, not one"
         return
-    facts = x509.parse(_der(file))
+    facts = x509.parse(x509.read_der(file))
     found = store.get_ca_certs()
     if not found:
         yield "certificateFile", f"{file} is no authority: {_why_no_authority(facts)}"
@@ -81,13 +81,6 @@ def _certificate_faults(file: Path, now: float) -> Iterator[tuple[str, str]]:
         yield "certificateFile", f"{file} has expired: {found[0]['notAfter']}"
     elif ends < now + MINIMUM_DAYS * 86_400:
         yield "certificateFile", f"{file} expires within {MINIMUM_DAYS} days: {found[0]['notAfter']}"
-
-
-def _der(file: Path) -> bytes:
-    """Return the one certificate of a file that OpenSSL has read; text may stand around it."""
-    text = file.read_bytes().decode("ascii", errors="replace")
-    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
-    return ssl.PEM_cert_to_DER_cert(begin + text.partition(begin)[2].partition(end)[0] + end)
 
 
 def _why_no_authority(certificate: x509.Certificate) -> str:

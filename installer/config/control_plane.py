@@ -11,7 +11,6 @@ import base64
 import hashlib
 import ipaddress
 import json
-import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -195,7 +194,7 @@ def _trusted(root: Path) -> str:
     cluster = _cluster(root)
     if not cluster.get("certificate-authority-data"):
         file = str(cluster.get("certificate-authority") or "")
-        return _digest(_text(root, os.path.join(os.path.dirname(ADMIN_FILE), file)) if file else "")
+        return _digest(_text(root, str(Path(ADMIN_FILE).parent / file)) if file else "")
     try:
         return _digest(base64.b64decode(str(cluster["certificate-authority-data"])).decode())
     except ValueError:
@@ -236,7 +235,7 @@ def _is_loopback(file: Path) -> bool:
     """Tell whether a file brings the loopback interface and nothing else. Source: CNI specification 1.1, section 1."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        plugins = data["plugins"] if "plugins" in data else [data]
+        plugins = data.get("plugins", [data])
         return bool(plugins) and all(plugin["type"] == "loopback" for plugin in plugins)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -8,15 +8,21 @@ Source: RFC 5280, 4.1 and 4.2; ITU-T X.690, 8.1 (tags and lengths).
 from __future__ import annotations
 
 import calendar
+import ipaddress
 import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 SEQUENCE, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER, BOOLEAN = 0x30, 0x03, 0x04, 0x06, 0x01
 UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 VERSION, EXTENSIONS = 0xA0, 0xA3
 # id-ce-..., as DER writes 2.5.29.N.
 SUBJECT_KEY_IDENTIFIER, KEY_USAGE, BASIC_CONSTRAINTS = b"\x55\x1d\x0e", b"\x55\x1d\x0f", b"\x55\x1d\x13"
+SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"
+# GeneralName: dNSName is [2], iPAddress [7].
+DNS_NAME, IP_ADDRESS = 0x82, 0x87
 # keyCertSign is bit 5 of keyUsage; bit 0 is the first octet's highest.
 KEY_CERT_SIGN = 0x80 >> 5
 
@@ -43,19 +49,54 @@ def parse(der: bytes) -> Certificate:
         ValueError: it is not DER, or no certificate.
     """
     try:
-        ((_, certificate),) = _elements(der)
-        (_, body), *_ = _elements(certificate)
-        return _facts(body)
+        return _facts(*_parts(der))
     except (ValueError, IndexError) as exc:
         raise ValueError(f"no certificate in DER: {exc}") from exc
 
 
-def _facts(body: bytes) -> Certificate:
+def read_der(file: Path) -> bytes:
+    """Return the first certificate of a PEM file in DER; text may stand around it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is none in it.
+    """
+    text = file.read_bytes().decode("ascii", errors="replace")
+    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
+    return ssl.PEM_cert_to_DER_cert(begin + text.partition(begin)[2].partition(end)[0] + end)
+
+
+def names(file: Path) -> frozenset[str]:
+    """Return the DNS names and addresses that the first certificate of a PEM file is for.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is no certificate in it.
+    """
+    try:
+        _, extensions = _parts(read_der(file))
+        _, value = extensions.get(SUBJECT_ALTERNATIVE_NAME, (False, b""))
+        listed = [entry for _, content in _elements(value) for entry in _elements(content)]
+        addresses = [str(ipaddress.ip_address(content)) for tag, content in listed if tag == IP_ADDRESS]
+    except (ValueError, IndexError) as exc:
+        raise ValueError(f"{file} holds no certificate: {exc}") from exc
+    return frozenset(
+        [*addresses, *(content.decode("ascii", "replace") for tag, content in listed if tag == DNS_NAME)]
+    )
+
+
+def _parts(der: bytes) -> tuple[list[tuple[int, bytes]], dict[bytes, tuple[bool, bytes]]]:
+    """Return the fields of a certificate but its version, and its extensions."""
+    ((_, certificate),) = _elements(der)
+    (_, body), *_ = _elements(certificate)
     fields = [(tag, value) for tag, value in _elements(body) if tag != VERSION]
     # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, then what is optional.
     if len(fields) < 6:
         raise ValueError("a certificate has more fields")
-    extensions = dict(_extensions(dict(fields[6:]).get(EXTENSIONS, b"")))
+    return fields, dict(_extensions(dict(fields[6:]).get(EXTENSIONS, b"")))
+
+
+def _facts(fields: list[tuple[int, bytes]], extensions: dict[bytes, tuple[bool, bytes]]) -> Certificate:
     usage = _bits(extensions[KEY_USAGE][1]) if KEY_USAGE in extensions else b""
     _, (end_tag, end) = _elements(fields[3][1])
     return Certificate(

@@ -8,9 +8,11 @@ decisions; everything else is kubeadm's default. Source: kubeadm v1beta4 API, Ku
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import logging
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +45,27 @@ KUBECONFIGS = tuple(
 # anything else in there is looked for by Caisson's own check CSN403.
 EXPECTED_PREFLIGHTS = ("DirAvailable--var-lib-etcd", "Firewalld")
 OWN_CODE = re.compile(r"CSN\d")
-# Once one of these is there kubeadm's preflight has nothing left to say: it is about a host without a control plane.
+ROOT_DIR = "/"
 MANIFESTS_DIR = "/etc/kubernetes/manifests"
 KUBEADM_FILE = "/usr/bin/kubeadm"
 STATIC_PODS = {"etcd local": ("etcd",), "control-plane all": CONTROL_PLANE}
 HASH_ANNOTATION = "kubernetes.io/config.hash"
-LIVING_FILES = ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/manifests/etcd.yaml")
+# What of an addon somebody may have deleted. Source: kubeadm 1.36, phases/addons.
+ADDONS = {
+    "addon kube-proxy": ("daemonset.apps/kube-proxy", "configmap/kube-proxy", "serviceaccount/kube-proxy"),
+    "addon coredns": (
+        "deployment.apps/coredns",
+        "configmap/coredns",
+        "service/kube-dns",
+        "serviceaccount/coredns",
+    ),
+}
+ADDONS_SEEN = "caisson_kubeadm.addons"
+KUBELET_LOOKS_S = 30.0
+"""How long after a manifest was written the kubelet may still show the pod of before as Ready.
+
+It sees a changed file at once, at the latest after fileCheckFrequency, 20 s; then that pod ends.
+"""
 
 
 def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
@@ -195,7 +212,7 @@ def _version() -> str:
 
 def has_living_control_plane() -> bool:
     """Tell whether the manifests of a control plane are there already."""
-    return any(Path(file).exists() for file in LIVING_FILES)
+    return bool(_control_plane().is_living(Path(ROOT_DIR)))
 
 
 def certificate_files() -> list[str]:
@@ -208,11 +225,12 @@ def certificate_files() -> list[str]:
 
 
 def is_left_alone() -> bool:
-    """Tell whether there is a control plane that no phase of ours has made: nothing of it is touched.
+    """Tell whether there is a control plane that no phase of ours has made: nothing of it is touched."""
+    return bool(_control_plane().is_of_others(Path(ROOT_DIR)))
 
-    The first stamp is on the disk before there is a manifest. ``installer.config.control_plane`` says the same.
-    """
-    return has_living_control_plane() and not stamp_file("certs all").exists()
+
+def _control_plane() -> Any:
+    return __salt__["caisson_installer.load"]("installer.config.control_plane")
 
 
 def waits_for(path: str) -> bool:
@@ -280,17 +298,75 @@ def cannot_sign(phase: str) -> str:
     return f"{pair[1]} is not there: without it no certificate can be signed"
 
 
+def unsigned_names(phase: str) -> str:
+    """Say which names the API server's certificate lacks where ``phase`` cannot sign another; "" when none.
+
+    kubeadm only asks whether the authority has signed it, and keeps it: what the site had signed may be for the names
+    of before. A certificate that is not there is told by kubeadm.
+    Source: kubeadm 1.36, phases/certs, UsingExternalCA; pkiutil, GetAPIServerAltNames.
+    """
+    why, file = cannot_sign(phase), Path(KUBERNETES_DIR) / "pki" / "apiserver.crt"
+    if not why or not _is_whole(file):
+        return ""
+    try:
+        signed = __salt__["caisson_installer.load"]("installer.config.x509").names(file)
+    except ValueError as error:
+        return str(error)
+    lacking = [name for name in api_server_names(__pillar__["caisson"]) if not _is_signed(name, signed)]
+    return f"{file} is not signed for {', '.join(lacking)}; {why}" if lacking else ""
+
+
+def api_server_names(caisson: dict[str, Any]) -> list[str]:
+    """Return the names and addresses that kubeadm has the API server's certificate signed for. Pure."""
+    init, cluster, *_ = configuration(caisson)
+    services = ipaddress.ip_network(cluster["networking"]["serviceSubnet"])
+    own = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    where = [init["nodeRegistration"]["name"], init["localAPIEndpoint"]["advertiseAddress"], str(services[1])]
+    given = cluster.get("apiServer", {}).get("certSANs", [])
+    return [*own, *where, caisson["cluster"]["endpoint"], *given]
+
+
+def _is_signed(name: str, signed: frozenset[str]) -> bool:
+    """Tell whether a certificate for the names ``signed`` is good for one of them; an asterisk is for one label."""
+    try:
+        return str(ipaddress.ip_address(name)) in signed
+    except ValueError:
+        known = {entry.lower() for entry in signed}
+        return name.lower() in known or f"*.{name.lower().partition('.')[2]}" in known
+
+
+def lacks_objects(phase: str) -> str:
+    """Say which objects of an addon are not in the cluster, "" when all are. Raises RuntimeError.
+
+    One question for all addons: what the first phase has heard serves the next one, once.
+    """
+    if phase not in ADDONS:
+        return ""
+    seen = __context__.pop(ADDONS_SEEN, None)
+    if seen is None:
+        wanted = [name for names in ADDONS.values() for name in names]
+        words = ("--namespace", "kube-system", "get", *wanted, "--ignore-not-found", "--output", "name")
+        seen = __salt__["caisson_kubernetes.kubectl"](*words).split()
+        __context__[ADDONS_SEEN] = seen
+    return ", ".join(name for name in ADDONS[phase] if name not in seen)
+
+
 def static_pods(phase: str) -> dict[str, dict[str, str]]:
     """Return for each static pod that ``phase`` writes what its manifest says, and which pod the kubelet runs.
 
     None as long as the API server has not been there: nobody could say whether they are Ready. A static pod's uid is
-    the kubelet's hash of its manifest: it changes when, and only when, the manifest does.
+    the kubelet's hash of its manifest with the defaults of the API.
     Source: kubernetes 1.36, pkg/kubelet/config/common.go, applyDefaults.
     """
     if not stamp_file("control-plane all").exists():
         return {}
     names = STATIC_PODS.get(phase, ())
-    return {name: {"manifest": _manifest_digest(name), "uid": _running_uid(name)} for name in names}
+    return {name: {"manifest": _digest(_manifest(name)), "uid": _running_uid(name)} for name in names}
 
 
 def unsettled(before: dict[str, dict[str, str]]) -> list[str]:
@@ -313,21 +389,69 @@ def _pod_fault(name: str, was: dict[str, str]) -> str:
         pod = json.loads(__salt__["caisson_kubernetes.kubectl"](*words))
     except (RuntimeError, ValueError) as error:
         return str(error)
-    is_changed = was["manifest"] != _manifest_digest(name)
+    is_changed = was["manifest"] != _digest(_manifest(name))
     is_same_pod = pod["metadata"].get("annotations", {}).get(HASH_ANNOTATION) == was["uid"]
-    if was["uid"] and is_changed == is_same_pod:
+    if was["uid"] and is_changed == is_same_pod and not _is_taken(name, pod):
         return "the pod of before is still there"
     conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
     return "" if conditions.get("Ready") == "True" else "not Ready yet"
 
 
-def _manifest_digest(name: str) -> str:
-    """Return the digest of what a manifest says, "" when there is none."""
+def _is_taken(name: str, pod: dict[str, Any]) -> bool:
+    """Tell whether a pod is that of its manifest although its uid does not say so.
+
+    A default that is written out, or taken out, changes the manifest and not the uid. A pod that came late, after a
+    run that failed, changes the uid and not the manifest. What is taken out and is no default shows in lists, else
+    only in time.
+    """
+    file = Path(MANIFESTS_DIR) / f"{name}.yaml"
+    try:
+        age_s = abs(time.time() - file.stat().st_mtime)
+    except OSError:
+        return False
+    return age_s > KUBELET_LOOKS_S and holds(pod.get("spec"), _manifest(name).get("spec"))
+
+
+def holds(found: Any, wanted: Any) -> bool:
+    """Tell whether what the API says of a pod has each field of a manifest. Pure.
+
+    The API adds fields and leaves out empty ones; to lists it adds nothing, but for tolerations.
+
+    >>> holds({"a": {"b": 1, "c": 2}, "l": ["x"]}, {"a": {"b": 1, "d": {}}, "l": ["x"]})
+    True
+    >>> holds({"l": ["x", "y"]}, {"l": ["x"]}), holds({"l": ["x"]}, {"l": ["y"]}), holds({}, {"a": 1})
+    (False, False, False)
+    """
+    if wanted is None:
+        return True
+    if isinstance(wanted, dict):
+        there = found or {}
+        return isinstance(there, dict) and all(
+            all(entry in (there.get(key) or []) for entry in value or [])
+            if key == "tolerations"
+            else holds(there.get(key), value)
+            for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        there = found or []
+        return isinstance(there, list) and len(there) == len(wanted) and all(map(holds, there, wanted))
+    return bool(found == wanted or not (found or wanted))
+
+
+def _manifest(name: str) -> dict[str, Any]:
+    """Return what a manifest says, nothing when there is none."""
     try:
         data = yaml.safe_load((Path(MANIFESTS_DIR) / f"{name}.yaml").read_bytes())
     except (OSError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Return the digest of what a manifest says, "" when there is none."""
+    if not manifest:
         return ""
-    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _running_uid(name: str) -> str:

@@ -43,7 +43,8 @@ def phase_completed(
     """Make sure that ``phase`` (for example ``certs all``) was completed.
 
     It counts as completed when its stamp names what the phase reads at present and kubeadm's version, no run since has
-    begun without coming to its end, and every file in ``produces`` is there and not empty. When an earlier run has
+    begun without coming to its end, every file in ``produces`` is there and not empty, and so are an addon's objects
+    in the cluster. When an earlier run has
     completed it for other inputs, the files in ``renews`` are put aside first (kubeadm keeps what it finds; a phase
     that fails gets them back), and what read them is started again afterwards: ``restarts`` is the name of a
     container, or ``daemonset/NAME`` in kube-system. A control plane of others is left alone.
@@ -55,10 +56,15 @@ def phase_completed(
     expected, recorded = __salt__["caisson_kubeadm.expected_stamp"](phase), _read(stamp_file)
     before_file = stamp_file.with_suffix(BEFORE)
     is_complete = recorded == expected and not before_file.exists() and not _missing(produces)
-    why_not = _why_not(phase, is_complete=is_complete, recorded=recorded)
+    try:
+        gone = __salt__["caisson_kubeadm.lacks_objects"](phase) if is_complete else ""
+    except RuntimeError as error:
+        return {**said, "result": False, "comment": str(error)}
+    why_not = _why_not(phase, is_complete=is_complete and not gone, recorded=recorded)
     if why_not:
         return {**said, "comment": why_not}
-    changes = {phase: {"old": "complete for another configuration" if recorded else "", "new": "complete"}}
+    old = f"without {gone}" if gone else "complete for another configuration"
+    changes = {phase: {"old": old if recorded else "", "new": "complete"}}
     if __opts__["test"]:
         return {**said, "result": None, "changes": changes, "comment": f"would run phase {phase}"}
     before = _begun(before_file, phase) if recorded is not None else {}
@@ -89,6 +95,9 @@ def _why_not(phase: str, *, is_complete: bool, recorded: Any) -> str:
 
 def _run(phase: str, produces: list[str] | None, restarts: str) -> str:
     """Run the phase, then start again what read its files; return "" or what went wrong."""
+    unsigned: str = __salt__["caisson_kubeadm.unsigned_names"](phase)
+    if unsigned:
+        return f"{unsigned}: have it signed for them, or put the key there for this run"
     outcome = __salt__["caisson_kubeadm.run_phase"](phase)
     if outcome["retcode"] != 0:
         lines = (outcome["stdout"] + "\n" + outcome["stderr"]).strip().splitlines()[-20:]
@@ -119,7 +128,7 @@ def _make_way(phase: str, renews: list[str], *, is_first: bool) -> list[Path]:
     """Clear away what kubeadm would keep: what a cut-off run has left, or what was made for another configuration.
 
     Return what was put aside, also by a run that was killed: its halves go, what it put aside is what was whole.
-    Without the authority's key all stays: kubeadm then judges what the site had signed.
+    Without the authority's key all stays: what the site had signed is then judged.
     """
     if is_first:
         if phase in ("certs all", "kubeconfig all"):

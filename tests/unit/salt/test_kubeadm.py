@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from installer.config import control_plane
 from installer.config.bootstrap import OWN_PATCHES
+from tests.authorities import make_authority, make_leaf
 from tests.unit.salt.test_modules import caisson, installer, load  # noqa: F401  a fixture
 
 REPOSITORY_DIR = Path(__file__).parents[3]
@@ -159,17 +161,28 @@ def pairs(*stems: str) -> set[str]:
     return {f"{stem}{suffix}" for stem in stems for suffix in (".crt", ".key")}
 
 
-def unfinished(directory: Path, torn: dict[str, str | None], phase: str) -> set[str]:
+def rooted(root: Path) -> ModuleType:
+    """Return the module for a host whose files are below ``root``."""
+    module = load("caisson_kubeadm")
+    module.__dict__.update(
+        ROOT_DIR=str(root),
+        KUBERNETES_DIR=str(root / "etc/kubernetes"),
+        MANIFESTS_DIR=str(root / "etc/kubernetes/manifests"),
+        STAMPS_DIR=str(root / "var/lib/caisson/kubeadm"),
+        __context__={},
+        __salt__={"caisson_installer.load": installer().load},
+    )
+    return module
+
+
+def unfinished(root: Path, torn: dict[str, str | None], phase: str) -> set[str]:
     """Return the files that a second run finds after the first one was cut off and left ``torn``."""
-    (directory / "pki/etcd").mkdir(parents=True)
+    directory = root / "etc/kubernetes"
+    (directory / "pki/etcd").mkdir(parents=True, exist_ok=True)
     there = {name: text for name, text in {**WHOLE, **torn}.items() if text is not None}
     for name, text in there.items():
         (directory / name).write_text(text)
-    module = load("caisson_kubeadm")
-    module.__dict__.update(
-        KUBERNETES_DIR=str(directory), LIVING_FILES=(str(directory / "manifests/kube-apiserver.yaml"),)
-    )
-    removed = module.remove_unfinished(phase)
+    removed = rooted(root).remove_unfinished(phase)
     left = {str(file.relative_to(directory)) for file in directory.rglob("*.*") if file.is_file()}
     assert {str(Path(file).relative_to(directory)) for file in removed} == set(there) - left
     return left - {"manifests/kube-apiserver.yaml"}
@@ -210,8 +223,9 @@ def test_the_kubeconfigs_that_an_authority_outside_signed_stay(tmp_path: Path) -
 
 @pytest.mark.parametrize("phase", ["certs all", "kubeconfig all"])
 def test_nothing_of_a_living_control_plane_is_removed(tmp_path: Path, phase: str) -> None:
-    (tmp_path / "manifests").mkdir()
-    (tmp_path / "manifests/kube-apiserver.yaml").write_text("x")
+    manifest = tmp_path / "etc/kubernetes/manifests/kube-apiserver.yaml"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("x")
     assert unfinished(tmp_path, {"pki/ca.key": ""}, phase) == set(WHOLE)
 
 
@@ -223,6 +237,7 @@ class Host:
         self.product, self.is_living = directory / "made.crt", False
         self.done: list[str] = []
         self.is_left_alone, self.cannot_sign, self.fails = False, "", False
+        self.unsigned, self.gone = "", ""
         self.differences: list[str] = []
         self.pods: dict[str, Any] = {}
         self.answers: list[list[str]] = []
@@ -232,7 +247,13 @@ class Host:
         self.asked.append(before)
         return self.answers.pop(0) if before and self.answers else []
 
+    def lacks_objects(self, _: str) -> str:
+        if self.gone == "no answer":
+            raise RuntimeError(self.gone)
+        return self.gone
+
     def run_phase(self, phase: str) -> dict[str, Any]:
+        self.gone = ""
         self.done.append(f"{phase}, {'kept' if self.product.exists() else 'new'}")
         if self.fails:
             return {"retcode": 1, "stdout": "", "stderr": "no"}
@@ -247,6 +268,8 @@ class Host:
             "caisson_kubeadm.has_living_control_plane": lambda: self.is_living,
             "caisson_kubeadm.is_left_alone": lambda: self.is_left_alone,
             "caisson_kubeadm.cannot_sign": lambda _: self.cannot_sign,
+            "caisson_kubeadm.unsigned_names": lambda _: self.unsigned,
+            "caisson_kubeadm.lacks_objects": self.lacks_objects,
             "caisson_kubeadm.static_pods": lambda _: dict(self.pods),
             "caisson_kubeadm.unsettled": self.unsettled,
             "caisson_result.until": load("caisson_result").until,
@@ -352,11 +375,30 @@ def test_the_half_of_a_killed_run_is_not_taken_for_what_was_whole(host: Host) ->
 
 
 def test_nothing_is_put_aside_where_nothing_can_be_signed(host: Host) -> None:
-    """The authority's key is kept elsewhere: kubeadm judges what the site has signed for the new names."""
-    given: dict[str, Any] = {"renews": [str(host.product)]}
+    """The authority's key is kept elsewhere: what the site has signed must be for the new names."""
+    given: dict[str, Any] = {"renews": [str(host.product)], "restarts": "kube-apiserver"}
     completed(host, **given)
-    host.inputs, host.cannot_sign = "2", "ca.key is not there"
-    assert completed(host, **given) == ["certs all, kept"]
+    host.inputs, host.cannot_sign, host.unsigned = "2", "ca.key is not there", "not signed for b; no ca.key"
+    for inputs in ("2", "3"):
+        host.inputs, host.done = inputs, []
+        answer = state(host).phase_completed("x", "certs all", **given)
+        assert (answer["result"], answer["changes"], host.done) == (False, {}, [])
+        assert answer["comment"].startswith("not signed for b; no ca.key: have it signed")
+    host.unsigned = ""
+    assert completed(host, **given) == ["certs all, kept", "restart kube-apiserver"]
+    assert completed(host, **given) == []
+
+
+def test_an_addon_that_somebody_deleted_is_applied_again(host: Host) -> None:
+    given = {"restarts": "daemonset/kube-proxy"}
+    completed(host, "addon kube-proxy", **given)
+    assert completed(host, "addon kube-proxy", **given) == []
+    host.gone = "daemonset.apps/kube-proxy"
+    assert completed(host, "addon kube-proxy", **given)[0] == "addon kube-proxy, kept"
+    assert completed(host, "addon kube-proxy", **given) == []
+    host.gone, host.done = "no answer", []
+    answer = state(host).phase_completed("x", "addon kube-proxy", produces=[str(host.product)])
+    assert (answer["result"], answer["comment"], host.done) == (False, "no answer", [])
 
 
 def test_a_control_plane_of_others_is_left_alone(host: Host) -> None:
@@ -449,26 +491,28 @@ def test_a_configuration_that_is_put_back_after_a_fault_is_applied(host: Host, *
     assert completed(host, "control-plane all") == []
 
 
-POD = """{"metadata": {"annotations": {"kubernetes.io/config.hash": "%s"}},
- "status": {"conditions": [{"type": "Ready", "status": "%s"}]}}"""
+def pod(uid: str, ready: str, spec: dict[str, Any]) -> str:
+    """Return what the API says of a static pod."""
+    annotations = {"kubernetes.io/config.hash": uid}
+    conditions = [{"type": "Ready", "status": ready}]
+    return json.dumps(
+        {"metadata": {"annotations": annotations}, "spec": spec, "status": {"conditions": conditions}}
+    )
 
 
-@pytest.mark.parametrize(
-    ("manifest", "uid", "ready", "fault"),
-    [
-        ("spec: {a: 1}", "old", "True", ""),
-        ("{spec: {a: 1}}", "old", "True", ""),  # the same words in another form
-        ("spec: {a: 2}", "new", "True", ""),
-        ("spec: {a: 2}", "new", "False", "not Ready yet"),
-        ("spec: {a: 2}", "old", "True", "the pod of before is still there"),
-        # A change that was taken back before its pod was replaced: what runs now is of neither.
-        ("spec: {a: 1}", "between", "True", "the pod of before is still there"),
-    ],
-)
-def test_a_static_pod_has_settled_when_it_is_that_of_its_manifest(
-    tmp_path: Path, manifest: str, uid: str, ready: str, fault: str
-) -> None:
-    module, file = load("caisson_kubeadm"), tmp_path / "etcd.yaml"
+STILL = "the pod of before is still there"
+OLD_SPEC = {"containers": [{"name": "etcd", "command": ["etcd", "--a=1"]}], "dnsPolicy": "ClusterFirst"}
+BEFORE_TEXT = "spec: {containers: [{name: etcd, command: [etcd, --a=1]}]}"
+WRITTEN_OUT = BEFORE_TEXT.replace("]}]}", "]}], dnsPolicy: ClusterFirst}")
+ONE_MORE = BEFORE_TEXT.replace("--a=1", "--a=1, --b=2")
+ONE_LESS = BEFORE_TEXT.replace(", --a=1", "")
+
+
+def settling(
+    root: Path, text: str, before: str, uid: str, ready: str, *, spec: dict[str, Any], age_s: float = 60.0
+) -> list[str]:
+    """Return what is not settled after a manifest was written, and the pod is as told; its uid was ``old``."""
+    module, file = rooted(root), root / "etc/kubernetes/manifests/etcd.yaml"
     words: list[list[str]] = []
 
     def run_all(command: list[str], **_: Any) -> dict[str, Any]:
@@ -476,19 +520,81 @@ def test_a_static_pod_has_settled_when_it_is_that_of_its_manifest(
         return {"retcode": 0, "stdout": '{"items": [{"metadata": {"uid": "old"}}]}', "stderr": ""}
 
     module.__dict__.update(
-        MANIFESTS_DIR=str(tmp_path),
-        STAMPS_DIR=str(tmp_path),
         __pillar__={"caisson": {"node": {"name": "node1.example"}}},
-        __salt__={"cmd.run_all": run_all, "caisson_kubernetes.kubectl": lambda *_: POD % (uid, ready)},
+        __salt__={"cmd.run_all": run_all, "caisson_kubernetes.kubectl": lambda *_: pod(uid, ready, spec)},
     )
-    file.write_text("spec: {a: 1}")
+    for directory in (module.MANIFESTS_DIR, module.STAMPS_DIR):
+        Path(directory).mkdir(parents=True)
+    file.write_text(before)
     assert module.static_pods("etcd local") == {}
     module.stamp_file("control-plane all").write_text("{}")
-    before = module.static_pods("etcd local")
+    noted = module.static_pods("etcd local")
     assert "^etcd\\-node1\\.example$" in [*words[-1]] or "^etcd-node1\\.example$" in [*words[-1]]
-    file.write_text(manifest)
-    assert module.unsettled(before) == ([f"etcd: {fault}"] if fault else [])
+    file.write_text(text)
+    os.utime(file, (time.time() - age_s,) * 2)
     assert module.static_pods("certs all") == {}
+    found: list[str] = module.unsettled(noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("manifest", "uid", "ready", "fault"),
+    [
+        (BEFORE_TEXT, "old", "True", ""),
+        (f"{{{BEFORE_TEXT}}}", "old", "True", ""),  # the same words in another form
+        (BEFORE_TEXT, "old", "False", "not Ready yet"),
+        (ONE_MORE, "new", "True", ""),
+        (ONE_MORE, "new", "False", "not Ready yet"),
+        (ONE_MORE, "old", "True", STILL),
+        (ONE_LESS, "old", "True", STILL),
+        # An API default that is written out: another manifest, the same pod for the kubelet.
+        (WRITTEN_OUT, "old", "True", ""),
+        (WRITTEN_OUT, "old", "False", "not Ready yet"),
+    ],
+)
+def test_a_static_pod_has_settled_when_it_is_that_of_its_manifest(
+    tmp_path: Path, manifest: str, uid: str, ready: str, fault: str
+) -> None:
+    found = settling(tmp_path, manifest, BEFORE_TEXT, uid, ready, spec=OLD_SPEC)
+    assert found == ([f"etcd: {fault}"] if fault else [])
+
+
+def test_a_default_that_is_taken_out_again_settles_when_the_kubelet_has_looked(tmp_path: Path) -> None:
+    def told(root: str, age_s: float) -> list[str]:
+        where = tmp_path / root
+        return settling(where, BEFORE_TEXT, WRITTEN_OUT, "old", "True", spec=OLD_SPEC, age_s=age_s)
+
+    assert told("at once", 1) == [f"etcd: {STILL}"]  # it may have been no default: lifetimes, say
+    assert told("later", 31) == []
+
+
+def test_a_pod_that_came_after_a_run_that_failed_is_no_pod_of_before(tmp_path: Path) -> None:
+    """The manifest was written by the run that failed; its pod came late, and the next run writes the same."""
+    spec = {"containers": [{"name": "etcd", "command": ["etcd", "--a=1", "--b=2"]}]}
+    assert settling(tmp_path / "a", ONE_MORE, ONE_MORE, "new", "True", spec=spec) == []
+    # A change that was taken back before its pod was replaced: what runs now is of neither.
+    found = settling(tmp_path / "b", BEFORE_TEXT, BEFORE_TEXT, "between", "True", spec=spec)
+    assert found == [f"etcd: {STILL}"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "is_held"),
+    [
+        ({"hostNetwork": False, "resources": {}, "status": None}, {}, True),
+        ({"securityContext": {}}, {"securityContext": {"runAsUser": 0}}, True),
+        ({"a": {"b": 1}}, {}, False),
+        ({"a": 0}, {"a": 1}, False),
+        ({"tolerations": [{"key": "x"}]}, {"tolerations": [{"key": "x"}, {"operator": "Exists"}]}, True),
+        ({"tolerations": []}, {"tolerations": [{"operator": "Exists"}]}, True),
+        ({"tolerations": [{"key": "x"}]}, {"tolerations": [{"operator": "Exists"}]}, False),
+        ({"volumes": []}, {"volumes": [{"name": "x"}]}, False),
+        ({"volumes": [{"name": "x"}]}, {"volumes": [{"name": "x", "hostPath": {}}]}, True),
+    ],
+)
+def test_what_the_api_says_holds_what_a_manifest_says(
+    wanted: dict[str, Any], found: dict[str, Any], *, is_held: bool
+) -> None:
+    assert load("caisson_kubeadm").holds(found, wanted) is is_held
 
 
 def test_kubeadm_is_asked_for_its_version_once(tmp_path: Path, caisson: dict[str, Any]) -> None:  # noqa: F811
@@ -523,13 +629,16 @@ def test_what_kubeadm_makes_is_looked_for_by_name() -> None:
 @pytest.mark.parametrize("has_stamp", [True, False])
 @pytest.mark.parametrize("is_living", [True, False])
 def test_whose_control_plane_it_is(tmp_path: Path, *, is_living: bool, has_stamp: bool) -> None:
-    module = load("caisson_kubeadm")
-    module.__dict__.update(LIVING_FILES=(str(tmp_path / "etcd.yaml"),), STAMPS_DIR=str(tmp_path / "stamps"))
+    """The installer's own answer, before the run, and this one are the same code."""
+    module = rooted(tmp_path)
     if is_living:
-        (tmp_path / "etcd.yaml").write_text("x")
+        Path(module.MANIFESTS_DIR).mkdir(parents=True)
+        (Path(module.MANIFESTS_DIR) / "etcd.yaml").write_text("x")
     if has_stamp:
-        (tmp_path / "stamps").mkdir()
+        Path(module.STAMPS_DIR).mkdir(parents=True)
         module.stamp_file("certs all").write_text("{}")
+    assert module.has_living_control_plane() is is_living
+    assert module.is_left_alone() is control_plane.is_of_others(tmp_path)
     assert module.is_left_alone() is (is_living and not has_stamp)
     key = tmp_path / "ca.key"
     assert module.waits_for(str(key)) is not (is_living or has_stamp)
@@ -537,6 +646,82 @@ def test_whose_control_plane_it_is(tmp_path: Path, *, is_living: bool, has_stamp
     assert module.waits_for(str(key)) is not (is_living or has_stamp)
     key.write_text("x")
     assert not module.waits_for(str(key))
+
+
+SIGNED = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "NODE1",
+    "10.77.1.11",
+    "10.96.0.1",
+    "10.77.1.100",
+    "api.lab.internal",
+)
+
+
+@pytest.mark.parametrize(
+    ("sans", "signed", "lacking"),
+    [
+        ([], SIGNED, ""),
+        (["k8s.example.com"], SIGNED, "k8s.example.com"),
+        (["k8s.example.com"], (*SIGNED, "k8s.example.com"), ""),
+        (["K8S.example.com"], (*SIGNED, "*.example.com"), ""),
+        (["a.k8s.example.com"], (*SIGNED, "*.example.com"), "a.k8s.example.com"),
+        (["*.example.com"], (*SIGNED, "*.example.com"), ""),
+        (["2001:DB8::0:1"], (*SIGNED, "2001:db8::1"), ""),
+        (["192.0.2.7", "2001:db8::1"], SIGNED, "192.0.2.7, 2001:db8::1"),
+        ([], SIGNED[1:-1], "kubernetes, api.lab.internal"),
+        (["x"], (), None),
+    ],
+)
+def test_without_a_key_the_api_server_s_certificate_must_have_the_names(
+    tmp_path: Path,
+    caisson: dict[str, Any],  # noqa: F811
+    sans: list[str],
+    signed: tuple[str, ...],
+    lacking: str | None,
+) -> None:
+    """Otherwise kubeadm keeps it, says nothing, and the change would count as applied."""
+    module, pki_dir = rooted(tmp_path), tmp_path / "etc/kubernetes/pki"
+    pki_dir.mkdir(parents=True)
+    caisson["api_server"]["extra_sans"] = sans
+    module.__dict__["__pillar__"] = {"caisson": caisson}
+    (pki_dir / "ca.crt").write_text(CERTIFICATE)
+    assert module.unsigned_names("certs all") == ""  # kubeadm says that there is none
+    server = pki_dir / "apiserver.crt"
+    leaf, _ = make_leaf(tmp_path, make_authority(tmp_path), names=signed)
+    server.write_text("a comment\n" + leaf.read_text() if lacking is not None else CERTIFICATE)
+    found = module.unsigned_names("certs all")
+    if lacking is None:
+        assert "holds no certificate" in found
+    else:
+        why = f"{server} is not signed for {lacking}; {pki_dir}/ca.key is not there: "
+        assert found == (f"{why}without it no certificate can be signed" if lacking else "")
+    assert module.unsigned_names("kubeconfig all") == ""
+    (pki_dir / "ca.key").write_text(KEY)
+    assert module.unsigned_names("certs all") == ""
+
+
+def test_both_addons_are_asked_for_by_one_question(tmp_path: Path) -> None:
+    module = rooted(tmp_path)
+    there = [name for names in module.ADDONS.values() for name in names]
+    asked: list[tuple[str, ...]] = []
+
+    def kubectl(*words: str) -> str:
+        asked.append(words)
+        return "".join(f"{name}\n" for name in there)
+
+    module.__dict__["__salt__"]["caisson_kubernetes.kubectl"] = kubectl
+    for _ in range(2):
+        assert [module.lacks_objects(phase) for phase in ALL_PHASES] == [""] * len(ALL_PHASES)
+    assert len(asked) == 2  # once a run
+    assert {"daemonset.apps/kube-proxy", "deployment.apps/coredns", "--ignore-not-found"} <= {*asked[0]}
+    there.remove("deployment.apps/coredns")
+    there.remove("service/kube-dns")
+    assert module.lacks_objects("addon kube-proxy") == ""
+    assert module.lacks_objects("addon coredns") == "deployment.apps/coredns, service/kube-dns"
 
 
 @pytest.mark.parametrize(
