@@ -22,7 +22,8 @@ def calico_applied(
     Its workloads come last, once ``service_url`` answers, which is kube-proxy's health: their first call to the API
     goes to a service address, and would leave by the default route. Meanwhile the rest is applied.
 
-    The digest of what was applied stands as an annotation on the DaemonSet, so a second run asks once and is quiet.
+    The digest of what was applied stands as an annotation on the DaemonSet, so a second run asks once and is quiet. A
+    workload that somebody has deleted is applied again, with all else.
     """
     wanted = {"text": "", "digest": ""}
 
@@ -30,7 +31,7 @@ def calico_applied(
         upstream = __salt__["caisson_kubernetes.read_text"](source)
         wanted["text"] = __salt__["caisson_kubernetes.calico_manifest"](upstream, pod_cidr, workload_cidrs)
         wanted["digest"] = __salt__["caisson_kubernetes.sha256"](wanted["text"])
-        if _annotation("daemonset", "calico-node") == wanted["digest"]:
+        if _applied_digest() == wanted["digest"]:
             return {}, "Calico's manifest is applied"
         return {"calico": f"manifest {wanted['digest'][:12]} applied"}, "would apply Calico's manifest"
 
@@ -55,12 +56,14 @@ def calico_applied(
     return said
 
 
-def _annotation(kind: str, name: str) -> str:
-    arguments = ("--namespace", "kube-system", "get", kind, name, "--ignore-not-found", "--output", "json")
+def _applied_digest() -> str:
+    """Return the digest that was noted when Calico was applied, "" when a workload of it is not there."""
+    workloads = ("daemonset/calico-node", "deployment/calico-kube-controllers")
+    arguments = ("--namespace", "kube-system", "get", *workloads, "--ignore-not-found", "--output", "json")
     answer = __salt__["caisson_kubernetes.kubectl"](*arguments)
-    if not answer.strip():
-        return ""
-    return str(json.loads(answer)["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION, ""))
+    found = json.loads(answer) if answer.strip() else {"items": []}
+    notes = {item["kind"]: item["metadata"].get("annotations", {}) for item in found.get("items", [found])}
+    return str(notes.get("DaemonSet", {}).get(APPLIED_ANNOTATION, "")) if "Deployment" in notes else ""
 
 
 def corefile_fits(name: str, nameservers: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def test_calicos_workloads_wait_for_kube_proxy_and_nothing_else_does(tmp_path: P
         MANIFEST + "---\nkind: ConfigMap\nmetadata: {name: calico-config}\n"
     )
     done: list[str] = []
+    there = [""]
     module, state = load("caisson_kubernetes"), load("caisson_kubernetes", STATES_DIR)
     functions: dict[str, Any] = {
         f"caisson_kubernetes.{name}": getattr(module, name)
@@ -114,7 +116,7 @@ def test_calicos_workloads_wait_for_kube_proxy_and_nothing_else_does(tmp_path: P
         "caisson_kubernetes.apply": lambda text: done.extend(
             yaml.safe_load(document)["kind"] for document in module.split_documents(text)
         ),
-        "caisson_kubernetes.kubectl": lambda *words: "" if "get" in words else done.append(words[2]),
+        "caisson_kubernetes.kubectl": lambda *words: there[0] if "get" in words else done.append(words[2]),
         "caisson_wait.probe_url": probe_url,
         "caisson_result.ensure": load("caisson_result").ensure,
         "caisson_result.until": lambda probe, _: probe(),
@@ -125,3 +127,16 @@ def test_calicos_workloads_wait_for_kube_proxy_and_nothing_else_does(tmp_path: P
     definition, *rest = done
     assert definition == "CustomResourceDefinition"
     assert rest == ["ConfigMap", "http://proxy", "DaemonSet", "Deployment", "annotate"]
+    digest = module.sha256(
+        module.calico_manifest((tmp_path / "calico.yaml").read_text(), "10.233.0.0/16", [])
+    )
+    daemonset = {"kind": "DaemonSet", "metadata": {"annotations": {"caisson.io/applied-sha256": digest}}}
+    deployment = {"kind": "Deployment", "metadata": {}}
+    for items, is_again in (
+        ([daemonset, deployment], False),
+        ([daemonset], True),  # somebody has deleted one
+        ([deployment], True),
+    ):
+        there[0] = json.dumps({"kind": "List", "items": items})
+        said = state.calico_applied("x", str(tmp_path / "calico.yaml"), "10.233.0.0/16", [], "http://proxy")
+        assert (said["result"], bool(said["changes"])) == (True, is_again), items
