@@ -7,7 +7,9 @@ names what differs; ``judge`` holds the differences against a list of those that
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +35,10 @@ _OWN_METADATA = (
     "managedFields",
     "ownerReferences",
 )
-_OWN_KEYS = ("status", "apiVersion", "kind", "metadata")
+_OWN_KEYS = ("status", "kind", "metadata")
+#: Lists whose order means something, although their entries have names.
+_ORDERED = ("initContainers", "env")
+ORDER = "(order)"
 _OWN_ANNOTATIONS = ("deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation")
 #: A certificate may be made in the second before, or after, its authority.
 _SECONDS_A_DAY = 86_400
@@ -74,34 +79,54 @@ class Difference:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Differences that are known: a pattern of places, who has them, and why that is right."""
+    """Differences that are known: a pattern of places, who has them, and why that is right.
+
+    Of what both have, with other values, both values are given: any other one is another difference.
+    """
 
     place: str
     side: str
     reason: str
+    bootstrap: str = ""
+    kubeadm: str = ""
 
     def fits(self, difference: Difference) -> bool:
         """Tell whether it is about a difference."""
-        return self.side == difference.side and fnmatchcase(difference.place, self.place)
+        if self.side != difference.side or not fnmatchcase(difference.place, self.place):
+            return False
+        is_exact = (self.bootstrap, self.kubeadm) == (difference.bootstrap, difference.kubeadm)
+        return self.side != "both" or is_exact
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it says what it has to say, and no more."""
+        has_values = bool(self.bootstrap and self.kubeadm) if self.side == "both" else not self.given
+        return self.side in SIDES and bool(self.reason.strip()) and has_values
+
+    @property
+    def given(self) -> str:
+        """Return the two values as they are shown; nothing where there are none."""
+        return f"{self.bootstrap}, {self.kubeadm}" if self.bootstrap or self.kubeadm else ""
 
 
 def read_allowed(text: str) -> tuple[Allowed, ...]:
     """Read the list of known differences.
 
     Raises:
-        LabError: an entry lacks its place, its side or its reason, or two are about one place.
+        LabError: an entry lacks its place, its side, its reason or its values, or two are about one place.
     """
     entries = tuple(
         Allowed(**{key: str(value) for key, value in entry.items()}) for entry in yaml.safe_load(text)
     )
-    faults = [entry.place for entry in entries if entry.side not in SIDES or not entry.reason.strip()]
+    faults = [entry.place for entry in entries if not entry.is_whole]
     places = [(entry.place, entry.side) for entry in entries]
     faults += sorted({place for place, side in places if places.count((place, side)) > 1})
     if faults:
         raise LabError(
             "the list of differences from kubeadm has faults",
             details="\n".join(faults),
-            resolution=f"each entry is named once and has a side of {', '.join(SIDES)}, and a reason",
+            resolution=f"each entry is named once and has a side of {', '.join(SIDES)}, a reason, "
+            "and where both have it the value of each",
         )
     return entries
 
@@ -187,10 +212,11 @@ def neutral(text: str) -> str:
 def fields(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield path and text of each leaf.
 
-    Lists of named things go by name, flags by flag, texts that are YAML by key and others line by line.
+    Lists of named things go by name, flags by flag, texts that are YAML by key and others line by line, each line
+    below those that open the blocks around it.
 
     >>> dict(fields({"command": ["etcd", "--name=a", "--name=b"], "env": [{"name": "X", "value": 1}], "none": {}}))
-    {'command.0': 'etcd', 'command.--name': 'a, b', 'env.X.name': 'X', 'env.X.value': '1', 'none': '{}'}
+    {'command.0': 'etcd', 'command.--name': '["a", "b"]', 'env.X.name': 'X', 'env.X.value': '1', 'none': '{}'}
     """
     if isinstance(value, str) and _DOCUMENT.match(value):
         value = _parsed(value)
@@ -198,11 +224,14 @@ def fields(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         for key, entry in value.items():
             yield from fields(entry, _join(path, neutral(str(key))))
     elif isinstance(value, list) and value:
-        for key, entry in _keyed(value).items():
+        keyed = _keyed(value)
+        if path.rpartition(".")[2] in _ORDERED and len(keyed) > 1:
+            yield _join(path, ORDER), ", ".join(keyed)
+        for key, entry in keyed.items():
             yield from fields(entry, _join(path, key))
     elif isinstance(value, str) and "\n" in value.strip():
-        for line in neutral(value).splitlines():
-            yield _join(path, line.strip()), IS_THERE
+        for line, count in _lines(neutral(value)).items():
+            yield _join(path, line), IS_THERE if count == 1 else f"is there {count} times"
     else:
         yield path, neutral(value if isinstance(value, str) else str(value)) or "empty"
 
@@ -281,14 +310,36 @@ def _keyed(values: list[Any]) -> dict[str, Any]:
         if len(set(names)) == len(names):
             return dict(zip(names, values, strict=True))
     keyed: dict[str, Any] = {}
+    flags: dict[str, list[str]] = {}
     for position, value in enumerate(values):
         flag = _FLAG.match(value) if isinstance(value, str) else None
         if flag is None:
             keyed[str(position)] = value
         else:
-            given = flag["value"] if flag["value"] is not None else "true"
-            keyed[flag["name"]] = f"{keyed[flag['name']]}, {given}" if flag["name"] in keyed else given
-    return keyed
+            flags.setdefault(flag["name"], []).append(flag["value"] if flag["value"] is not None else "true")
+    return {
+        **keyed,
+        **{name: given[0] if len(given) == 1 else json.dumps(given) for name, given in flags.items()},
+    }
+
+
+def _lines(text: str) -> Counter[str]:
+    r"""Return how often each line of a text is there; a line in a block goes by the lines that open it as well.
+
+    >>> dict(_lines(".:53 {\n  errors\n  cache {\n    ttl 30\n  }\n}\n"))
+    {'.:53': 1, '.:53.errors': 1, '.:53.cache': 1, '.:53.cache.ttl 30': 1}
+    """
+    found: Counter[str] = Counter()
+    opened: list[str] = []
+    for line in map(str.strip, text.splitlines()):
+        if line == "}" and opened:
+            opened.pop()
+            continue
+        name = line.removesuffix("{").rstrip() if line.endswith("{") else line
+        found[".".join([*opened, name])] += 1
+        if line.endswith("{"):
+            opened.append(name)
+    return found
 
 
 def _join(path: str, key: str) -> str:

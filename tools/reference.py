@@ -242,12 +242,17 @@ run again at any time. `--from NAME` starts at one of them. Their beginnings and
 def differences_page() -> str:
     """Return in what a bootstrapped node differs from one by ``kubeadm init``."""
     entries = likeness.read_allowed(DIFFERENCES_FILE.read_text(encoding="utf-8"))
-    has = {
-        "bootstrap": "a bootstrapped node only",
-        "kubeadm": "kubeadm's only",
-        "both": "both, with other values",
-    }
-    rows = [(f"`{entry.place}`", has[entry.side], entry.reason) for entry in entries]
+    has = {"bootstrap": "a bootstrapped node only", "kubeadm": "kubeadm's only"}
+    rows = [
+        (
+            f"`{entry.place}`",
+            f"both: `{entry.bootstrap}`, kubeadm's `{entry.kubeadm}`"
+            if entry.side == "both"
+            else has[entry.side],
+            entry.reason,
+        )
+        for entry in entries
+    ]
     return f"""# Differences from kubeadm
 
 What a bootstrapped node has that `kubeadm init` with the same configuration does not make, or the other way round. A

@@ -200,9 +200,64 @@ def test_a_line_of_a_text_is_one_difference_and_named() -> None:
     mine["objects"][0]["data"]["Corefile"] = text
     (found,) = differ(normalise(mine), normalise(other))
     assert (found.place, found.side) == (
-        "ConfigMap kube-system/cluster-info: data.Corefile.loop",
+        "ConfigMap kube-system/cluster-info: data.Corefile..:53.loop",
         "bootstrap",
     )
+
+
+BLOCKS = "a:53 {\n    errors\n    loop\n    cache {\n        ttl 30\n    }\n}\nb:53 {\n    errors\n}\n"
+SERVER = {"name": "a", "command": ["x", "--v=4"]}
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "places"),
+    [
+        (
+            {"Corefile": BLOCKS},
+            {"Corefile": BLOCKS.replace("    loop\n", "", 1).replace("b:53 {\n", "b:53 {\n    loop\n")},
+            ["Corefile.a:53.loop", "Corefile.b:53.loop"],
+        ),
+        (
+            {"Corefile": BLOCKS},
+            {"Corefile": BLOCKS.replace("        ttl 30\n    }\n", "    }\n    ttl 30\n")},
+            ["Corefile.a:53.cache.ttl 30", "Corefile.a:53.ttl 30"],
+        ),
+        ({"text": "a\nb\nb\n"}, {"text": "a\nb\n"}, ["text.b"]),
+        (
+            {"initContainers": [{"name": "a"}, {"name": "b"}]},
+            {"initContainers": [{"name": "b"}, {"name": "a"}]},
+            ["initContainers.(order)"],
+        ),
+        (
+            {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)"}]},
+            {"env": [{"name": "B", "value": "$(A)"}, {"name": "A", "value": "1"}]},
+            ["env.(order)"],
+        ),
+        ({"containers": [{"name": "a"}, SERVER]}, {"containers": [{"name": "a"}, SERVER]}, []),
+        ({"volumes": [{"name": "a"}, {"name": "b"}]}, {"volumes": [{"name": "b"}, {"name": "a"}]}, []),
+        ({"args": ["--a=1", "--a=2, 3"]}, {"args": ["--a=1, 2", "--a=3"]}, ["args.--a"]),
+        ({"args": ["--a=1", "--a=2"]}, {"args": ["--a=2", "--a=1"]}, ["args.--a"]),
+        ({"args": ["--a=1", "--a=2"]}, {"args": ["--a=1, 2"]}, ["args.--a"]),
+        ({"args": ["--a=1", "--b=2"]}, {"args": ["--b=2", "--a=1"]}, []),
+    ],
+)
+def test_where_and_in_which_order_a_thing_stands_is_seen(
+    mine: dict[str, Any], other: dict[str, Any], places: list[str]
+) -> None:
+    def thing(data: dict[str, Any]) -> dict[str, dict[str, str]]:
+        item = {"kind": "X", "metadata": {"name": "y"}, "data": data}
+        return normalise({**raw(1), "objects": [item]})
+
+    found = [one.place.removeprefix("X y: data.") for one in differ(thing(mine), thing(other))]
+    assert found == places
+
+
+def test_another_version_of_the_api_is_seen() -> None:
+    mine, other = copy.deepcopy(raw(1)), copy.deepcopy(raw(2))
+    for one, version in ((mine, "v1"), (other, "v1beta1")):
+        one["objects"][2]["apiVersion"] = f"rbac.authorization.k8s.io/{version}"
+    (found,) = differ(normalise(mine), normalise(other))
+    assert found.place == "ClusterRole kubeadm:get-nodes: apiVersion"
 
 
 def test_an_object_that_only_one_has_is_one_difference() -> None:
@@ -213,7 +268,10 @@ def test_an_object_that_only_one_has_is_one_difference() -> None:
 
 def test_a_difference_that_is_not_listed_and_an_entry_without_one_are_told() -> None:
     differences = [Difference("manifest nginx.yaml", IS_THERE, ""), Difference("file /x: mode", "600", "644")]
-    entries = [Allowed("manifest ngin*", "bootstrap", "ours"), Allowed("file /y*", "both", "no more")]
+    entries = [
+        Allowed("manifest ngin*", "bootstrap", "ours"),
+        Allowed("file /y*", "both", "no more", "600", "644"),
+    ]
     assert judge(differences, entries) == ((differences[1],), (entries[1],))
 
 
@@ -222,12 +280,22 @@ def test_an_entry_is_about_one_side() -> None:
     assert not Allowed("manifest ngin*", "bootstrap", "ours").fits(difference)
 
 
+@pytest.mark.parametrize(("value", "fits"), [("600", True), ("0600", False), ("", False)])
+def test_an_entry_of_what_both_have_is_about_two_values(value: str, *, fits: bool) -> None:
+    entry = Allowed("file /x: mode", "both", "ours", "600", "644")
+    assert entry.fits(Difference("file /x: mode", value, "644")) is fits
+    assert not entry.fits(Difference("file /x: mode", "600", value))
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[{place: x, side: both, reason: y}]",
+        "[{place: x, side: both, reason: y, bootstrap: a}]",
+        "[{place: x, side: kubeadm, reason: y, kubeadm: a}]",
         "[{place: x, side: nobody, reason: y}]",
-        "[{place: x, side: both, reason: ' '}]",
-        "[{place: x, side: both, reason: y}, {place: x, side: both, reason: z}]",
+        "[{place: x, side: bootstrap, reason: ' '}]",
+        "[{place: x, side: kubeadm, reason: y}, {place: x, side: kubeadm, reason: z}]",
     ],
 )
 def test_a_list_with_faults_is_refused(text: str) -> None:
