@@ -57,5 +57,4 @@ Place the site's {{ name }} for kubeadm:
 Validate kubeadm configuration:
   cmd.run:
     - name: kubeadm config validate --config /etc/caisson/kubeadm/init.yaml
-    - onchanges:
-      - file: Write kubeadm configuration
+    - onchanges: [{file: Write kubeadm configuration}]
