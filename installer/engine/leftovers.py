@@ -71,7 +71,13 @@ def find(running_dir: Path, *, proc_dir: Path = processes.PROC_DIR) -> list[Proc
 
 
 def _is_another(number: int, note: Path, proc_dir: Path) -> bool:
-    """Say whether the process of this number is a later one than that of the note (program, then its start)."""
+    """Say whether the process of this number is a later one than that of the note (program, then its start).
+
+    A note that has vanished is that of a command that has ended just now.
+    """
     leader = processes.find(number, proc_dir=proc_dir)
-    noted = note.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        noted = note.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return True
     return leader is not None and len(noted) > 1 and noted[1] != str(leader.started)

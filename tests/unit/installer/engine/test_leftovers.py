@@ -70,6 +70,16 @@ def test_a_number_that_the_kernel_has_given_away_since_is_not_waited_for(
     assert [file.name for file in running_dir.iterdir()] == ["note.txt"]
 
 
+def test_a_note_that_vanishes_meanwhile_is_that_of_a_command_that_has_ended(
+    running_dir: Path, tmp_path: Path
+) -> None:
+    """The command ended between the list of the notes and the look into this one."""
+    (running_dir / "70").unlink()
+    (running_dir / "70").symlink_to(tmp_path / "gone")
+    add_process(tmp_path / "proc", 71, session=70)
+    assert leftovers.find(running_dir, proc_dir=tmp_path / "proc") == []
+
+
 def test_a_note_of_an_earlier_version_has_no_start(running_dir: Path, tmp_path: Path) -> None:
     (running_dir / "70").write_text("dnf\n")
     add_process(tmp_path / "proc", 70, session=70)
