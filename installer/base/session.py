@@ -9,12 +9,14 @@ has left running is found, and waited for, by the next one (engine/leftovers.py)
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -27,6 +29,74 @@ TERMINATION_GRACE_S = 30.0
 TRANSACTION_GRACE_S = 600.0
 """How long a transaction of rpm is waited for that somebody wants to end. Half of one is worse than a late answer."""
 POLL_S = 0.1
+LOOKER_GRACE_S = 0.5
+
+
+class Looker:
+    """Who only looks at a host: what it starts is noted nowhere, and is ended with it.
+
+    A command of ``caisson status`` that hangs is none that the next bootstrap has to wait for.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing started."""
+        self._lock = threading.Lock()
+        self._started: set[Session] = set()
+        self._is_over = False
+
+    def add(self, session: Session) -> None:
+        """Take note of a program; when the look is over already it is ended at once."""
+        with self._lock:
+            self._started.add(session)
+            is_over = self._is_over
+        if is_over:
+            _end_soon([session])
+
+    def remove(self, session: Session) -> None:
+        """Forget a program that has ended."""
+        with self._lock:
+            self._started.discard(session)
+
+    def end(self) -> None:
+        """End what still runs: politely, then for certain, within a second."""
+        with self._lock:
+            self._is_over = True
+            started = list(self._started)
+        _end_soon(started)
+
+
+_LOOKER: contextvars.ContextVar[Looker | None] = contextvars.ContextVar("looker", default=None)
+
+
+@contextlib.contextmanager
+def only_looking() -> Iterator[None]:
+    """Note nothing that is started in here, also by threads with this context; on leaving end what of it still runs.
+
+    Within another one it is part of that.
+    """
+    if _LOOKER.get() is not None:
+        yield
+        return
+    looker = Looker()
+    token = _LOOKER.set(looker)
+    try:
+        yield
+    finally:
+        _LOOKER.reset(token)
+        looker.end()
+
+
+def _end_soon(sessions: Sequence[Session]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        members = [member for session in sessions for member in session.members()]
+        writing = processes.write_packages(members)
+        for member in members:
+            with contextlib.suppress(ProcessLookupError):
+                if member not in writing:
+                    os.kill(member.process_id, number)
+        deadline = time.monotonic() + LOOKER_GRACE_S
+        while time.monotonic() < deadline and any(session.members() for session in sessions):
+            time.sleep(POLL_S / 2)
 
 
 class Session:
@@ -54,7 +124,10 @@ class Session:
         self._sessions = {self.number}
         self._note = running_dir / str(self.number)
         self._was_ended = False
-        if running_dir.is_dir():
+        self._looker = _LOOKER.get()
+        if self._looker is not None:
+            self._looker.add(self)
+        elif running_dir.is_dir():
             leader = processes.find(self.number)
             started = "" if leader is None else f"{leader.started}\n"
             with contextlib.suppress(OSError):  # it runs already: a full /run must not lose hold of it
@@ -87,22 +160,24 @@ class Session:
         self._was_ended = True
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self._wait_until(
-                lambda: not processes.write_packages(self._members()), TRANSACTION_GRACE_S
+                lambda: not processes.write_packages(self.members()), TRANSACTION_GRACE_S
             ):
                 break
-            for member in self._members():
+            for member in self.members():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(member.process_id, number)
-            if self._wait_until(lambda: not self._members(), TERMINATION_GRACE_S):
+            if self._wait_until(lambda: not self.members(), TERMINATION_GRACE_S):
                 break
-        return self._members()
+        return self.members()
 
     def forget(self) -> None:
         """Take the note away, unless something was to be ended and still runs."""
-        if not (self._was_ended and self._members()):
+        if self._looker is not None:
+            self._looker.remove(self)
+        elif not (self._was_ended and self.members()):
             self._note.unlink(missing_ok=True)
 
-    def _members(self) -> list[processes.Process]:
+    def members(self) -> list[processes.Process]:
         """Return who is left; a session that was seen once stays one of ours when its parent has died."""
         self._process.poll()
         members = processes.family(self._sessions)

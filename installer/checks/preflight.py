@@ -9,6 +9,7 @@ phase of the bootstrap, and inside Salt's own Python.
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import threading
 import time
@@ -190,7 +191,9 @@ class _Running:
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._work, name=self.check.id, daemon=True)
+        self.thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._work,), name=self.check.id, daemon=True
+        )
 
     def _work(self) -> None:
         started = time.monotonic()

@@ -331,7 +331,8 @@ def _report(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     _need_root()
     archive: Path = arguments.output or Path(support.default_name(facts.host_name()))
     try:
-        names = support.make_archive(product.load(tree_dir), paths, tree_dir, archive)
+        found = product.load(tree_dir)
+        names = support.make_archive(found, paths, tree_dir, archive, progress=_say)
     except OSError as exc:
         raise HostError(
             f"{archive} cannot be written: {exc.strerror}", resolution="give another --output FILE"
@@ -433,6 +434,11 @@ def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa
 
 def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _say(line: str) -> None:
+    """Tell people what goes on, beside what was asked for."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _need_root() -> None:

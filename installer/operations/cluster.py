@@ -12,6 +12,7 @@ from installer.config import changes, hosts
 from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.engine.phase import States
+from installer.operations.containers import selection
 
 HAND_OVER = States(("salt_minion.connected",), local=True)
 PING_TIMEOUT_S = 120.0
@@ -113,7 +114,7 @@ def _ask(context: Context) -> str:
     of the pillar come back as asterisks.)
     """
     minion_id = context.facts.node_name
-    command = ["crictl", "ps", "--quiet", "--state", "running", "--name", "^salt-master$"]
+    command = ["crictl", "ps", "--quiet", "--state", "running", *selection("salt-master")]
     containers = run(command, timeout_s=30, check=False).stdout.split()
     if not containers:
         return "no container salt-master is running"

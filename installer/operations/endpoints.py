@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from installer.operations import containers
 from installer.operations.asking import COMMAND_LIMIT_S, Fault
 
 #: X509_V_FLAG_PARTIAL_CHAIN of OpenSSL; Python has its name from 3.10 on.
@@ -80,7 +81,7 @@ def ask(endpoint: Endpoint, ca_file: Path) -> EndpointState:
 
 def failed(endpoint: Endpoint, answer: str) -> EndpointState:
     """Return the state of an endpoint that did not answer as it must."""
-    fix = f"see 'crictl ps -a --name {endpoint.pod}' and 'crictl logs $(crictl ps -aq --name {endpoint.pod})'"
+    fix = f"see: {containers.listing(endpoint.pod)}; and: {containers.log(endpoint.pod)}"
     fault = Fault(f"{endpoint.name}: {endpoint.url}: {answer}", fix)
     return EndpointState(endpoint.name, endpoint.url, answer, fault, endpoint.needs_media)
 

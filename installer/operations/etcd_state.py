@@ -14,6 +14,7 @@ from typing import Any
 
 from installer.base.paths import Paths
 from installer.base.ui import format_bytes
+from installer.operations import containers
 from installer.operations.asking import COMMAND_LIMIT_S, Fault
 from installer.operations.endpoints import client_context
 
@@ -23,7 +24,7 @@ ADDRESS = "127.0.0.1"
 DEFAULT_QUOTA_BYTES = 2 * 1024**3
 """What etcd takes when no quota is given, and what it says nothing of before 3.6."""
 FULL_PERCENT = 80.0
-LOG_FIX = "see 'crictl ps -a --name etcd' and 'crictl logs $(crictl ps -aq --name etcd)'"
+LOG_FIX = f"see: {containers.listing('etcd')}; and: {containers.log('etcd')}"
 SPACE_FIX = (
     "remove objects that nothing needs (old events, Helm's releases), then compact etcd, defragment it and clear its "
     "alarm, in this order: see 'Disk full' of the page 'When something is wrong'"

@@ -13,7 +13,7 @@ from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_bytes
 from installer.base.units import parse_units
-from installer.operations.asking import COMMAND_LIMIT_S, Fault
+from installer.operations.asking import COMMAND_LIMIT_S, Deadline, Fault
 
 SERVICES = ("containerd", "kubelet", "salt-minion", "firewalld")
 REQUIRED_SERVICES = ("containerd", "kubelet", "salt-minion")
@@ -22,6 +22,9 @@ NOT_INSTALLED = "not installed"
 FIREWALL_CHECK = "CSN405"
 FIREWALL_POLICIES = ("caisson-nodes", "caisson-services")
 FIREWALL_ZONE = "caisson-pods"
+GUARD_UNIT_FILE = "/etc/systemd/system/caisson-guard.service"
+GUARD_MARK = 'comment "caisson '
+"""What the table of the guard has in a rule. Source: salt/firewall/files/guard.nft.j2."""
 #: What must stay free where, in percent. The kubelet evicts pods at 10 % of its own file system and 15 % of that of
 #: the images. Source: Kubernetes, "Node-pressure Eviction", default hard eviction thresholds.
 FREE_PERCENT: Mapping[str, float] = {
@@ -110,6 +113,7 @@ def ask_firewall(paths: Paths, *, is_accepted: bool) -> FirewallState:
     ``is_accepted``: the site said in bootstrap.yaml that this host goes without (CSN405). A host on which firewalld
     is not installed came without: its bootstrap has said so.
     """
+    deadline = Deadline(COMMAND_LIMIT_S)
     state = _states("firewalld").get("firewalld", "unknown")
     if state == NOT_INSTALLED:
         return FirewallState("not installed: every host that reaches this one reaches its ports")
@@ -124,18 +128,38 @@ def ask_firewall(paths: Paths, *, is_accepted: bool) -> FirewallState:
         accept = f"or accept {FIREWALL_CHECK} in overrides.ignorePreflights, with the reason"
         return FirewallState(state, (Fault(text, f"{fix}; {accept}"),))
     try:
-        missing = sorted({*FIREWALL_POLICIES, FIREWALL_ZONE} - _loaded())
+        missing = sorted({*FIREWALL_POLICIES, FIREWALL_ZONE} - _loaded(deadline))
     except (CommandError, HostError) as exc:
         fault = Fault(f"firewalld does not answer: {exc.message}", service_fix("firewalld"))
         return FirewallState("active, but does not answer", (fault,))
+    guard = _ask_guard(deadline) if paths.at(GUARD_UNIT_FILE).exists() else ()
     if not missing:
-        return FirewallState("active, with Caisson's policies")
+        shown = "active, with Caisson's policies"
+        return FirewallState(", but ".join([shown, *(fault.text for fault in guard)]), guard)
     text = f"without Caisson's {', '.join(missing)}"
     fix = "firewall-cmd --reload" if _has_policy_file(paths) else "run 'caisson bootstrap' again"
-    return FirewallState(f"active, {text}", (Fault(f"firewalld runs {text}", fix),))
+    return FirewallState(f"active, {text}", (Fault(f"firewalld runs {text}", fix), *guard))
 
 
-def _loaded() -> set[str]:
+def _ask_guard(deadline: Deadline) -> tuple[Fault, ...]:
+    """Look whether the filter before firewalld is loaded: its unit stays active when somebody flushed it."""
+    command = ["nft", "list", "table", "inet", "caisson"]
+    try:
+        found = run(command, timeout_s=deadline.left_s, check=False)
+    except (CommandError, HostError) as exc:
+        return (Fault(f"the packet filter does not answer: {exc.message}", f"see '{' '.join(command)}'"),)
+    if found.returncode == 0 and GUARD_MARK in found.stdout:
+        return ()
+    text = (
+        "the guard before it is gone (table inet caisson): neighbours reach pods and services past firewalld"
+    )
+    fix = (
+        "systemctl reload caisson-guard; where that unit is not active: systemctl enable --now caisson-guard"
+    )
+    return (Fault(text, fix),)
+
+
+def _loaded(deadline: Deadline) -> set[str]:
     """Return the names of the policies and zones that the running firewalld has.
 
     It is asked on its bus: its own command line takes a second to start on a busy host. Source: firewalld.dbus(5).
@@ -148,7 +172,7 @@ def _loaded() -> set[str]:
     for interface, method in (("policy", "getPolicies"), ("zone", "getZones")):
         name, path = "org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"
         command = ["busctl", "call", name, path, f"{name}.{interface}", method]
-        found |= set(re.findall(r'"([^"]*)"', run(command, timeout_s=COMMAND_LIMIT_S / 2).stdout))
+        found |= set(re.findall(r'"([^"]*)"', run(command, timeout_s=deadline.left_s / 2).stdout))
     return found
 
 

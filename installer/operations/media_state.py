@@ -85,9 +85,10 @@ def _lost_at_boot(paths: Paths, mount: Mount, unit: str, made_from: str) -> tupl
     file = Path(made_from)
     backing = _backing_file(paths, loop.group(1)) if loop else ""
     if not file.exists():
-        return f"{made_from} is no longer there: the media is lost with the next reboot", _put_back(
-            made_from, mount.source, backing, is_loop=bool(loop)
-        )
+        text = f"{made_from} is no longer there: the media is lost with the next reboot"
+        if loop and backing and not backing.endswith(" (deleted)"):
+            return text, _find_again(paths, file, mount.source, backing)
+        return text, _put_back(made_from, mount.source, is_loop=bool(loop))
     if loop and backing.endswith(" (deleted)") and not _is_same_volume(file, paths.at(mount.source)):
         saved = shlex.quote(f"{made_from}.saved")
         fix = f"save the mounted one: cp {mount.source} {saved}; leave the right one of both as {made_from}"
@@ -95,9 +96,22 @@ def _lost_at_boot(paths: Paths, mount: Mount, unit: str, made_from: str) -> tupl
     return "", ""
 
 
-def _put_back(made_from: str, source: str, backing: str, *, is_loop: bool) -> str:
-    if is_loop and backing and not backing.endswith(" (deleted)"):
-        return f"it was moved: mv {shlex.quote(backing)} {shlex.quote(made_from)}"
+def _find_again(paths: Paths, file: Path, source: str, backing: str) -> str:
+    """Say how an ISO file comes back that is mounted, was not deleted, and is not where it was.
+
+    The kernel names it by its path when it was opened, whatever covers that now, or from the root of a file system
+    that was unmounted: only where that very ISO is found by this name was it moved. Source: d_path(9).
+    """
+    if backing != str(file) and _is_same_volume(Path(backing), paths.at(source)):
+        return f"it was moved: mv {shlex.quote(backing)} {shlex.quote(str(file))}"
+    directory = shlex.quote(str(file.parent))
+    return (
+        f"its file system was unmounted, or something else is mounted over {directory}: see 'findmnt -T {directory}', "
+        f"then unmount what covers it, or mount its file system again"
+    )
+
+
+def _put_back(made_from: str, source: str, *, is_loop: bool) -> str:
     if is_loop:
         # A file that was deleted lives on as long as it is mounted.
         return f"do not reboot; write it again from what is mounted: cp {source} {shlex.quote(made_from)}"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from installer.base.errors import CommandError, HostError
 from installer.base.run import run
-from installer.operations.asking import COMMAND_LIMIT_S, Fault
+from installer.operations import containers
+from installer.operations.asking import COMMAND_LIMIT_S, Deadline, Fault
 
 #: The ping of ``salt NAME test.ping``, which ends soon when nobody answers: the command line waits ten seconds more.
 #: Source: Salt, salt/client/__init__.py, LocalClient.get_cli_event_returns, gather_job_timeout.
@@ -28,10 +29,7 @@ BUSY_LOAD = 2.0
 """Processes that wait for each processor: a minion starts one for each order, and answers late on such a host."""
 STARTING_S = 120.0
 """A minion that began before its master, as at a boot, tries again every few seconds."""
-FIX = (
-    "see 'journalctl -u salt-minion -n 50' and 'crictl logs $(crictl ps -aq --name salt-master)', "
-    "then 'systemctl restart salt-minion'"
-)
+FIX = f"see: journalctl -u salt-minion -n 50; and: {containers.log('salt-master')}; then: systemctl restart salt-minion"
 
 
 @dataclass(frozen=True)
@@ -46,34 +44,36 @@ def ask_salt(address: str, ports: Mapping[str, int], minion: str) -> SaltState:
     """Let the master ping the minion of this host, the way that every order to it goes.
 
     A ping that was not over in time, or that nobody answered on a busy host, is shown and not judged: Salt takes its
-    time there. That the master accepts connections is asked first.
+    time there. That the master accepts connections is asked first. All of it has one bound.
     """
+    deadline = Deadline(COMMAND_LIMIT_S)
     for port in (ports["salt-publish"], ports["salt-return"]):
         try:
-            socket.create_connection((address, port), timeout=COMMAND_LIMIT_S).close()
+            socket.create_connection((address, port), timeout=deadline.left_s / 2).close()
         except OSError as exc:
-            return _judged(f"the salt-master does not accept connections at {address}:{port}: {exc}")
-    listed = ["crictl", "ps", "--quiet", "--state=Running", "--name=^salt-master$"]
+            text = f"the salt-master does not accept connections at {address}:{port}: {exc}"
+            return _judged(text, deadline)
+    listed = ["crictl", "ps", "--quiet", "--state=Running", *containers.selection("salt-master")]
     try:
-        container = run(listed, timeout_s=COMMAND_LIMIT_S / 2).stdout.split()
+        container = run(listed, timeout_s=deadline.left_s).stdout.split()
         if not container:
-            return _judged("the container of the salt-master does not run")
+            return _judged("the container of the salt-master does not run", deadline)
         ping = [PYTHON, "-I", "-c", PING, minion]
-        answer = run(["crictl", "exec", container[0], *ping], timeout_s=COMMAND_LIMIT_S, check=False)
+        answer = run(["crictl", "exec", container[0], *ping], timeout_s=deadline.left_s, check=False)
     except (CommandError, HostError) as exc:
         return SaltState(f"not known: {exc.message}")
     if has_answered(answer.stdout, minion):
         return SaltState(f"{minion} answers its master")
     text = f"the salt-minion {minion} does not answer its master"
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return (
-        SaltState(f"{text} (the host is busy: load {load:.1f} a CPU)") if load > BUSY_LOAD else _judged(text)
-    )
+    if load > BUSY_LOAD:
+        return SaltState(f"{text} (the host is busy: load {load:.1f} a CPU)")
+    return _judged(text, deadline)
 
 
-def _judged(text: str) -> SaltState:
+def _judged(text: str, deadline: Deadline) -> SaltState:
     """Return the state of a Salt that does not answer: a fault, unless the minion has only just started."""
-    if _is_starting():
+    if _is_starting(deadline):
         return SaltState(f"{text} (salt-minion started less than {STARTING_S:g} s ago)")
     return SaltState(text, (Fault(text, FIX),))
 
@@ -91,7 +91,7 @@ def has_answered(text: str, minion: str) -> bool:
     return isinstance(found, dict) and found.get(minion) is True
 
 
-def _is_starting() -> bool:
+def _is_starting(deadline: Deadline) -> bool:
     """Say whether the minion became active just now.
 
     Source: systemd, org.freedesktop.systemd1: ActiveEnterTimestampMonotonic, microseconds of CLOCK_MONOTONIC.
@@ -104,7 +104,7 @@ def _is_starting() -> bool:
         "salt-minion.service",
     ]
     try:
-        shown = run(command, timeout_s=COMMAND_LIMIT_S / 4, check=False).stdout.strip()
+        shown = run(command, timeout_s=deadline.left_s, check=False).stdout.strip()
         return 0 < time.monotonic() - int(shown) / 1_000_000 < STARTING_S
     except (CommandError, HostError, ValueError):
         return False

@@ -17,10 +17,19 @@ import yaml
 
 from installer.base.errors import ClusterError, DegradedError, InstallerError, UnhealthyError
 from installer.base.paths import Paths
+from installer.base.session import only_looking
 from installer.config import changes
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.media.product import Product
-from installer.operations import cluster_state, endpoints, etcd_state, host_state, media_state, salt_state
+from installer.operations import (
+    cluster_state,
+    containers,
+    endpoints,
+    etcd_state,
+    host_state,
+    media_state,
+    salt_state,
+)
 from installer.operations.asking import COMMAND_LIMIT_S, LIMIT_S, Fault, Question, distinct_fixes
 from installer.operations.certificates import (
     CertificateState,
@@ -46,7 +55,7 @@ NODE_FIX = (
 POD_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
 )
-STATIC_POD_FIX = "see 'crictl ps -a --name {name}' and 'journalctl -u kubelet -n 50'"
+STATIC_POD_FIX = "see: {listing}; and: journalctl -u kubelet -n 50"
 
 
 @dataclass(frozen=True)
@@ -218,8 +227,14 @@ def _without_faults(state: object) -> dict[str, Any]:
 def gather_state(product: Product, paths: Paths, *, tree_dir: Path = TREE_DIR) -> State:
     """Look at the host, the media, etcd, the services, and what the API says; each without the others.
 
-    It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`.
+    It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`, and leaves
+    nothing running.
     """
+    with only_looking():
+        return _gathered(product, paths, tree_dir)
+
+
+def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
     ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
     known = changes.installed(paths) or {}
     address = str(known["node"]["control_plane_address"]) if known else ""
@@ -317,8 +332,11 @@ def _ask_static_pods(paths: Paths, node: str) -> StaticPods:
         for namespace, name in pods
     )
     faults = [
-        Fault(f"static pod {state.name} does not run", STATIC_POD_FIX.format(name=state.name))
-        for state in states
+        Fault(
+            f"static pod {state.name} does not run",
+            STATIC_POD_FIX.format(listing=containers.listing(state.name, namespace=namespace)),
+        )
+        for state, (namespace, _) in zip(states, pods)
         if not state.is_running
     ]
     return StaticPods(states, tuple(faults))

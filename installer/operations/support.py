@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Callable
 
 from installer.base.errors import InstallerError
 from installer.base.files import write_file
 from installer.base.paths import Paths
 from installer.base.run import run
+from installer.base.session import only_looking
 from installer.checks import readiness
 from installer.media.product import Product
-from installer.operations import status
-from installer.operations.asking import Question
+from installer.operations import containers, status
+from installer.operations.asking import Question, wait
 from installer.operations.cluster_state import STATIC_PODS
 from installer.operations.redaction.documents import without_secrets_of_form
 
@@ -86,13 +89,22 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 }
 
 
-def make_archive(product: Product, paths: Paths, tree_dir: Path, archive: Path) -> Sequence[str]:
-    """Write the archive, mode 0600, and return the names in it.
+def make_archive(
+    product: Product,
+    paths: Paths,
+    tree_dir: Path,
+    archive: Path,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Sequence[str]:
+    """Write the archive, mode 0600, and return the names in it; ``progress`` is told what is waited for.
 
     Raises:
         OSError: it cannot be written.
     """
-    taken = _commands(paths, product, tree_dir)
+    progress(f"asking the host, its services and the cluster; each at most {CHECK_LIMIT_S:g} s")
+    with only_looking():
+        taken = _commands(paths, product, tree_dir, progress)
     taken.update(_files(paths))
     content = io.BytesIO()
     top = archive.name.partition(".tar")[0]
@@ -131,22 +143,26 @@ def _tail(file: Path) -> str:
         return f"(cannot be read: {exc})\n"
 
 
-def _commands(paths: Paths, product: Product, tree_dir: Path) -> dict[str, str]:
+def _commands(
+    paths: Paths, product: Product, tree_dir: Path, progress: Callable[[str], None]
+) -> dict[str, str]:
     """Return what commands say, all of them asked side by side."""
     asked = {
         f"commands/{name}.txt": Question(name, partial(_said, words), limit_s=2 * COMMAND_LIMIT_S)
         for name, words in COMMANDS.items()
     }
     for name in STATIC_PODS:
-        script = (
-            f"for id in $(crictl ps -aq --name '^{name}$'); do crictl logs --tail 2000 \"$id\" 2>&1; done"
-        )
+        listed = f"crictl ps -aq {shlex.join(containers.selection(name))}"
+        script = f'for id in $({listed}); do crictl logs --tail 2000 "$id" 2>&1; done'
         words = ("bash", "-c", script)
-        asked[f"commands/log-{name}.txt"] = Question(name, partial(_said, words), limit_s=2 * COMMAND_LIMIT_S)
+        asked[f"commands/log-{name}.txt"] = Question(
+            f"log-{name}", partial(_said, words), limit_s=2 * COMMAND_LIMIT_S
+        )
     asked["status.json"] = Question(
         "status", partial(_status, product, paths, tree_dir), limit_s=CHECK_LIMIT_S
     )
     asked["check.json"] = Question("check", partial(_check, paths, tree_dir), limit_s=CHECK_LIMIT_S)
+    wait(list(asked.values()), progress)
     return {name: question.answer("(no answer in time)\n", []) for name, question in asked.items()}
 
 

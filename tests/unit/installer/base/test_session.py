@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from installer.base import processes, session
 from installer.base.errors import CommandError
 from installer.base.run import run
-from installer.base.session import Session
+from installer.base.session import Session, only_looking
 from installer.engine import leftovers
+from installer.operations.asking import Question
 
 pytestmark = pytest.mark.subprocess
 
@@ -167,3 +169,31 @@ def test_a_stopped_run_waits_for_all_of_its_command(tmp_path: Path) -> None:
         run(["bash", "-c", f'bash -c "{child}" & wait'], timeout_s=30, running_dir=tmp_path)
     assert (tmp_path / "tidied").exists()
     assert [file.name for file in tmp_path.iterdir()] == ["tidied"]
+
+
+def test_who_only_looks_notes_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """In threads too, as ``caisson status`` asks; one that begins when the look is over is ended as well."""
+    (tmp_path / "run").mkdir()
+    began: list[Question[object]] = []
+    late = threading.Event()
+
+    def hang() -> object:
+        return run(
+            ["bash", "-c", f"touch {tmp_path}/ready; sleep 60"], timeout_s=50, running_dir=tmp_path / "run"
+        )
+
+    def begin_late() -> object:
+        late.wait(20)
+        return run(["sleep", "61"], timeout_s=50, running_dir=tmp_path / "run", check=False)
+
+    with only_looking():
+        began += [Question("hangs", hang), Question("begins late", begin_late, limit_s=20)]
+        wait_for((tmp_path / "ready").exists)
+        assert list((tmp_path / "run").iterdir()) == []
+        ended_from = time.monotonic()
+    assert time.monotonic() - ended_from < 3
+    late.set()
+    began[1].answer(None, [])
+    words = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists()]
+    assert not [entry for entry in words if str(tmp_path).encode() in entry or entry == b"sleep\0" + b"61\0"]
+    assert list((tmp_path / "run").iterdir()) == []

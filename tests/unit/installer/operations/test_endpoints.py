@@ -65,4 +65,6 @@ def test_nobody_listens_and_an_authority_that_is_gone(tmp_path: Path) -> None:
         state = endpoints.ask(Endpoint("images", url, (200,), "nginx"), tmp_path / "ca.crt")
         assert state.answer.startswith("no answer: ")
         assert state.fault is not None
-        assert state.fault.fix.startswith("see 'crictl ps -a --name nginx'")
+        assert state.fault.fix.startswith(
+            "see: crictl ps -a --label io.kubernetes.pod.namespace=kube-system --name '^nginx$'"
+        )

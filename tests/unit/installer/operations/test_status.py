@@ -16,6 +16,7 @@ import pytest
 from installer.base.errors import DegradedError, UnhealthyError
 from installer.base.mounts import Mount
 from installer.base.paths import Paths
+from installer.base.run import Completed
 from installer.engine import saltcall
 from installer.media import mounting as media
 from installer.operations import (
@@ -185,7 +186,9 @@ def test_a_static_pod_of_the_site_runs_in_its_own_namespace(host: Host, tmp_path
     host.running, host.namespace = ["haproxy-node1"], "edge"
     assert state_of(tmp_path).faults == ()
     host.namespace = "shop"
-    assert state_of(tmp_path).faults == ("static pod haproxy does not run",)
+    (fault,) = state_of(tmp_path).all_faults
+    assert fault.text == "static pod haproxy does not run"
+    assert "see: crictl ps -a --label io.kubernetes.pod.namespace=edge; and" in fault.fix
 
 
 def test_the_api_is_down(host: Host, tmp_path: Path) -> None:
@@ -222,7 +225,10 @@ def test_every_fault_comes_with_what_to_do_about_it(host: Host, tmp_path: Path) 
     assert error is not None
     assert error.resolution.splitlines() == [
         "see 'journalctl -u containerd -n 50', then 'systemctl restart containerd'",
-        "see 'crictl ps -a --name etcd' and 'journalctl -u kubelet -n 50'",
+        (
+            "see: crictl ps -a --label io.kubernetes.pod.namespace=kube-system --name '^etcd$'; "
+            "and: journalctl -u kubelet -n 50"
+        ),
         "see 'crictl ps -a' and 'journalctl -u kubelet' on a control-plane node",
     ]
 
@@ -262,6 +268,45 @@ def test_firewalld(
     assert state.firewall.shown.startswith(shown)
     assert len(state.faults) == faults, state.faults
     assert all(fix in fault.fix for fault in state.all_faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault", "fix"),
+    [
+        ({}, "", ""),
+        ({"guard": (1, "")}, "the guard before it is gone", "systemctl reload caisson-guard"),
+        (
+            {"guard": (0, "table inet caisson {}")},
+            "the guard before it is gone",
+            "systemctl reload caisson-guard",
+        ),
+        ({"hanging": {"nft"}}, "the packet filter does not answer", "see 'nft list table inet caisson'"),
+        (
+            {"guard": (1, ""), "services": {"firewalld": "inactive"}},
+            "firewalld is installed, but",
+            "firewalld",
+        ),
+    ],
+)
+def test_the_guard_before_firewalld(
+    host: Host, tmp_path: Path, change: dict[str, Any], fault: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``nft flush ruleset`` takes it away, and its unit stays "active (exited)"."""
+    monkeypatch.setattr(host_state, "COMMAND_LIMIT_S", 0.2)
+    (tmp_path / "etc/systemd/system/caisson-guard.service").touch()
+    for name, value in change.items():
+        setattr(host, name, {**host.services, **value} if name == "services" else value)
+    state = state_of(tmp_path)
+    assert [found.text.startswith(fault) and fix in found.fix for found in state.all_faults] == [True] * bool(
+        fault
+    )
+    assert ("but the guard" in state.firewall.shown) == fault.startswith("the guard")
+
+
+def test_no_guard_is_asked_for_where_none_was_made(host: Host, tmp_path: Path) -> None:
+    host.guard = (1, "")
+    assert state_of(tmp_path).faults == ()
+    assert not [words for words in host.commands if words[0] == "nft"]
 
 
 def test_a_site_may_go_without_firewalld_when_it_says_why(
@@ -363,6 +408,29 @@ def test_salt_is_pinged_and_a_slow_start_is_no_fault(
     assert "does not accept connections" in found.shown
 
 
+@pytest.mark.loopback
+def test_salt_has_one_bound_for_all_that_it_is_asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step within the bound is not enough: connections, the container, the ping, the age of the minion."""
+    monkeypatch.setattr(salt_state, "COMMAND_LIMIT_S", 1.0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    host.answers_ping = False
+
+    def slow(args: list[str], *, timeout_s: float, check: bool = True) -> Completed:
+        took_s = min(timeout_s, 0.9)
+        time.sleep(took_s)
+        return host(args, timeout_s=timeout_s, check=check)
+
+    monkeypatch.setattr(salt_state, "run", slow)
+    with socket.create_server(("127.0.0.1", 0)) as publish, socket.create_server(("127.0.0.1", 0)) as back:
+        ports = {"salt-publish": publish.getsockname()[1], "salt-return": back.getsockname()[1]}
+        began = time.monotonic()
+        salt_state.ask_salt("127.0.0.1", ports, "node1")
+    assert time.monotonic() - began < 1.6
+    listed = next(words for words in host.commands if "--quiet" in words)
+    assert "--label" in listed
+    assert "io.kubernetes.pod.namespace=kube-system" in listed
+
+
 # ---- the ISO behind the mount ----------------------------------------------------------------------------
 
 
@@ -382,6 +450,18 @@ def test_an_iso_that_was_moved_is_missed_before_the_reboot(host: Host, tmp_path:
     assert isinstance(state.error(), DegradedError)
     assert state.media.missing == f"{iso} is no longer there: the media is lost with the next reboot"
     assert state.media.resolution == f"it was moved: mv {tmp_path / 'elsewhere.iso'} {iso}"
+
+
+@pytest.mark.parametrize("seen", ["c.iso", "elsewhere.iso"])
+def test_an_iso_that_something_else_covers(host: Host, tmp_path: Path, seen: str) -> None:
+    """Mounted over its directory, or its file system unmounted, which may leave another file of the name it had."""
+    iso = tmp_path / "c.iso"
+    loop_is(tmp_path, str(tmp_path / seen))
+    iso.unlink()
+    (tmp_path / "elsewhere.iso").write_bytes(b"\0" * 32_768 + b"\1CD001 two" + b"\0" * 2048)
+    resolution = state_of(tmp_path).media.resolution
+    assert "mv " not in resolution
+    assert f"see 'findmnt -T {tmp_path}'" in resolution
 
 
 def test_an_iso_that_was_deleted_can_be_written_again(host: Host, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def test_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_status", "_check"):
         monkeypatch.setattr(support, name, lambda *_: f'{{"password": "{WORD}"}}\n')
     archive = tmp_path / "report.tar.gz"
-    names = support.make_archive(make_product(), Paths(tmp_path), tmp_path, archive)
+    said: list[str] = []
+    names = support.make_archive(make_product(), Paths(tmp_path), tmp_path, archive, progress=said.append)
+    assert said == ["asking the host, its services and the cluster; each at most 60 s"]
     assert archive.stat().st_mode & 0o777 == 0o600
     with tarfile.open(archive) as reader:
         members = {member.name: reader.extractfile(member) for member in reader.getmembers()}
