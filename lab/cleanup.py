@@ -297,8 +297,7 @@ def release_disk(places: NodePlaces) -> None:
         LabError: it cannot be unmounted.
     """
     _remove_mounts(places.root_dir)
-    status = places.image_file.stat()
-    identity = (status.st_dev, status.st_ino)
+    identity = _identity(places.image_file)
 
     def is_released() -> bool:
         _release_loops([places.image_file])
@@ -460,6 +459,21 @@ def loops() -> tuple[Loop, ...]:
     return tuple(found)
 
 
+def loops_of(lab: str | None = None) -> tuple[Loop, ...]:
+    """Return the loop devices on disks and ISO files of a lab (default: of all labs), whoever set them up.
+
+    A node sees its ISO file under another name, and so does the kernel for a loop device that was made there: a file
+    is known by what it is.
+    """
+    directory = lab_dir("nodes") / lab if lab else lab_dir("nodes")
+    own = set(filter(None, map(_identity, directory.rglob("*"))))
+    return tuple(
+        loop
+        for loop in loops()
+        if loop.identity in own or Path(loop.file.removesuffix(" (deleted)")).is_relative_to(directory)
+    )
+
+
 def leftovers(lab: str | None = None) -> list[str]:
     """Name everything of a lab (default: of all labs) that is on the machine now; empty: nothing is left."""
     found: list[str] = []
@@ -475,9 +489,7 @@ def leftovers(lab: str | None = None) -> list[str]:
         pids |= _members(group)
     found += [f"process {pid} ({_command_of(pid)})" for pid in sorted(pids)]
     found += [f"mount {mount.target}" for mount in mounts() if Path(mount.target).is_relative_to(run_dir)]
-    for loop in loops():
-        if Path(loop.file.removesuffix(" (deleted)")).is_relative_to(images_dir):
-            found.append(f"loop device {loop.device} on {loop.file}")
+    found += [f"loop device {loop.device} on {loop.file}" for loop in loops_of(lab)]
     found += [f"directory {directory}" for directory in (run_dir, images_dir) if directory.exists()]
     return found
 
@@ -567,14 +579,18 @@ def _remove_mounts(directory: Path) -> None:
 
 def _release_loops(files: Iterable[Path]) -> None:
     """Detach loop devices from files of ours; the kernel does it later for one that is mounted somewhere."""
-    identities = set()
-    for file in files:
-        with contextlib.suppress(OSError):
-            status = file.stat()
-            identities.add((status.st_dev, status.st_ino))
+    identities = set(filter(None, map(_identity, files)))
     for loop in loops() if identities else ():
         if loop.identity in identities:
             run(["losetup", "--detach", loop.device], check=False)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _command_of(pid: int) -> str:

@@ -354,6 +354,18 @@ def test_whatever_ends_the_owner_nothing_is_left(
     assert own == []
 
 
+def test_a_loop_device_that_a_node_left_on_its_iso_is_found_and_taken_away(iso: Path) -> None:
+    """Nothing has it mounted, so the kernel keeps it, under the name that the node had for the file."""
+    with Lab() as lab:
+        node = lab.start_node("node1", iso=iso)
+        device = shell(node, "losetup --find --show --read-only /var/lib/caisson-media/test.iso")
+        identity = next(loop.identity for loop in cleanup.loops() if str(loop.device) == device)
+        node.stop()
+        for left in (cleanup.leftovers(lab.name), cleanup.leftovers()):
+            assert [line for line in left if line.startswith(f"loop device {device} on /")] != [], left
+    assert identity not in [loop.identity for loop in cleanup.loops()]
+
+
 def test_two_labs_share_nothing(lab: Lab, first: Node) -> None:
     with Lab() as other:
         twin = other.start_node("node1")

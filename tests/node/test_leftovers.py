@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from lab import cleanup
-from lab.cache import lab_dir
 from lab.cleanup import Process
-from lab.places import NETNS_DIR
+from lab.places import NETNS_DIR, LabPlaces
 from tests.node.installing import has_begun, lab_iso
 
 pytestmark = pytest.mark.lab
@@ -46,7 +45,6 @@ def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *,
         start_new_session=True,
     )
     name = f"p{process.pid}n1"
-    loops_before = {loop.device for loop in loops_of(name)}
     try:
         is_there = cleanup.wait_until(
             lambda: process.poll() is not None or has_begun(name, "node1", phase), PATIENCE_S, poll_s=0.5
@@ -55,8 +53,8 @@ def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *,
         assert process.poll() is None, f"{command} ended by itself with {process.returncode}"
         members = members_of(name)
         assert len(members) > 10
-        # mount(8) takes a loop device that another lab has on the same ISO already: only the disk's is always new.
-        assert len({loop.identity for loop in loops_of(name)}) >= 2, "disk and ISO"
+        seen = cleanup.loops_of(name)
+        assert len({loop.identity for loop in seen}) == 2, "disk and ISO"
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
@@ -81,7 +79,7 @@ def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *,
     return [
         *cleanup.leftovers(name),
         *(f"process {member.pid}" for member in members if cleanup.is_alive(member)),
-        *(f"loop device {loop.device}" for loop in loops_of(name) if loop.device not in loops_before),
+        *(f"loop device {loop.device}" for loop in lost_loops(seen)),
         *lost_mounts(),
     ]
 
@@ -97,11 +95,16 @@ def members_of(lab: str) -> tuple[Process, ...]:
     return tuple(process for process in map(cleanup.process_of, sorted(pids)) if process)
 
 
-def loops_of(lab: str) -> tuple[cleanup.Loop, ...]:
-    """Return the loop devices on the ISO, which nodes set up, and on the disks of a lab."""
-    status = lab_iso().stat()
-    iso, disks = (status.st_dev, status.st_ino), str(lab_dir("nodes") / lab)
-    return tuple(loop for loop in cleanup.loops() if loop.identity == iso or loop.file.startswith(disks))
+def lost_loops(seen: Sequence[cleanup.Loop]) -> list[cleanup.Loop]:
+    """Return which of a removed lab's loop devices are still there; another lab may have a file's number by now."""
+    known = {loop.identity for loop in seen}
+    others = {(file.stat().st_dev, file.stat().st_ino) for lab in cleanup.labs() for file in files_of(lab)}
+    return [loop for loop in cleanup.loops() if loop.identity in known - others]
+
+
+def files_of(lab: str) -> list[Path]:
+    """Return the disks and ISO files of a lab."""
+    return [path for path in LabPlaces(lab=lab).images_dir.rglob("*") if path.is_file()]
 
 
 def lost_mounts() -> list[str]:
