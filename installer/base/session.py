@@ -69,15 +69,15 @@ _LOOKER: contextvars.ContextVar[Looker | None] = contextvars.ContextVar("looker"
 
 
 @contextlib.contextmanager
-def only_looking() -> Iterator[None]:
+def only_looking(looker: Looker | None = None) -> Iterator[None]:
     """Note nothing that is started in here, also by threads with this context; on leaving end what of it still runs.
 
-    Within another one it is part of that.
+    Within another one it is part of that. Who gives the ``looker`` can end all of it from outside.
     """
     if _LOOKER.get() is not None:
         yield
         return
-    looker = Looker()
+    looker = Looker() if looker is None else looker
     token = _LOOKER.set(looker)
     try:
         yield

@@ -286,6 +286,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
             ui.detail(traceback.format_exc())
             raise
         finally:
+            context.beside.close()
             context.salt.close()
             ui.close()
         ui.note(runner.describe(outcomes))

@@ -10,6 +10,7 @@ from installer.base.paths import Paths
 from installer.base.ui import Ui
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts
+from installer.engine.beside import Beside
 from installer.engine.journal import Journal
 from installer.engine.saltworker import SaltWorkers
 from installer.media.product import Product
@@ -34,3 +35,4 @@ class Context:
     config_file: Path
     paths: Paths = field(default_factory=Paths)
     salt: SaltWorkers = field(default_factory=SaltWorkers)
+    beside: Beside = field(default_factory=Beside)

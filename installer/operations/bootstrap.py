@@ -366,7 +366,9 @@ PHASES: tuple[Phase, ...] = (
         title="wait until all is Ready",
         applies=States(("cluster.ready",), local=True),
         undo="none: changes nothing",
-        about="Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own.",
+        about="Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own. "
+        "Wait for the minion to answer its master, too.",
+        awaits_all=True,
     ),
     Phase(
         code="CSP305",

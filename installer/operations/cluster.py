@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from functools import partial
 
-from installer.base.errors import ConfigError, PreflightError, SaltError
+from installer.base.errors import CommandError, ConfigError, PreflightError, SaltError
 from installer.base.run import run
 from installer.config import changes, hosts
 from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.engine.phase import States
-from installer.operations.containers import selection
+from installer.operations import containers
 
+ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
 PING_TIMEOUT_S = 120.0
 POLL_S = 0.3
@@ -75,22 +78,33 @@ def run_node_checks(context: Context) -> bool:
 
 
 def run_minion_connected(context: Context) -> bool:
-    """Hand the minion over to the master, and prove it: the master reaches it, with states and pillar."""
+    """Hand the minion over to the master. That the master reaches it is asked beside the next phases.
+
+    None of them needs it: they work from the media. The phase ``verify-cluster`` waits for the answer.
+    """
     changed = HAND_OVER(context)
+    context.beside.begin(ANSWER, partial(wait_for_answer, context))
+    return changed
+
+
+def wait_for_answer(context: Context, stop: threading.Event) -> None:
+    """Ask until the minion answers its master, with a state's file and its pillar, or ``stop`` is set.
+
+    Raises:
+        SaltError: it does not, for :data:`PING_TIMEOUT_S`.
+    """
     deadline = time.monotonic() + PING_TIMEOUT_S
-    while True:
-        context.ui.progress("the minion to answer its master")
+    while not stop.wait(POLL_S):
         # A ping that nobody hears takes its whole timeout: ask when the minion listens.
         last = _ask(context) if _listens_to_master() else "it is not connected to the master"
         if not last:
-            return changed
+            return
         if time.monotonic() > deadline:
             raise SaltError(
                 f"the minion does not answer its master after {PING_TIMEOUT_S:.0f} s",
                 details=last,
-                resolution="journalctl -u salt-minion; crictl logs of the container salt-master",
+                resolution=f"see: journalctl -u salt-minion -n 50; and: {containers.log('salt-master')}",
             )
-        time.sleep(POLL_S)
 
 
 def _answer_names(context: Context) -> bool:
@@ -114,13 +128,16 @@ def _ask(context: Context) -> str:
     of the pillar come back as asterisks.)
     """
     minion_id = context.facts.node_name
-    command = ["crictl", "ps", "--quiet", "--state", "running", *selection("salt-master")]
-    containers = run(command, timeout_s=30, check=False).stdout.split()
-    if not containers:
-        return "no container salt-master is running"
+    command = ["crictl", "ps", "--quiet", "--state", "running", *containers.selection("salt-master")]
     functions = ["cp.hash_file,pillar.ls", "salt://top.sls", ","]
     salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, *functions]
-    completed = run(["crictl", "exec", containers[0], *salt], timeout_s=60, check=False)
+    try:
+        found = run(command, timeout_s=30, check=False).stdout.split()
+        if not found:
+            return "no container salt-master is running"
+        completed = run(["crictl", "exec", found[0], *salt], timeout_s=60, check=False)
+    except CommandError as exc:
+        return exc.message
     start = completed.stdout.find("{")
     try:
         answer = json.loads(completed.stdout[start:])[minion_id] if start >= 0 else {}

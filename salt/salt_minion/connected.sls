@@ -8,6 +8,8 @@ Write minion configuration:
         master: {{ node['control_plane_address'] | json }}
         id: {{ node['name'] | json }}
         enable_fqdns_grains: false
+        enable_gpu_grains: false
+        lazy_loader_strict_matching: true
         encryption_algorithm: OAEP-SHA224
         signing_algorithm: PKCS1v15-SHA224
         module_dirs: {{ [media_dir ~ '/salt/_modules'] | json }}
