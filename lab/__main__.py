@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import bench, cleanup, demo, upstream
+from lab import bench, cleanup, demo, kept, upstream
 from lab.errors import LabError
 from lab.node import DISK_SIZE_BYTES, Lab, Node
 from lab.places import GATEWAY, checked_lab_name
@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--disk-gib", type=int, default=DISK_SIZE_BYTES >> 30, help="size of its (sparse) disk"
     )
+    start.add_argument(
+        "--bootstrapped",
+        action="store_true",
+        help="with a cluster of the ISO: from a kept disk, which the first time is made by a bootstrap",
+    )
     start.set_defaults(do=_start)
 
     enter = nodes.add_parser("enter", help="a shell in a node, or the command after --")
@@ -81,12 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     clean = areas.add_parser("clean", help="remove what dead runs left behind")
     clean.add_argument("--all", action="store_true", help="also the labs that were kept")
     clean.add_argument("--lab", type=checked_lab_name, help="only this lab, even if it was kept")
+    clean.add_argument("--disks", action="store_true", help="also the kept disks of bootstrapped nodes")
     clean.set_defaults(do=_clean)
     return parser
 
 
 def _start(arguments: argparse.Namespace) -> int:
     name = arguments.name
+    if arguments.bootstrapped and arguments.iso is None:
+        raise LabError("a bootstrapped node needs an ISO", resolution="name it with --iso")
+    if arguments.bootstrapped and arguments.disk_gib != DISK_SIZE_BYTES >> 30:
+        raise LabError("the size of a kept disk is not to be chosen", resolution="leave --disk-gib out")
     if cleanup.is_in_use(arguments.lab):
         lab = Lab.attached(arguments.lab)
     else:
@@ -100,12 +110,7 @@ def _start(arguments: argparse.Namespace) -> int:
         node = None
     if node is None:
         try:
-            node = lab.start_node(
-                name,
-                iso=arguments.iso,
-                nameserver=None if arguments.no_nameserver else GATEWAY,
-                disk_size_bytes=arguments.disk_gib << 30,
-            )
+            node = _make(lab, arguments)
         except KeyboardInterrupt:
             _remove(Node(arguments.lab, name))
             raise
@@ -119,6 +124,18 @@ def _start(arguments: argparse.Namespace) -> int:
     )
     print(f"enter it with: .venv/bin/python -m lab node enter {name}")
     return 0
+
+
+def _make(lab: Lab, arguments: argparse.Namespace) -> Node:
+    nameserver = None if arguments.no_nameserver else GATEWAY
+    if not arguments.bootstrapped:
+        size_bytes = arguments.disk_gib << 30
+        return lab.start_node(
+            arguments.name, iso=arguments.iso, nameserver=nameserver, disk_size_bytes=size_bytes
+        )
+    return kept.start_bootstrapped_node(
+        lab, arguments.name, iso=arguments.iso, nameserver=nameserver, say=print
+    )
 
 
 def _enter(arguments: argparse.Namespace) -> int:
@@ -160,6 +177,13 @@ def _clean(arguments: argparse.Namespace) -> int:
     for name in cleanup.labs():
         if arguments.lab in (None, name):
             print(f"left alone: {cleanup.describe(name)}")
+    if arguments.disks:
+        print(f"removed: {kept.drop_disks()} disks of bootstrapped nodes")
+    if disks := kept.kept_disks():
+        print(
+            f"kept: {len(disks)} disks of bootstrapped nodes, {kept.size_bytes() / 1e9:.1f} GB; "
+            "remove them with '.venv/bin/python -m lab clean --disks'"
+        )
     return 0
 
 

@@ -331,6 +331,19 @@ class Node:
             raise self._not_booted(f"it did not go down within {BOOT_TIMEOUT_S:g} s of 'systemctl reboot'")
         self.boot(degraded_ok=degraded_ok)
 
+    def power_off(self) -> None:
+        """Shut the node down as its administrator would; its file system is unmounted, so its disk can be copied.
+
+        Raises:
+            LabError: it did not go down, or its disk stays in use.
+        """
+        nspawn = self.record.nspawn
+        self.run(["systemctl", "poweroff"], check=False, timeout_s=60)
+        if not wait_until(lambda: not is_alive(nspawn), BOOT_TIMEOUT_S, poll_s=0.2):
+            raise self._not_booted(f"it did not go down within {BOOT_TIMEOUT_S:g} s of 'systemctl poweroff'")
+        self.stop()
+        cleanup.release_disk(self._places)
+
     def stop(self) -> None:
         """End all processes of the node at once; what they wrote stays written, synced or not."""
         cleanup.stop_node(self._places.lab, self.name, self.record)
@@ -360,6 +373,17 @@ class Node:
     def create(self, base_image: Path, *, disk_size_bytes: int, nameserver: str | None) -> None:
         """Make the node's record and its disk, and write on it what only this node has."""
         places = self._places
+        self.take_over(base_image)
+        os.truncate(places.image_file, disk_size_bytes)
+        self._mount_root()
+        run(["xfs_growfs", places.root_dir])
+        for name, text in personal_files(self, nameserver=nameserver).items():
+            (places.root_dir / name).write_text(text)
+        (places.root_dir / MEDIA_DIR.relative_to("/")).mkdir()
+
+    def take_over(self, disk: Path) -> None:
+        """Make the node's record and its disk, which is a copy of one that this node had before, as it is."""
+        places = self._places
         record = NodeRecord(
             name=self.name,
             number=self.number,
@@ -372,14 +396,8 @@ class Node:
         cleanup.write_record(places.record_file, record)
         places.root_dir.mkdir(parents=True)
         places.media_dir.mkdir(parents=True)
-        run(["cp", "--reflink=auto", "--sparse=always", base_image, places.image_file])
+        run(["cp", "--reflink=auto", "--sparse=always", disk, places.image_file])
         places.image_file.chmod(0o600)
-        os.truncate(places.image_file, disk_size_bytes)
-        self._mount_root()
-        run(["xfs_growfs", places.root_dir])
-        for name, text in personal_files(self, nameserver=nameserver).items():
-            (places.root_dir / name).write_text(text)
-        (places.root_dir / MEDIA_DIR.relative_to("/")).mkdir()
 
     def _mount_root(self) -> None:
         places = self._places
@@ -535,6 +553,11 @@ class Lab:
         _allow_watchers()
         self.switch.start()
 
+    @property
+    def root_image(self) -> Path:
+        """Return the image that its nodes are copied from; it is made if need be."""
+        return ensure_root(self._baseline_dir, self._profile)
+
     @classmethod
     def attached(cls, name: str) -> Lab:
         """Return a lab that is there already, whoever made it; leaving it alone is up to the caller."""
@@ -549,10 +572,12 @@ class Lab:
         iso: Path | None = None,
         nameserver: str | None = GATEWAY,
         disk_size_bytes: int = DISK_SIZE_BYTES,
+        disk: Path | None = None,
     ) -> Node:
         """Make a node, boot it, and wait until everything in it runs.
 
-        ``nameserver``: what its resolv.conf names; None leaves the file empty. The disk is sparse.
+        ``nameserver``: what its resolv.conf names; None leaves the file empty. The disk is sparse. ``disk``: one that a
+        node of this name was powered off with; it boots a copy, and nameserver and size are those of the disk.
 
         Raises:
             LabError: there is such a node already, the root could not be made, or the node did not come up.
@@ -560,8 +585,10 @@ class Lab:
         if name in self.nodes:
             raise LabError(f"the lab has a node {name!r} already", resolution="take another name")
         node = Node(self.name, name)
-        base_image = ensure_root(self._baseline_dir, self._profile)
-        node.create(base_image, disk_size_bytes=disk_size_bytes, nameserver=nameserver)
+        if disk is None:
+            node.create(self.root_image, disk_size_bytes=disk_size_bytes, nameserver=nameserver)
+        else:
+            node.take_over(disk)
         self.nodes[name] = node
         if iso is not None:
             node.attach_iso(iso)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "docs/how-to/use-lab-nodes.md": {
         ".venv/bin/python -m lab node start node1 --iso _out/caisson-VERSION-BUILD-lab.iso": _MOUNTED,
         ".venv/bin/python -m lab node start node2": f"{_NODE}::test_the_nodes_see_each_other_in_three_networks",
+        ".venv/bin/python -m lab node start node1 --bootstrapped --iso _out/caisson-VERSION-BUILD-lab.iso": (
+            f"{_CHANGED}::test_a_copy_of_a_kept_disk_is_the_same_node_with_its_cluster"
+        ),
+        ".venv/bin/python -m lab clean --disks": "tests/unit/lab/test_kept.py::test_the_command_removes_kept_disks",
         ".venv/bin/python -m lab node list": f"{_NODE}::test_nothing_leaves_and_what_tries_is_counted",
         ".venv/bin/python -m lab node enter node1": f"{_NODE}::test_commands_have_a_clean_environment_and_a_limit",
         ".venv/bin/python -m lab node enter node1 -- systemctl is-system-running": (
@@ -339,7 +344,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "./doit.sh test": f"{_HERE}::test_every_command_of_the_docs_is_run",
         ".venv/bin/pytest tests/unit tests/sls": _COLLECTED,
         ".venv/bin/pytest tests/unit/build -k profile": _COLLECTED,
-        ".venv/bin/pytest tests/node -x": _COLLECTED,
+        ".venv/bin/pytest tests/node -x --durations=0": _COLLECTED,
         "./doit.sh soak": "tests/soak/test_soak.py::test_both_kinds_of_hosts_are_installed",
         ".venv/bin/pytest tests/unit --update-goldens": _COLLECTED,
         "git diff tests": _COLLECTED,
@@ -412,6 +417,14 @@ def is_test(test: str) -> bool:
     return bool(body)
 
 
+def collected(command: str) -> subprocess.CompletedProcess[str]:
+    """Let a command of pytest find its tests, and run none."""
+    return subprocess.run(
+        ["bash", "-c", f"{command} --collect-only --quiet"],
+        cwd=REPOSITORY_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
 def test_every_part_of_the_tests_is_found() -> None:
     """What pages tell people to type for a part of the tests: collected here, run by ``./doit.sh test``."""
     commands = [
@@ -421,10 +434,8 @@ def test_every_part_of_the_tests_is_found() -> None:
         if test == _COLLECTED and command.startswith(".venv/bin/pytest ")
     ]
     assert len(commands) == 6
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-c", f"{command} --collect-only --quiet"],
-            cwd=REPOSITORY_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ended = list(pool.map(collected, commands))
+    for command, done in zip(commands, ended, strict=True):
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr}"
     subprocess.run(["git", "diff", "tests"], cwd=REPOSITORY_DIR, capture_output=True, timeout=60, check=True)

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from lab import kept
 from lab.errors import LabError
 
 from .conftest import Cluster
-from .installing import install, is_reached, pods, repository_files
+from .installing import install, is_reached, lab_iso, pods, repository_files
 
 pytestmark = pytest.mark.lab
 
@@ -302,15 +303,28 @@ def wait_ready_again(cluster: Cluster, since: str, timeout_s: float) -> list[str
     return faults
 
 
+def moment(cluster: Cluster) -> str:
+    """Return what the node's clock says (UTC, RFC 3339)."""
+    return cluster.shell("date --utc +%Y-%m-%dT%H:%M:%SZ").strip()
+
+
 def reboot(cluster: Cluster) -> str:
     """Reboot the node; return the moment before, as the node's clock says it."""
-    since = cluster.shell("date --utc +%Y-%m-%dT%H:%M:%SZ").strip()
+    since = moment(cluster)
     cluster.node.reboot()
     return since
 
 
-def test_after_a_reboot_the_media_is_mounted_and_all_pods_are_ready(cluster: Cluster) -> None:
-    since = reboot(cluster)
+def test_after_a_reboot_the_media_is_mounted_and_all_pods_are_ready(
+    cluster: Cluster, request: pytest.FixtureRequest
+) -> None:
+    """While it is off its disk is kept for other tests, unless there is such a one or a test has failed."""
+    since = moment(cluster)
+    may_be_kept = not request.session.testsfailed
+    if may_be_kept and kept.keep_disk(cluster.lab, cluster.node, iso=lab_iso()):
+        cluster.node.boot()
+    else:
+        cluster.node.reboot()
     assert wait_ready_again(cluster, since, 90) == []
     counts = cluster.lab.switch.counts()
     assert (counts.packets, list(counts.dns_names)) == (0, []), counts

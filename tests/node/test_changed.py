@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bootstrap.yaml is changed once the cluster is there: what may change is applied, the rest is refused untouched."""
+"""bootstrap.yaml is changed once the cluster is there: what may change is applied, the rest is refused untouched.
+
+On a copy of a kept disk, which is looked at first: it is the same node with the same cluster.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from installer.base.errors import ConfigError
+from lab import kept
 from lab.node import Lab, Node, bootstrap_config
+from lab.run import run
 
-from .installing import install, lab_iso, pods, shell, start, wait_ready
+from .installing import install, lab_iso, pods, shell, start, unready, wait_ready
 
 pytestmark = pytest.mark.lab
 
@@ -52,10 +58,27 @@ def changed_lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def node(changed_lab: Lab) -> Node:
-    """Return a node that was installed with the lab's usual configuration."""
-    node = changed_lab.start_node("node1", iso=lab_iso())
-    install(node)
-    return node
+    """Return a node that was installed with the lab's usual configuration, some time ago."""
+    return kept.start_bootstrapped_node(changed_lab, "node1", iso=lab_iso())
+
+
+def test_a_copy_of_a_kept_disk_is_the_same_node_with_its_cluster(
+    node: Node, changed_lab: Lab, tmp_path: Path
+) -> None:
+    identity = "/etc/machine-id /etc/kubernetes/pki/ca.crt /etc/ssh/ssh_host_ed25519_key.pub"
+    recipe = kept.Recipe(name="node1", iso=lab_iso(), root_image=changed_lab.root_image)
+    run(["mount", "-o", "loop,ro,nouuid,norecovery", recipe.disk_file, tmp_path])
+    try:
+        kept_identity = "".join((tmp_path / name.lstrip("/")).read_text() for name in identity.split())
+    finally:
+        run(["umount", tmp_path])
+    assert shell(node, f"cat {identity}") == kept_identity
+    assert unready(node) == []
+    machine_id = shell(node, f"{KUBECTL} get node node1 -o jsonpath='{{.status.nodeInfo.machineID}}'")
+    assert machine_id == node.read_file("/etc/machine-id").strip()
+    node.run(["caisson", "status"], timeout_s=60)
+    counts = changed_lab.switch.counts()
+    assert (counts.packets, counts.dns_queries) == (0, 0), counts
 
 
 def test_what_may_change_is_applied(node: Node) -> None:
