@@ -13,10 +13,18 @@ from installer.base.session import Looker, only_looking
 POLL_S = 0.1
 
 
+@dataclass(frozen=True)
+class Signs:
+    """What a work is told: that nobody wants it any more, and that the run has come to wait for it."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    awaited: threading.Event = field(default_factory=threading.Event)
+
+
 @dataclass
 class _Work:
     looker: Looker = field(default_factory=Looker)
-    stop: threading.Event = field(default_factory=threading.Event)
+    signs: Signs = field(default_factory=Signs)
     thread: threading.Thread = field(init=False)
     error: BaseException | None = None
 
@@ -28,17 +36,20 @@ class Beside:
         """Begin with none."""
         self._works: dict[str, _Work] = {}
 
-    def begin(self, name: str, work: Callable[[threading.Event], None]) -> None:
-        """Begin a work; ``name`` says what it waits for, like 'the minion to answer its master'.
+    def begin(self, name: str, work: Callable[[Signs], None]) -> None:
+        """Begin a work, unless it has begun; ``name`` says what it waits for, like 'the minion to answer its master'.
 
-        It is given an event, and should return soon once that is set: nobody waits for it any more.
+        It should return soon once ``stop`` is set. How long it may take counts from ``awaited``: until then the host
+        is busy with the phases.
         """
+        if name in self._works:
+            return
         begun = _Work()
 
         def carry_out() -> None:
             try:
                 with only_looking(begun.looker):
-                    work(begun.stop)
+                    work(begun.signs)
             except BaseException as exc:  # noqa: BLE001  raised again by who waits for it
                 begun.error = exc
 
@@ -54,6 +65,8 @@ class Beside:
         Raises:
             InstallerError: what the first work that failed has raised.
         """
+        for work in self._works.values():
+            work.signs.awaited.set()
         for name in list(self._works):
             work = self._works[name]
             while work.thread.is_alive():
@@ -66,6 +79,6 @@ class Beside:
     def close(self) -> None:
         """End what still runs."""
         for work in self._works.values():
-            work.stop.set()
+            work.signs.stop.set()
             work.looker.end()
         self._works.clear()

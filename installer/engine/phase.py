@@ -48,8 +48,8 @@ class Phase:
 
     ``code`` is stable for ever: a phase may get another place or name, never another code. ``applies`` may be
     called again at any time: it looks, and acts only where something is not as it should be. ``standing`` is
-    asked when a run begins beyond this phase; it raises when what the phase made is gone. With ``awaits_all`` it also
-    waits for all that earlier phases have begun beside the others.
+    asked when a run begins beyond this phase; it raises when what the phase made is gone. ``awaits`` is called after
+    ``applies``: it waits for what earlier phases have begun beside the others, and begins what none of this run has.
     """
 
     code: str
@@ -59,7 +59,7 @@ class Phase:
     undo: str
     about: str = ""
     standing: Callable[[Context], None] | None = None
-    awaits_all: bool = False
+    awaits: Callable[[Context], None] | None = None
 
     @property
     def label(self) -> str:

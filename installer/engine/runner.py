@@ -97,8 +97,8 @@ def _run_phase(phase: Phase, context: Context, clock: Callable[[], float]) -> Ou
     started = clock()
     try:
         has_changed = phase.applies(context)
-        if phase.awaits_all:
-            context.beside.wait(context.ui.progress)
+        if phase.awaits is not None:
+            phase.awaits(context)
     except BaseException as exc:
         seconds = clock() - started
         context.ui.phase_end(f"FAILED after {format_seconds(seconds)}")

@@ -368,7 +368,7 @@ PHASES: tuple[Phase, ...] = (
         undo="none: changes nothing",
         about="Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own. "
         "Wait for the minion to answer its master, too.",
-        awaits_all=True,
+        awaits=cluster.await_answer,
     ),
     Phase(
         code="CSP305",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from functools import partial
 
@@ -12,6 +11,7 @@ from installer.base.errors import CommandError, ConfigError, PreflightError, Sal
 from installer.base.run import run
 from installer.config import changes, hosts
 from installer.engine import saltcall
+from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import States
 from installer.operations import containers
@@ -83,28 +83,54 @@ def run_minion_connected(context: Context) -> bool:
     None of them needs it: they work from the media. The phase ``verify-cluster`` waits for the answer.
     """
     changed = HAND_OVER(context)
-    context.beside.begin(ANSWER, partial(wait_for_answer, context))
+    _begin_to_ask(context)
     return changed
 
 
-def wait_for_answer(context: Context, stop: threading.Event) -> None:
-    """Ask until the minion answers its master, with a state's file and its pillar, or ``stop`` is set.
+def await_answer(context: Context) -> None:
+    """Wait until the minion has answered its master; ask it also when the run has begun after the hand-over.
 
     Raises:
-        SaltError: it does not, for :data:`PING_TIMEOUT_S`.
+        SaltError: it does not answer.
     """
-    deadline = time.monotonic() + PING_TIMEOUT_S
-    while not stop.wait(POLL_S):
-        # A ping that nobody hears takes its whole timeout: ask when the minion listens.
-        last = _ask(context) if _listens_to_master() else "it is not connected to the master"
+    _begin_to_ask(context)
+    context.beside.wait(context.ui.progress)
+
+
+def _begin_to_ask(context: Context) -> None:
+    context.beside.begin(ANSWER, partial(wait_for_answer, context))
+
+
+def wait_for_answer(context: Context, signs: Signs) -> None:
+    """Ask until the minion answers its master, with a state's file and its pillar, or nobody wants to know.
+
+    Raises:
+        SaltError: it does not, for :data:`PING_TIMEOUT_S` since only this is waited for.
+    """
+    waited_since: float | None = None
+    while not signs.stop.wait(POLL_S):
+        last = _fault(context)
         if not last:
             return
-        if time.monotonic() > deadline:
+        if not signs.awaited.is_set():
+            continue
+        if waited_since is None:
+            waited_since = time.monotonic()
+        elif time.monotonic() - waited_since > PING_TIMEOUT_S:
             raise SaltError(
                 f"the minion does not answer its master after {PING_TIMEOUT_S:.0f} s",
                 details=last,
                 resolution=f"see: journalctl -u salt-minion -n 50; and: {containers.log('salt-master')}",
             )
+
+
+def _fault(context: Context) -> str:
+    """Ask once; return "" or why there was no answer. A command that did not end in time is one of the reasons."""
+    try:
+        # A ping that nobody hears takes its whole timeout: ask when the minion listens.
+        return _ask(context) if _listens_to_master() else "it is not connected to the master"
+    except CommandError as exc:
+        return exc.message
 
 
 def _answer_names(context: Context) -> bool:
@@ -131,13 +157,10 @@ def _ask(context: Context) -> str:
     command = ["crictl", "ps", "--quiet", "--state", "running", *containers.selection("salt-master")]
     functions = ["cp.hash_file,pillar.ls", "salt://top.sls", ","]
     salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, *functions]
-    try:
-        found = run(command, timeout_s=30, check=False).stdout.split()
-        if not found:
-            return "no container salt-master is running"
-        completed = run(["crictl", "exec", found[0], *salt], timeout_s=60, check=False)
-    except CommandError as exc:
-        return exc.message
+    found = run(command, timeout_s=30, check=False).stdout.split()
+    if not found:
+        return "no container salt-master is running"
+    completed = run(["crictl", "exec", found[0], *salt], timeout_s=60, check=False)
     start = completed.stdout.find("{")
     try:
         answer = json.loads(completed.stdout[start:])[minion_id] if start >= 0 else {}

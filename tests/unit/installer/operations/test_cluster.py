@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from installer.base.errors import CommandError, SaltError
 from installer.base.run import Completed
+from installer.engine import runner, saltcall
+from installer.engine.beside import Signs
+from installer.engine.phase import Operation
+from installer.engine.saltcall import Applied
 from installer.operations import cluster
 from installer.operations.bootstrap import PHASES
 from tests.unit.installer.helpers import make_context
@@ -57,8 +63,10 @@ def test_without_a_salt_master_nobody_is_asked(tmp_path: Path, monkeypatch: pyte
 def test_an_answer_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "PING_TIMEOUT_S", 0.5)
     monkeypatch.setattr(cluster, "_listens_to_master", lambda: False)
+    signs = Signs()
+    signs.awaited.set()
     with pytest.raises(SaltError, match="does not answer its master") as caught:
-        cluster.wait_for_answer(make_context(tmp_path), threading.Event())
+        cluster.wait_for_answer(make_context(tmp_path), signs)
     assert "not connected" in caught.value.details
     assert "crictl logs" in caught.value.resolution
 
@@ -79,7 +87,7 @@ def test_a_command_that_hangs_is_asked_again(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(cluster, "run", run)
     monkeypatch.setattr(cluster, "_listens_to_master", lambda: True)
-    cluster.wait_for_answer(context, threading.Event())
+    cluster.wait_for_answer(context, Signs())
     assert next(answers, None) is None
 
 
@@ -89,4 +97,46 @@ def test_the_hand_over_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(cluster, "_listens_to_master", lambda: False)
     assert cluster.run_minion_connected(context) is True
     context.beside.close()
-    assert [phase.name for phase in PHASES if phase.awaits_all] == ["verify-cluster"]
+    assert [phase.name for phase in PHASES if phase.awaits] == ["verify-cluster"]
+
+
+def test_who_begins_after_the_hand_over_asks_for_the_answer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minion that did not answer stops ``verify-cluster``: to begin there again is no way past it."""
+    context = make_context(tmp_path)
+    monkeypatch.setattr(saltcall, "apply", lambda *_, **__: Applied(1, ()))
+    monkeypatch.setattr(cluster, "PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "_listens_to_master", lambda: False)
+    operation = Operation("bootstrap", tuple(phase for phase in PHASES if phase.awaits))
+    with pytest.raises(SaltError, match="CSP304 verify-cluster: the minion does not answer its master"):
+        runner.run_phases(operation, operation.phases, context)
+
+
+def test_the_answer_may_take_as_long_as_the_other_phases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host may be busy with them for minutes: its time is counted from when only the answer is waited for."""
+    context = make_context(tmp_path)
+    is_there = threading.Event()
+    monkeypatch.setattr(cluster, "PING_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(cluster, "_listens_to_master", is_there.is_set)
+    monkeypatch.setattr(cluster, "_ask", lambda _: "")
+    context.beside.begin(cluster.ANSWER, partial(cluster.wait_for_answer, context))
+    time.sleep(1.0)
+    is_there.set()
+    context.beside.wait(lambda _: None)
+
+
+def test_a_look_that_hangs_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False, True])
+
+    def listens() -> bool:
+        if not next(answers):
+            raise CommandError("'ss' did not finish within 30 s")
+        return True
+
+    monkeypatch.setattr(cluster, "_listens_to_master", listens)
+    monkeypatch.setattr(cluster, "_ask", lambda _: "")
+    cluster.wait_for_answer(make_context(tmp_path), Signs())
+    assert next(answers, None) is None
