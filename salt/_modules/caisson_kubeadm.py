@@ -409,7 +409,13 @@ def _is_taken(name: str, pod: dict[str, Any]) -> bool:
         age_s = abs(time.time() - file.stat().st_mtime)
     except OSError:
         return False
-    return age_s > KUBELET_LOOKS_S and holds(pod.get("spec"), _manifest(name).get("spec"))
+    return age_s > KUBELET_LOOKS_S and holds(_told(pod), _told(_manifest(name)))
+
+
+def _told(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says of its pod: labels and annotations belong to it as its spec does."""
+    metadata = pod.get("metadata") or {}
+    return {**{key: metadata.get(key) for key in ("labels", "annotations")}, "spec": pod.get("spec")}
 
 
 def holds(found: Any, wanted: Any) -> bool:

@@ -504,6 +504,7 @@ STILL = "the pod of before is still there"
 OLD_SPEC = {"containers": [{"name": "etcd", "command": ["etcd", "--a=1"]}], "dnsPolicy": "ClusterFirst"}
 BEFORE_TEXT = "spec: {containers: [{name: etcd, command: [etcd, --a=1]}]}"
 WRITTEN_OUT = BEFORE_TEXT.replace("]}]}", "]}], dnsPolicy: ClusterFirst}")
+ANNOTATED = f'{{metadata: {{creationTimestamp: null, annotations: {{a: "1"}}}}, {BEFORE_TEXT}}}'
 ONE_MORE = BEFORE_TEXT.replace("--a=1", "--a=1, --b=2")
 ONE_LESS = BEFORE_TEXT.replace(", --a=1", "")
 
@@ -550,6 +551,9 @@ def settling(
         # An API default that is written out: another manifest, the same pod for the kubelet.
         (WRITTEN_OUT, "old", "True", ""),
         (WRITTEN_OUT, "old", "False", "not Ready yet"),
+        # What a patch adds beside the spec is another pod as well.
+        (ANNOTATED, "old", "True", STILL),
+        (ANNOTATED, "new", "True", ""),
     ],
 )
 def test_a_static_pod_has_settled_when_it_is_that_of_its_manifest(
