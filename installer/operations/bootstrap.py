@@ -182,9 +182,8 @@ def run_install_minion(context: Context) -> bool:
 
     After a run that was cut off, packages of which files are damaged are installed again first.
     """
-    is_repaired = context.journal.was_cut_since("install-minion") and repair.repair(
-        paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
-    )
+    was_cut = context.journal.was_cut_since("install-minion")
+    is_repaired = was_cut and _repair(context)
     installed.note(context.product, context.paths)
     try:
         is_changed = dnf.install(
@@ -201,7 +200,16 @@ def run_install_minion(context: Context) -> bool:
         if is_untouched and set(rpmdb.installed(("rpm", *NOTED_PACKAGES))) == {"rpm"}:
             installed.forget(context.paths)
         raise
+    if was_cut and is_changed:
+        # Of a package that rpm's database had lost an empty configuration file is nobody's, and rpm keeps it.
+        _repair(context)
     return _keep_off(context, list(HANDED_OVER)) or is_changed or is_repaired
+
+
+def _repair(context: Context) -> bool:
+    return repair.repair(
+        paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
+    )
 
 
 def _keep_off(context: Context, units: Sequence[str]) -> bool:

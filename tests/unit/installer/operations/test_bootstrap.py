@@ -13,7 +13,7 @@ from installer.base.errors import ConfigError, MediaError
 from installer.base.run import Completed
 from installer.engine import runner, saltcall
 from installer.engine.phase import States
-from installer.media import dnf, rpmkeys
+from installer.media import dnf, repair, rpmkeys
 from installer.operations import OPERATIONS, bootstrap
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
@@ -173,6 +173,36 @@ def test_what_the_packages_start_is_stopped_until_its_phase(
         context.paths.at(file).touch()
     assert bootstrap.run_install_minion(context) is False
     assert systemd.disabled == []
+
+
+@pytest.mark.parametrize(
+    ("was_cut", "brings", "expected"),
+    [
+        (False, True, ["install"]),
+        (True, False, ["repair", "install"]),
+        (True, True, ["repair", "install", "repair"]),
+    ],
+)
+def test_after_a_cut_run_what_is_installed_anew_is_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: list[str], *, was_cut: bool, brings: bool
+) -> None:
+    """A package that rpm's database had lost: its empty configuration is nobody's then, and rpm keeps it.
+
+    Source: rpm 4.18, a package with %config(noreplace) over an empty file: that stays, the package's is .rpmnew.
+    """
+    done: list[str] = []
+    monkeypatch.setattr(bootstrap, "run", Systemd({}))
+
+    def carry_out(what: str, *, has_changed: bool) -> bool:
+        done.append(what)
+        return has_changed
+
+    monkeypatch.setattr(repair, "repair", lambda **_: carry_out("repair", has_changed=False))
+    monkeypatch.setattr(dnf, "install", lambda *_, **__: carry_out("install", has_changed=brings))
+    context = make_context(tmp_path)
+    monkeypatch.setattr(context.journal, "was_cut_since", lambda _: was_cut)
+    assert bootstrap.run_install_minion(context) is brings
+    assert done == expected
 
 
 # ---- the start in the middle -----------------------------------------------------------------------------
