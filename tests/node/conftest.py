@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One bootstrap, shared by all node tests: a lab node, the ISO, ``bootstrap.sh`` run once."""
+"""One bootstrap, shared by all tests that need a cluster and put back what they do to it.
+
+Tests whose subject is the bootstrap have nodes of their own, in labs of their own; those that change a cluster for good
+boot a kept disk (lab/kept.py).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 from lab.node import Lab, Node
-from tests.node.installing import install, lab_iso, pods, repository_files
+from tests.node.installing import install, lab_iso, pods, repository_files, shell
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,16 @@ def cluster(lab: Lab) -> Cluster:
     before = repository_files(node)
     output = install(node).output
     return Cluster(lab, node, output, before, time.monotonic(), pods(node))
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster) -> Node:
+    """Return the shared node with its media attached and mounted, whatever tests before did about it."""
+    node = cluster.node
+    if not any(node.places.media_dir.iterdir()):
+        node.attach_iso(lab_iso())
+    shell(
+        node,
+        "systemctl start $(systemctl list-unit-files --no-legend 'srv-caisson-*.mount' | cut -d ' ' -f 1)",
+    )
+    return node

@@ -17,10 +17,10 @@ import jsonschema
 import pytest
 
 from installer.operations import status as operation
-from lab.node import Lab, Node
+from lab.node import Node
 from tests import pages
 
-from .installing import install, lab_iso, shell, wait_ready
+from .installing import shell, wait_ready
 
 pytestmark = pytest.mark.lab
 
@@ -37,12 +37,9 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
-    """Return a node with a cluster, in a lab of its own."""
-    with Lab() as lab:
-        made = lab.start_node("node1", iso=lab_iso())
-        install(made)
-        yield made
+def node(whole: Node) -> Node:
+    """Return the shared node; each test leaves it well."""
+    return whole
 
 
 TYPED: set[str] = set()
