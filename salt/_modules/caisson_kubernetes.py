@@ -136,7 +136,7 @@ def _is_unwanted(words: list[str], blocks: list[list[str]], nameservers: list[st
         return False
     directive = words[:-1] if words[-1:] == ["{"] else words
     if directive == ["loop"]:
-        return OWN_BLOCK in blocks[0]
+        return OWN_BLOCK in (word.rstrip(",") for word in blocks[0])
     return not nameservers and directive == ["forward", ".", "/etc/resolv.conf"]
 
 

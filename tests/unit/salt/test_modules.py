@@ -166,6 +166,12 @@ def test_corefile_loses_whole_directives_and_no_others(
     assert load("caisson_kubernetes").corefile(text, nameservers) == expected
 
 
+@pytest.mark.parametrize("names", [".:53 corp.example:53", ".:53, corp.example:53", "corp.example:53, .:53"])
+def test_kubeadm_s_own_block_is_known_among_other_names(names: str) -> None:
+    text = load("caisson_kubernetes").corefile(COREFILE.replace(".:53", names, 1), ["192.0.2.53"])
+    assert text == COREFILE.replace(".:53", names, 1).replace("    loop\n", "")
+
+
 MANIFEST = """---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
