@@ -124,7 +124,7 @@ bootstrap node.
 
 - **Addresses of pods and services** are no business of the network: `caisson-guard.service` loads a small packet filter
   (`/etc/caisson/guard.nft`) that drops what comes from elsewhere than a pod with such an address as its source, or for
-  the address of a service. Where firewalld does not run there is no guard either.
+  such an address as its target. Where firewalld does not run there is no guard either.
 - **A pod** reaches every listener of its own node: the zone `caisson-pods` accepts. A NetworkPolicy of the site narrows
   where pods may connect to.
 - **A Service of type NodePort** is open to every network that reaches the node's address in the control plane.

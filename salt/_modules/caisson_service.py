@@ -2,7 +2,8 @@
 """Services, and what they have read: a stamp holds the digest of the files that a service was last started with.
 
 Salt's own ``watch`` and ``onchanges`` act in the run that changes a file, and only there: a kill in between leaves a
-service that has never read it, and no later run sees that.
+service that has never read it, and no later run sees that. The time at which a file was written counts too: a service
+may have read what somebody else had put there, before the states wrote again what the stamp knows.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def systemctl(*words: str) -> str:
 
 
 def digest(files: list[str]) -> str:
-    """Return the digest of the names and contents of ``files``; "" when there are none, or the first is not there."""
+    """Return the digest of the names, times and contents of ``files``; "" for none, or when the first is not there."""
     present = [file for file in files if os.path.exists(file)] if files and os.path.exists(files[0]) else []
     total = hashlib.sha256()
     for file in present:
-        total.update(file.encode() + b"\0" + hashlib.sha256(Path(file).read_bytes()).digest())
+        total.update(f"{file}\0{os.stat(file).st_mtime_ns}\0".encode())
+        total.update(hashlib.sha256(Path(file).read_bytes()).digest())
     return total.hexdigest() if present else ""
 
 

@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 
-def running(name: str, unit: str, reads: list[str] | None = None, check: str = "") -> dict[str, Any]:
+def running(
+    name: str, unit: str, reads: list[str] | None = None, check: str = "", *, reloads: bool = False
+) -> dict[str, Any]:
     """Make sure that ``unit`` is enabled and runs, started after the files in ``reads`` became what they are.
 
     When the first of them is not there, a service that runs is left alone. ``check`` names a function that raises when
-    the service could not start with them; it is asked before anything is restarted.
+    the service could not start with them; it is asked before anything is restarted. One that ``reloads`` reads all of
+    them again without an end in between.
     """
     changes: dict[str, Any] = {}
 
     def look() -> tuple[dict[str, Any], str]:
-        changes.update(_needed(unit, reads or []))
+        changes.update(_needed(unit, reads or [], "reloaded" if reloads else "restarted"))
         return changes, f"{unit}: not so yet: {', '.join(changes)}" if changes else f"{unit} runs"
 
     def act() -> str:
@@ -31,7 +34,8 @@ def running(name: str, unit: str, reads: list[str] | None = None, check: str = "
         if "at boot" in changes:
             __salt__["caisson_service.systemctl"]("enable", unit)
         if unit in changes:
-            __salt__["caisson_service.systemctl"]("restart", unit)
+            verb = "reload-or-restart" if reloads else "restart"
+            __salt__["caisson_service.systemctl"](verb, unit)
             __salt__["caisson_service.write_stamp"](unit, digest)
         return f"{unit}: " + ", ".join(f"{what} {how}" for what, how in changes.items())
 
@@ -39,7 +43,7 @@ def running(name: str, unit: str, reads: list[str] | None = None, check: str = "
     return said
 
 
-def _needed(unit: str, reads: list[str]) -> dict[str, str]:
+def _needed(unit: str, reads: list[str], again: str) -> dict[str, str]:
     """Return what has to be done, in the order in which it is: what -> how."""
     facts, digest = __salt__["caisson_service.facts"](unit), __salt__["caisson_service.digest"](reads)
     is_old = bool(digest) and digest != __salt__["caisson_service.stamp"](unit)
@@ -47,7 +51,7 @@ def _needed(unit: str, reads: list[str]) -> dict[str, str]:
     if not facts["is_enabled"]:
         needed["at boot"] = "enabled"
     if is_old or not facts["is_active"]:
-        needed[unit] = "restarted" if facts["is_active"] else "started"
+        needed[unit] = again if facts["is_active"] else "started"
     return needed
 
 

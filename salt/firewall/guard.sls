@@ -26,6 +26,8 @@ Keep the guard over reboots:
   caisson_service.running:
     - unit: caisson-guard.service
     - reads: [/etc/caisson/guard.nft, /etc/systemd/system/caisson-guard.service]
+    # In one step: a restart would let packets through between the old rules and the new.
+    - reloads: true
     - onlyif: [{fun: caisson_firewall.is_active}]
     - require:
       - file: Define the unit of the guard

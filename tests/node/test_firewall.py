@@ -393,14 +393,17 @@ def test_the_ban_of_the_docs_bars_a_host_and_lets_it_in_again(
 
 
 def test_a_narrowed_range_closes_and_opens_again(node: Node, neighbours: dict[str, Neighbour]) -> None:
-    """And a guard that somebody flushed is there again."""
+    """And a guard that somebody flushed is there again, and one that somebody changed, mark and all."""
     narrowed = bootstrap_config("node1").replace(CONTROL_PLANE.cidr, "10.77.1.0/25")
     shell(node, "nft delete table inet caisson")
     install(node, narrowed)
     assert openings(node, neighbours) == {**EXPECTED, "inside": {SSH}}
     assert services_reached(node, neighbours) == []
+    shell(node, "sed -i '/ daddr .* drop/d' /etc/caisson/guard.nft; systemctl reload caisson-guard")
+    assert services_reached(node, neighbours) != []
     install(node)
     assert openings(node, neighbours) == EXPECTED
+    assert services_reached(node, neighbours) == []
 
 
 def test_it_is_so_after_a_reboot(cluster: Cluster, node: Node, neighbours: dict[str, Neighbour]) -> None:

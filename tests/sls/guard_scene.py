@@ -18,6 +18,9 @@ from pathlib import Path
 CLONE_NEWNET = 0x40000000
 HOST, NEIGHBOUR = "192.0.2.11", "192.0.2.66"
 POD, REMOTE_POD, SERVICE = "10.233.0.5", "10.233.64.53", "10.96.0.10"
+# Of the same node as the other, but one whose address no neighbour claims.
+FAR_POD = "10.233.64.54"
+LOADS, PACKETS = 30, 3000
 LINKS = f"""
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
@@ -35,10 +38,12 @@ ip address add 169.254.1.1/32 dev cali1
 ip address add 169.254.1.2/32 dev vxlan.calico
 ip route add {POD} dev cali1
 ip route add {REMOTE_POD} dev vxlan.calico
+ip route add {FAR_POD} dev vxlan.calico
 ip -n pod address add {POD}/32 dev eth0
 ip -n pod route add 169.254.1.1 dev eth0
 ip -n pod route add default via 169.254.1.1
 ip -n other address add {REMOTE_POD}/32 dev eth0
+ip -n other address add {FAR_POD}/32 dev eth0
 ip -n other route add 169.254.1.2 dev eth0
 ip -n other route add default via 169.254.1.2
 ip -n neighbour address add {NEIGHBOUR}/24 dev eth0
@@ -78,6 +83,28 @@ def arrives(sender: socket.socket, target: tuple[str, int], receiver: socket.soc
     return True
 
 
+def asked(port: int, receivers: dict[tuple[str, int], socket.socket]) -> dict[str, bool]:
+    """Let the neighbour ask each target from a port of its own, which no connection is known of."""
+    return {
+        f"a neighbour asks {target[0]}": arrives(bound("neighbour", NEIGHBOUR, port + n), target, receiver)
+        for n, (target, receiver) in enumerate(receivers.items())
+    }
+
+
+def arrives_while_loaded(rules: Path, receiver: socket.socket) -> bool:
+    """Load the rules again and again, as a reload of the unit does; tell whether any datagram came meanwhile."""
+    sender, target = bound("neighbour", NEIGHBOUR, 6900), receiver.getsockname()
+    words = f"for load in $(seq {LOADS}); do nft --file '{rules}'; done"
+    with subprocess.Popen(["bash", "-euc", words]) as loading:
+        sent = 0
+        while loading.poll() is None or sent < PACKETS:
+            sender.sendto(b"x", target)
+            sent += 1
+    if loading.returncode:
+        raise OSError("the rules could not be loaded again")
+    return arrives(sender, target, receiver)
+
+
 def main() -> None:
     """Make the scene, open what is opened before the guard stands, load it, and try."""
     subprocess.run(["bash", "-euc", LINKS], check=True, stdin=subprocess.DEVNULL)
@@ -86,6 +113,8 @@ def main() -> None:
     neighbour, client = bound("neighbour", NEIGHBOUR, 6666), bound("neighbour", NEIGHBOUR, 6667)
     forger = bound("neighbour", REMOTE_POD, 53)
     remote, remote_other = bound("other", REMOTE_POD, 53), bound("other", REMOTE_POD, 54)
+    targets = {(POD, 8053): server, (SERVICE, 53): server, (FAR_POD, 53): bound("other", FAR_POD, 53)}
+    before = asked(6700, targets)
     found = {
         "open before": arrives(neighbour, (POD, 8053), server),
         "a service, open before": arrives(client, (SERVICE, 53), server),
@@ -106,7 +135,8 @@ def main() -> None:
         "what was open before": arrives(neighbour, (POD, 8053), server),
         "a service that was open before": arrives(client, (SERVICE, 53), server),
     }
-    print(json.dumps(found))
+    found |= {"while it is loaded again": arrives_while_loaded(rules, server)}
+    print(json.dumps({"before": before, "with the guard": asked(6800, targets), **found}))
 
 
 if __name__ == "__main__":

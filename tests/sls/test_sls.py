@@ -333,6 +333,21 @@ def test_the_mark_of_the_guard_is_of_all_its_rules(
     assert len(marks) == 2
 
 
+def test_the_guard_is_never_away_while_it_is_loaded_again(compiler: Compiler, pillar: dict[str, Any]) -> None:
+    """Its unit takes it away when it is stopped, and so when it is restarted."""
+    chunks = compiler.compile("firewall.guard", pillar).chunks
+    (kept,) = (chunk for chunk in chunks if chunk["state"] == "caisson_service")
+    assert kept["reloads"] is True
+    unit = dict(
+        line.partition("=")[::2]
+        for line in (TREE_DIR / "firewall/files/caisson-guard.service")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
+    assert unit["ExecReload"] == unit["ExecStart"]
+    assert "delete table" in unit["ExecStop"]
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_service_reads_is_read_also_after_a_kill(
     compiler: Compiler, pillar: dict[str, Any], role: str

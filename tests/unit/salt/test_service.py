@@ -24,7 +24,7 @@ case "$1" in
   *) echo "$*" >> log
      if [ -e broken ]; then echo "Job failed. See journalctl" >&2; exit 1; fi ;;
 esac
-case "$1" in daemon-reload) rm -f stale ;; enable) touch enabled ;; restart) touch active ;; esac
+case "$1" in daemon-reload) rm -f stale ;; enable) touch enabled ;; restart|reload-or-restart) touch active ;; esac
 """
 UNIT = "x.service"
 UNKNOWN_KEY = (
@@ -83,6 +83,28 @@ def test_a_file_that_was_written_by_a_run_that_was_killed(host: Host) -> None:
     said, told = host.run()
     assert (said["changes"], told) == ({UNIT: "restarted"}, [f"restart {UNIT}"])
     assert host.run()[1] == []
+
+
+def test_a_file_that_somebody_else_changed_is_read_again_when_it_is_as_before(host: Host) -> None:
+    """The service may run with what stood there meanwhile: an administrator has restarted it, the host has booted."""
+    host.file.write_text("two")
+    host.file.write_text("one")
+    said, told = host.run()
+    assert (said["changes"], told) == ({UNIT: "restarted"}, [f"restart {UNIT}"])
+    assert host.run()[1] == []
+    host.file.chmod(0o600)
+    assert host.run()[1] == [], "nothing of it has changed"
+
+
+def test_a_service_that_can_is_told_to_read_its_files_and_not_stopped(host: Host) -> None:
+    """As the guard, whose rules are replaced in one step; it is started where it does not run."""
+    host.file.write_text("two")
+    said, told = host.run(reloads=True)
+    assert (said["changes"], told) == ({UNIT: "reloaded"}, [f"reload-or-restart {UNIT}"])
+    assert host.run(reloads=True)[1] == []
+    (host.directory / "active").unlink()
+    said, told = host.run(reloads=True)
+    assert (said["changes"], told) == ({UNIT: "started"}, [f"reload-or-restart {UNIT}"])
 
 
 def test_a_restart_after_which_the_run_was_killed_is_made_once_more_and_no_oftener(host: Host) -> None:
