@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Callable
@@ -27,6 +28,8 @@ PIN_LABEL = "io.cri-containerd.pinned=pinned"
 NAMESPACE = "k8s.io"
 IMPORT_TIMEOUT_S = 200.0
 PULL_TIMEOUT_S = 240
+# A pull that fails after this has met a server that hangs, and so would those behind it, each for as long.
+GIVE_UP_S = 120.0
 # The kernel ends a crictl when the thread that started it is gone. Source: prctl(2), PR_SET_PDEATHSIG.
 BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
 
@@ -169,11 +172,20 @@ def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def pull(references: Iterable[str], parallel: int = 3) -> None:
-    """Pull ``references`` through the CRI. Raises RuntimeError with a line for each that failed; all are tried."""
+    """Pull ``references`` through the CRI. Raises RuntimeError with a line for each that failed.
+
+    All are tried, but those that wait behind one that has hung.
+    """
+    has_hung = threading.Event()
 
     def bring(reference: str) -> str:
+        if has_hung.is_set():
+            return f"{reference}: not tried, as the pull of another hung"
         log.info("caisson waits: the pull of %s", reference)
+        started = time.monotonic()
         fault = pull_one(reference)
+        if fault and time.monotonic() - started > GIVE_UP_S:
+            has_hung.set()
         return f"{reference}: {fault}" if fault else ""
 
     _side_by_side(bring, references, parallel)

@@ -164,3 +164,21 @@ def test_programs_that_are_not_there_hang_or_fail(
     program(programs, "crictl", '#!/bin/sh\necho "$4: not there" >&2\nexit 1\n')
     with pytest.raises(RuntimeError, match=r"(?s)a:1: .*a:1: not there.*\nb:2: .*b:2: not there"):
         module.pull(["b:2", "a:1"])
+
+
+@pytest.mark.parametrize(("gives_up_s", "tried"), [(0.2, 1), (60.0, 3)])
+def test_a_pull_that_hangs_keeps_those_behind_it_from_waiting_as_long(
+    programs: Path, gives_up_s: float, tried: int
+) -> None:
+    """Six images, each of which would hang for its whole time, three by three: the run would say nothing for long."""
+    program(programs, "crictl", f'#!/bin/sh\necho "$4" >> {programs}/tried\nexec /bin/sleep 60\n')
+    module: Any = load("caisson_image")
+    module.PULL_TIMEOUT_S, module.GIVE_UP_S = -9.5, gives_up_s
+    with pytest.raises(RuntimeError) as caught:
+        module.pull(["a:1", "b:2", "c:3"], parallel=1)
+    lines = str(caught.value).splitlines()
+    assert (programs / "tried").read_text().split() == ["a:1", "b:2", "c:3"][:tried]
+    assert lines[0] == "a:1: crictl --timeout -9.5s pull a:1: no answer after 0.5 s"
+    assert [line for line in lines if line.endswith("not tried, as the pull of another hung")] == lines[
+        tried:
+    ]
