@@ -37,9 +37,14 @@ STARTED_STATES = ("active", "activating", "reloading", "deactivating")
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
 #: How a person takes a phase back: commands, to be run from the last phase to the first. They remove what Caisson made,
 #: file by file where others write too: keys, volumes and settings of a site are never in the way of them.
+MOUNT_UNIT = '"$(systemd-escape --path --suffix=mount /srv/caisson/VERSION-BUILD)"'
 MOUNT_UNDO = (
-    "systemctl disable --now $(systemd-escape --path --suffix=mount /srv/caisson/VERSION-BUILD); "
-    "rm /etc/systemd/system/srv-caisson-*.mount; systemctl daemon-reload"
+    f"systemctl disable --now {MOUNT_UNIT}; rm /etc/systemd/system/{MOUNT_UNIT}; systemctl daemon-reload"
+)
+PACKAGES_UNDO = (
+    "dnf remove those of salt-minion salt containerd.io kubelet kubeadm kubectl that were not there before (the log in "
+    "/var/log/caisson/dnf names what was installed; dnf lists what else would go, and asks); "
+    "rm /var/lib/caisson/installed.json"
 )
 LOCAL_UNDO = (
     "rm /etc/caisson/pillar/top.sls /etc/caisson/pillar/caisson.sls /etc/caisson/salt/local/minion "
@@ -53,7 +58,8 @@ RUNTIME_UNDO = (
     "/etc/systemd/system/caisson-hosts.path /etc/systemd/system/caisson-hosts.service "
     "/etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
     "/etc/NetworkManager/conf.d/90-caisson.conf; systemctl daemon-reload; sed -i 's/^# caisson: //' /etc/fstab; "
-    "'systemctl unmask' of each swap unit that 'systemctl list-unit-files --state=masked' shows; reboot"
+    "where swap units were masked (/var/log/caisson/salt.log names them; others are yours): 'systemctl unmask' of them "
+    "and of swap.target, and rename each /etc/systemd/system/NAME.swap.caisson back to NAME.swap; reboot"
 )
 #: Volumes of pods are mounted below the kubelet's directory: as long as one cannot be unmounted nothing is removed. A
 #: bind mount of the same file system is none that --one-file-system would see.
@@ -62,18 +68,30 @@ KUBELET_UNDO = (
     "findmnt --noheadings --list --output TARGET | grep '^/var/lib/kubelet/' | sort --reverse | "
     r"xargs --no-run-if-empty --delimiter '\n' umount && rm -r --one-file-system /var/lib/kubelet; "
     "rm -f /etc/systemd/system/kubelet.service.d/11-caisson.conf "
-    "/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf; systemctl daemon-reload"
+    "/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf /etc/caisson/kubelet/standalone.yaml; "
+    "systemctl daemon-reload"
+)
+NGINX_UNDO = (
+    "rm /etc/kubernetes/manifests/nginx.yaml /etc/caisson/nginx/nginx.conf /etc/caisson/nginx/oci-maps.conf "
+    "/etc/caisson/nginx/oci-locations.conf"
 )
 FIREWALL_UNDO = (
     "systemctl disable --now caisson-guard; rm /etc/systemd/system/caisson-guard.service /etc/caisson/guard.nft; "
-    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-*.xml; systemctl daemon-reload; "
-    "firewall-cmd --reload"
+    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-services.xml "
+    "/etc/firewalld/policies/caisson-nodes.xml; systemctl daemon-reload; firewall-cmd --reload"
 )
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+#: Without the ConfigMap: the Corefile may be the site's.
+ADDONS_UNDO = (
+    f"{KUBECTL} -n kube-system delete deployment/coredns service/kube-dns serviceaccount/coredns "
+    "clusterrolebinding/system:coredns clusterrole/system:coredns: no name is resolved in pods; the ConfigMap coredns "
+    "stays"
+)
+#: With a kind (CRD) of Calico's all its objects would go, whoever made them.
 NETWORK_UNDO = (
-    f"{KUBECTL} delete -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml: pods lose their network, and with "
-    "Calico's own kinds (CRDs) all objects of these kinds go, network policies and address pools of the site's too: "
-    "save them first"
+    f"{KUBECTL} get -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml --ignore-not-found --output name | "
+    f"grep --invert-match '^customresourcedefinition' | xargs {KUBECTL} -n kube-system delete: pods lose their "
+    "network; Calico's own kinds (CRDs) stay, and so do your network policies and address pools"
 )
 CONTROL_PLANE_UNDO = (
     "none: to start again, install the operating system again. Never run 'kubeadm reset': it deletes etcd's data, and "
@@ -263,14 +281,14 @@ PHASES: tuple[Phase, ...] = (
         name="stop-minion",
         title="stop a salt-minion that runs",
         applies=run_stop_minion,
-        undo="systemctl enable --now salt-minion",
+        undo="where one ran before: systemctl enable --now salt-minion",
     ),
     Phase(
         code="CSP106",
         name="install-minion",
         title="install the packages of the host from the media",
         applies=run_install_minion,
-        undo="dnf remove salt-minion salt containerd.io kubelet kubeadm kubectl; rm /var/lib/caisson/installed.json",
+        undo=PACKAGES_UNDO,
     ),
     Phase(
         code="CSP107",
@@ -310,7 +328,7 @@ PHASES: tuple[Phase, ...] = (
         applies=States(
             ("salt_master.placed", "static_pods.placed", "images.begun", "salt_master"), local=True
         ),
-        undo="rm /etc/kubernetes/manifests/salt-master.yaml",
+        undo="rm /etc/kubernetes/manifests/salt-master.yaml /etc/caisson/salt/master/master; its keys stay",
         about="Start salt-master, which knows the minion's key beforehand; registry and nginx start beside it.",
     ),
     Phase(
@@ -326,7 +344,8 @@ PHASES: tuple[Phase, ...] = (
         name="registry",
         title="start the registry",
         applies=States(("registry",), local=True),
-        undo="rm /etc/kubernetes/manifests/registry.yaml; pushed images stay in /var/lib/caisson/registry",
+        undo="rm /etc/kubernetes/manifests/registry.yaml /etc/caisson/registry/config.yml; "
+        "pushed images stay in /var/lib/caisson/registry",
         about="Start the site's registry, on loopback.",
     ),
     Phase(
@@ -334,7 +353,7 @@ PHASES: tuple[Phase, ...] = (
         name="nginx",
         title="serve packages and images from the media",
         applies=States(("nginx", "images.begun"), local=True),
-        undo="rm /etc/kubernetes/manifests/nginx.yaml",
+        undo=NGINX_UNDO,
         about="Serve packages and images from the media over HTTPS; images are pulled while other phases run.",
     ),
     Phase(
@@ -359,7 +378,7 @@ PHASES: tuple[Phase, ...] = (
         name="addons",
         title="apply CoreDNS",
         applies=States(("addons",), local=True),
-        undo=f"{KUBECTL} -n kube-system delete deployment/coredns service/kube-dns",
+        undo=ADDONS_UNDO,
     ),
     Phase(
         code="CSP302",

@@ -32,6 +32,58 @@ SHOW = "; cd /; find /mnt /var/lib /etc -type f | sort"
 
 
 @pytest.mark.parametrize("name", sorted(UNDO))
+def test_what_is_removed_is_named_and_not_guessed(name: str) -> None:
+    """A pattern also takes what others have called alike, a unit of the same name for another ISO, say."""
+    for words in re.findall(r"\brm ([^;&|]*)", UNDO[name]):
+        assert not set("*?[") & set(words), words
+
+
+@pytest.mark.subprocess
+def test_of_two_isos_that_are_mounted_one_is_left(tmp_path: Path) -> None:
+    units_dir = tmp_path / "units"
+    units_dir.mkdir()
+    for build in ("a", "b"):
+        (units_dir / rf"srv-caisson-0.1.0\x2d{build}.mount").touch()
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n', encoding="utf-8")
+    program.chmod(0o755)
+    typed = (
+        UNDO["mount-media"].replace("VERSION-BUILD", "0.1.0-a").replace("/etc/systemd/system", str(units_dir))
+    )
+    subprocess.run(["bash", "-euc", typed], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True, timeout=30)
+    assert [file.name for file in units_dir.iterdir()] == [r"srv-caisson-0.1.0\x2db.mount"]
+    called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert called == ["disable --now srv-caisson-0.1.0\\x2da.mount", "daemon-reload"]
+
+
+@pytest.mark.subprocess
+def test_calico_goes_and_the_policies_of_the_site_stay(tmp_path: Path) -> None:
+    """They are objects of kinds that Calico's manifest brings: with such a kind all of them would be deleted."""
+    program = tmp_path / "kubectl"
+    listed = (
+        "serviceaccount/calico-node",
+        "customresourcedefinition.apiextensions.k8s.io/networkpolicies.crd.projectcalico.org",
+        "daemonset.apps/calico-node",
+    )
+    program.write_text(
+        f"#!/bin/sh\necho \"$@\" >> {tmp_path}/called\nprintf '%s\\n' {' '.join(listed)}\n", encoding="utf-8"
+    )
+    program.chmod(0o755)
+    typed = UNDO["network"].partition(": ")[0]
+    subprocess.run(["bash", "-euc", typed], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True, timeout=30)
+    _, deleting = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert deleting.endswith(f"-n kube-system delete {listed[0]} {listed[2]}")
+
+
+def test_what_was_there_before_is_not_said_to_be_removed() -> None:
+    """A site's own kubectl; swap units that it has masked itself; a minion that never ran."""
+    assert "that were not there before" in UNDO["install-minion"]
+    assert "swap.target" in UNDO["container-runtime"]
+    assert "NAME.swap.caisson back to NAME.swap" in UNDO["container-runtime"]
+    assert UNDO["stop-minion"].startswith("where one ran before")
+
+
+@pytest.mark.parametrize("name", sorted(UNDO))
 def test_nothing_is_removed_that_others_write_to(name: str) -> None:
     for words in re.findall(r"\brm ([^;&|]*)", UNDO[name]):
         options = {word for word in words.split() if word.startswith("-")}
@@ -45,14 +97,19 @@ def test_kubectl_is_told_of_which_cluster() -> None:
     calling = {name for name, undo in UNDO.items() if "kubectl " in undo.replace("kubeadm kubectl", "")}
     assert calling == {"addons", "network"}
     for name in calling:
-        assert UNDO[name].startswith("kubectl --kubeconfig /etc/kubernetes/admin.conf ")
-    assert "policies" in UNDO["network"]
+        calls = re.findall(r"kubectl (?:--kubeconfig (\S+))?", UNDO[name])
+        assert set(calls) == {"/etc/kubernetes/admin.conf"}, name
 
 
 def test_what_a_phase_has_written_is_named() -> None:
     for unit in ("caisson-hosts.path", "caisson-hosts.service"):
         assert f"/etc/systemd/system/{unit}" in UNDO["container-runtime"]
     assert "kube-proxy" not in UNDO["addons"]
+    for kind in ("deployment", "serviceaccount"):
+        assert f"{kind}/coredns" in UNDO["addons"]
+    for kind in ("clusterrole", "clusterrolebinding"):
+        assert f"{kind}/system:coredns" in UNDO["addons"]
+    assert not re.search(r"delete[^:;]*(configmap|cm)/", UNDO["addons"]), "the Corefile may be the site's"
     assert "/etc/caisson/pillar/caisson.sls" in UNDO["minion-local"]
 
 
