@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 import ssl
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import yaml
 
 from installer.base.paths import Paths
 from installer.config import x509
+from installer.operations import containers
 from installer.operations.asking import Fault
 
 DAY_S = 86_400
@@ -28,9 +30,12 @@ KUBECONFIG_FILES = tuple(
     f"etc/kubernetes/{name}.conf" for name in ("admin", "super-admin", "controller-manager", "scheduler")
 )
 KUBELET_CLIENT_FILE = "var/lib/kubelet/pki/kubelet-client-current.pem"
+#: Whose certificates kubeadm renews: the kubelet starts them again.
+READERS = "(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)"
 KUBEADM_FIX = (
     "run 'kubeadm certs renew all --config /etc/caisson/kubeadm/init.yaml' (without --config it makes them for one "
-    "year when the API does not answer), then restart the four pods of the control plane; see 'crictl ps'"
+    "year when the API does not answer), then end what has read the old ones, which the kubelet starts again: "
+    f"crictl stop --timeout 30 $(crictl ps -q {shlex.join(containers.selection(READERS))})"
 )
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
 OWN_FIX = "run 'caisson bootstrap' again: it renews the certificate of nginx in the last 90 days"

@@ -224,11 +224,11 @@ def test_etcd_is_full(node: Node) -> None:
     shown = typed(
         node,
         "etcd=$(crictl ps -q --label io.kubernetes.pod.namespace=kube-system --name '^etcd$' | head -1)",
-        'keys="--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt '
-        '--key=/etc/kubernetes/pki/etcd/server.key"',
+        'keys="--command-timeout=5m --cacert=/etc/kubernetes/pki/etcd/ca.crt '
+        '--cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"',
         "revision=$(crictl exec $etcd etcdctl $keys endpoint status -w json "
         "| grep -o '\"revision\":[0-9]*' | cut -d : -f 2)",
-        "crictl exec $etcd etcdctl $keys compact $revision",
+        "crictl exec $etcd etcdctl $keys compact --physical $revision",
         "crictl exec $etcd etcdctl $keys defrag",
         "crictl exec $etcd etcdctl $keys alarm disarm",
     )
@@ -248,7 +248,7 @@ def test_certificates_are_renewed(node: Node) -> None:
     typed(
         node,
         "kubeadm certs renew all --config /etc/caisson/kubeadm/init.yaml",
-        "crictl stop $(crictl ps -q --label io.kubernetes.pod.namespace=kube-system "
+        "crictl stop --timeout 30 $(crictl ps -q --label io.kubernetes.pod.namespace=kube-system "
         "--name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$')",
         timeout_s=120,
     )
@@ -262,11 +262,13 @@ def test_certificates_are_renewed(node: Node) -> None:
     )
     typed(
         node,
-        "kubeadm kubeconfig user --config /etc/caisson/kubeadm/init.yaml --org system:nodes "
-        "--client-name system:node:NODE > kubelet.conf",
-        "install -m 0600 kubelet.conf /etc/kubernetes/kubelet.conf",
+        "(umask 077; kubeadm kubeconfig user --config /etc/caisson/kubeadm/init.yaml --org system:nodes "
+        "--client-name system:node:NODE > /etc/kubernetes/kubelet.conf.new) "
+        "&& mv /etc/kubernetes/kubelet.conf.new /etc/kubernetes/kubelet.conf",
         "systemctl restart kubelet",
     )
+    left = shell(node, "stat --format '%a %n' /etc/kubernetes/kubelet.conf* /root/kubelet.conf", check=False)
+    assert left == "600 /etc/kubernetes/kubelet.conf\n"
     assert wait_well(node) == []
     assert wait_ready(node, 90) == []
 

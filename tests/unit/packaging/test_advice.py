@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from installer.operations.bootstrap import PHASES
+from installer.operations.certificates import KUBEADM_FIX
 from installer.operations.etcd_state import SPACE_FIX
 from tests import pages
 
@@ -51,9 +52,33 @@ def test_a_container_is_found_by_its_whole_name_and_in_its_namespace(page: Path)
 
 def test_what_fills_etcd_is_forgotten_before_its_place_is_given_back() -> None:
     typed = " ".join(command.text for command in pages.commands(GUIDE))
-    order = [typed.index(words) for words in ("keys compact $revision", "keys defrag", "keys alarm disarm")]
+    order = [
+        typed.index(words)
+        for words in ("keys compact --physical $revision", "keys defrag", "keys alarm disarm")
+    ]
     assert order == sorted(order)
+    # Source: etcdctl(1): five seconds by default, which a full database takes longer than to be written again.
+    assert 'keys="--command-timeout=5m ' in typed
     assert re.search("compact.*defragment.*clear", SPACE_FIX)
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=_identifier)
+def test_a_container_has_time_to_end(file: Path) -> None:
+    """Without a time crictl kills it at once, etcd too. Source: crictl(1), stop --timeout, 0 by default."""
+    text = file.read_text(encoding="utf-8")
+    assert [end for end in re.findall(r"crictl stop(.*)", text) if not end.startswith(" --timeout 30 ")] == []
+
+
+def test_what_a_message_says_to_do_with_certificates_is_what_the_page_says() -> None:
+    typed = [command.text for command in pages.commands(GUIDE)]
+    for told in KUBEADM_FIX.split("'")[1], KUBEADM_FIX.partition("again: ")[2]:
+        assert told in typed
+
+
+def test_no_key_is_written_where_others_read_it_and_none_is_lost() -> None:
+    (made,) = (command.text for command in pages.commands(GUIDE) if "kubeadm kubeconfig user" in command.text)
+    assert made.startswith("(umask 077; ")
+    assert " > /etc/kubernetes/kubelet.conf.new) && mv /etc/kubernetes/kubelet.conf.new " in made
 
 
 def test_a_phase_is_called_what_it_does() -> None:
