@@ -59,7 +59,8 @@ RUNTIME_UNDO = (
     "/etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
     "/etc/NetworkManager/conf.d/90-caisson.conf; systemctl daemon-reload; sed -i 's/^# caisson: //' /etc/fstab; "
     "where swap units were masked (/var/log/caisson/salt.log names them; others are yours): 'systemctl unmask' of them "
-    "and of swap.target, and rename each /etc/systemd/system/NAME.swap.caisson back to NAME.swap; reboot"
+    "and of swap.target, and rename each /etc/systemd/system/NAME.swap.caisson back to NAME.swap; reboot: with "
+    "/var/lib/containerd go images that were only imported, push those of yours to a registry first"
 )
 #: Volumes of pods are mounted below the kubelet's directory: as long as one cannot be unmounted nothing is removed. A
 #: bind mount of the same file system is none that --one-file-system would see.

@@ -36,7 +36,10 @@ FREE_PERCENT: Mapping[str, float] = {
     "/var/lib/containerd": 15,
 }
 FREE_INODES_PERCENT = 5.0
-DISK_FIX = "see 'du -xhd1 {path} | sort -h'; what may be deleted: 'crictl rmi --prune', 'journalctl --vacuum-size=200M'"
+DISK_FIX = (
+    "see 'du -xhd1 {path} | sort -h'; what may be deleted: 'journalctl --vacuum-size=200M', 'crictl rmi --prune' (it "
+    "also removes images that nothing uses and that were only imported: push those to a registry first)"
+)
 
 
 # ---- services --------------------------------------------------------------------------------------------

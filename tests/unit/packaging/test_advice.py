@@ -69,6 +69,14 @@ def test_a_container_has_time_to_end(file: Path) -> None:
     assert [end for end in re.findall(r"crictl stop(.*)", text) if not end.startswith(" --timeout 30 ")] == []
 
 
+@pytest.mark.parametrize("file", [GUIDE, *SOURCES], ids=_identifier)
+def test_who_prunes_images_hears_of_those_that_no_registry_has(file: Path) -> None:
+    """Without a network they come from nowhere again."""
+    text = file.read_text(encoding="utf-8")
+    if "crictl rmi --prune" in text:
+        assert "only imported" in text
+
+
 def test_what_a_message_says_to_do_with_certificates_is_what_the_page_says() -> None:
     typed = [command.text for command in pages.commands(GUIDE)]
     for told in KUBEADM_FIX.split("'")[1], KUBEADM_FIX.partition("again: ")[2]:
