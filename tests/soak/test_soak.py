@@ -26,12 +26,15 @@ from tests.node.installing import (
     lab_iso,
     phase_seconds,
     pods,
+    repository_files,
     restarts,
     start,
     unready,
     wait_ready,
 )
+from tests.node.test_foreign_package import refuse
 from tests.node.test_leftovers import COMMANDS, kill_and_look
+from tests.node.test_preflight import check_at_once_and_under_load
 from tests.soak.conftest import Observed, Record
 
 pytestmark = pytest.mark.lab
@@ -140,6 +143,29 @@ def test_a_command_killed_alone_is_told_and_the_next_start_goes_on(
     record(
         "a salt-call or a dnf of the installer's killed alone",
         f"{len(COMMANDS_ALONE)} kills, each told with its phase; as a calm one; the last start {last.seconds:.0f} s",
+    )
+
+
+def test_a_package_of_the_installer_s_own_with_a_foreign_signature_is_refused(
+    tmp_path: Path, record: Record
+) -> None:
+    with Lab() as lab:
+        node = lab.start_node("node1")
+        refuse(node, repository_files(node), tmp_path, "salt-minion")
+    record("salt-minion with a foreign signature on the media", "refused, nothing installed")
+
+
+CHECKS_AT_ONCE = 12
+
+
+def test_checks_at_once_and_under_load_find_nothing_of_their_own(record: Record) -> None:
+    with Lab() as lab:
+        node = lab.start_node("node1", iso=lab_iso())
+        node.prepare_bootstrap()
+        check_at_once_and_under_load(node, CHECKS_AT_ONCE)
+    record(
+        "checks of a clean node, two at a time, beside a load",
+        f"{CHECKS_AT_ONCE} checks, no finding of their own",
     )
 
 
