@@ -38,12 +38,12 @@ CUTS = (
 )
 #: The other phases that take long enough to be hit, with about what they take on the test machine.
 LONG_PHASES_S = {
-    "kubelet-standalone": 4.5,
-    "salt-master": 2.0,
-    "minion-connected": 2.0,
-    "nginx": 6.0,
-    "firewall": 3.5,
-    "addons": 1.5,
+    "kubelet-standalone": 1.8,
+    "salt-master": 2.5,
+    "minion-connected": 1.3,
+    "nginx": 3.0,
+    "firewall": 2.0,
+    "addons": 2.5,
 }
 
 
