@@ -55,6 +55,22 @@ def _needed(unit: str, reads: list[str], again: str) -> dict[str, str]:
     return needed
 
 
+def enabled(name: str, unit: str) -> dict[str, Any]:
+    """Make sure that ``unit`` is started at each boot; it is not started now."""
+
+    def look() -> tuple[dict[str, Any], str]:
+        if __salt__["caisson_service.facts"](unit)["is_enabled"]:
+            return {}, f"{unit} is enabled"
+        return {"at boot": "enabled"}, f"{unit} is not enabled"
+
+    def act() -> str:
+        __salt__["caisson_service.systemctl"]("enable", unit)
+        return f"{unit} enabled"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
 def reloaded(name: str, unit: str, reads: list[str]) -> dict[str, Any]:
     """Make sure that ``unit``, if it runs, was told to read ``reads`` again since they became what they are."""
 

@@ -19,8 +19,8 @@ Read the unit of the cluster's names again:
       - file: Put the cluster's names back into /etc/hosts
 
 Keep the cluster's names from boot on:
-  service.enabled:
-    - name: caisson-hosts.service
+  caisson_service.enabled:
+    - unit: caisson-hosts.service
     - require:
       - caisson_service: Read the unit of the cluster's names again
 

@@ -122,6 +122,14 @@ def test_unit_files_that_nobody_had_read(host: Host) -> None:
     assert host.state.unit_files_read("x", UNIT)["changes"] == {}
 
 
+def test_a_unit_is_enabled_and_not_started(host: Host) -> None:
+    (host.directory / "enabled").unlink()
+    (host.directory / "log").unlink(missing_ok=True)
+    assert host.state.enabled("x", UNIT)["changes"] == {"at boot": "enabled"}
+    assert (host.directory / "log").read_text().splitlines()[-1] == f"enable {UNIT}"
+    assert host.state.enabled("x", UNIT)["changes"] == {}
+
+
 def test_a_file_that_is_gone_restarts_nothing(host: Host) -> None:
     """As the standalone kubelet's drop-in, when kubeadm's configuration has taken over."""
     host.file.unlink()
