@@ -72,8 +72,10 @@ def whole(cluster: Cluster) -> Node:
     node = cluster.node
     if not any(node.places.media_dir.iterdir()):
         node.attach_iso(lab_iso())
+    # A node has no udev: a start of what was mounted at its boot would wait for the unit of its loop device.
     shell(
         node,
-        "systemctl start $(systemctl list-unit-files --no-legend 'srv-caisson-*.mount' | cut -d ' ' -f 1)",
+        "unit=$(systemctl list-unit-files --no-legend 'srv-caisson-*.mount' | cut -d ' ' -f 1); "
+        'systemctl is-active --quiet "$unit" || systemctl start "$unit"',
     )
     return node
