@@ -31,7 +31,6 @@ from installer.media.signature import UNLISTED_FILE_NAMES
 SUMS_FILE_NAME = "SHA256SUMS"
 CHUNK_BYTES = 4 * 1024 * 1024
 WORKERS = 2
-POLL_S = 0.1
 SHOWN_FILES = 20
 SUM_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
 ISO_TYPES = ("iso9660", "udf")
@@ -70,22 +69,13 @@ def parse_sums(text: str, *, origin: str = SUMS_FILE_NAME) -> dict[str, str]:
     return sums
 
 
-def verify(
-    media_dir: Path,
-    *,
-    progress: Callable[[str], None],
-    workers: int = WORKERS,
-    first: tuple[str, ...] = (),
-    then: Callable[[], None] = lambda: None,
-) -> Verified:
+def verify(media_dir: Path, *, progress: Callable[[str], None], workers: int = WORKERS) -> Verified:
     """Read the whole media and compare it with SHA256SUMS.
 
-    Every file is read, each wrong one is named: differing, unreadable, missing, not listed. Those whose path begins
-    with one of ``first`` are read first; once all of them are right, ``then`` looks at them while the rest is read.
+    Every file is read, each wrong one is named: differing, unreadable, missing, not listed.
 
     Raises:
         MediaError: anything is wrong; ``details`` lists it.
-        InstallerError: what ``then`` raised, where every file is right.
     """
     sums_file = media_dir / SUMS_FILE_NAME
     try:
@@ -99,14 +89,13 @@ def verify(
     present = _list_files(media_dir)
     faults = [f"missing: {path}" for path in sorted(set(sums) - set(present))]
     faults += [f"not listed in {SUMS_FILE_NAME}: {path}" for path in sorted(set(present) - set(sums))]
-    paths = sorted(set(sums) & set(present), key=lambda path: (not path.startswith(first), path))
+    paths = sorted(set(sums) & set(present))
     total_bytes = sum(present[path] for path in paths)
-    reading = _Reading(media_dir, total_bytes, progress, sum(path.startswith(first) for path in paths))
+    reading = _Reading(media_dir, total_bytes, progress)
     for path in paths:
         reading.pending.put((path, sums[path]))
-    with ThreadPoolExecutor(max_workers=workers + 1, thread_name_prefix="verify") as pool:
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="verify") as pool:
         jobs = [pool.submit(reading.work) for _ in range(workers)]
-        looking = pool.submit(reading.look, then)
         try:
             for job in jobs:
                 job.result()
@@ -122,7 +111,6 @@ def verify(
             details="\n".join(shown),
             resolution="copy the ISO again, compare its checksum, mount it and start again",
         )
-    looking.result()
     return Verified(files=len(paths), size_bytes=total_bytes)
 
 
@@ -133,8 +121,6 @@ class _Reading:
     media_dir: Path
     total_bytes: int
     progress: Callable[[str], None]
-    first_files: int
-    first_read: threading.Event = field(default_factory=threading.Event)
     pending: queue.SimpleQueue[tuple[str, str]] = field(default_factory=queue.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
     faults: list[str] = field(default_factory=list)
@@ -153,25 +139,9 @@ class _Reading:
                 found = self._digest(self.media_dir / path, chunk)
             except OSError as exc:
                 self.faults.append(f"unreadable: {path} ({exc.strerror})")
-            else:
-                if found != expected and not self.stop.is_set():
-                    self.faults.append(f"differs: {path} (sha256 {found[:12]}.., expected {expected[:12]}..)")
-            self._end_file()
-
-    def look(self, then: Callable[[], None]) -> None:
-        """Wait until the first files are read; when all of them are right, call ``then``."""
-        if self.first_files:
-            while not self.first_read.wait(POLL_S):
-                if self.stop.is_set():
-                    return
-        if not self.faults:
-            then()
-
-    def _end_file(self) -> None:
-        with self.mutex:
-            self.first_files -= 1
-            if self.first_files == 0:
-                self.first_read.set()
+                continue
+            if found != expected and not self.stop.is_set():
+                self.faults.append(f"differs: {path} (sha256 {found[:12]}.., expected {expected[:12]}..)")
 
     def _digest(self, file: Path, chunk: memoryview) -> str:
         digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.errors import CommandError, MediaError, PackageError
+from installer.base.errors import CommandError, MediaError
 from installer.base.mounts import Mount
 from installer.base.run import Completed
 from installer.media import mounting as media
@@ -32,36 +32,6 @@ def test_a_good_media(tmp_path: Path) -> None:
     found = media.verify(tree(tmp_path), progress=said.append)
     assert (found.files, found.size_bytes) == (3, 3003)
     assert said[-1] == "reading the media: 100 % (2.9 KiB of 2.9 KiB)"
-
-
-def test_what_is_read_first_is_looked_at_beside_the_rest(tmp_path: Path) -> None:
-    """And not before every byte of it is known to be right."""
-    directory = tree(tmp_path)
-    seen: list[str] = []
-    said: list[str] = []
-
-    def look() -> None:
-        seen.append(said[-1])
-
-    media.verify(directory, progress=said.append, workers=1, first=("d/",), then=look)
-    assert len(seen) == 1
-    (directory / "d/b").write_text("x")
-    with pytest.raises(MediaError, match="1 files are not"):
-        media.verify(directory, progress=said.append, workers=1, first=("d/",), then=look)
-    assert len(seen) == 1
-
-
-def test_damage_goes_before_what_was_found_by_looking(tmp_path: Path) -> None:
-    directory = tree(tmp_path)
-
-    def refuse() -> None:
-        raise PackageError("not signed")
-
-    with pytest.raises(PackageError, match="not signed"):
-        media.verify(directory, progress=lambda _: None, first=("d/",), then=refuse)
-    (directory / "a").write_text("onf")
-    with pytest.raises(MediaError):
-        media.verify(directory, progress=lambda _: None, first=("d/",), then=refuse)
 
 
 def test_every_bad_file_is_named(tmp_path: Path) -> None:
