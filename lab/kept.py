@@ -27,7 +27,7 @@ from typing import Any
 from lab import node, places
 from lab.cache import digest_of, file_sha256, lab_dir, locked
 from lab.errors import LabError
-from lab.node import Lab, Node, bootstrap_config
+from lab.node import Lab, Node, bootstrap_config, require_iso
 from lab.places import GATEWAY
 from lab.run import run
 
@@ -77,11 +77,7 @@ def iso_sha256(iso: Path) -> str:
     Raises:
         LabError: there is no such ISO.
     """
-    if not iso.is_file():
-        raise LabError(
-            f"there is no ISO file {iso}",
-            resolution="make it with './doit.sh iso upstream=lab', or name another one",
-        )
+    require_iso(iso)
     said = iso.with_name(f"{iso.name}.sha256")
     if said.is_file() and said.stat().st_mtime_ns >= iso.stat().st_mtime_ns:
         for line in said.read_text().splitlines():

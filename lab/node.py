@@ -211,11 +211,7 @@ class Node:
         Raises:
             LabError: there is no such file.
         """
-        if not iso.is_file():
-            raise LabError(
-                f"there is no ISO file {iso}",
-                resolution="make it with './doit.sh iso upstream=lab', or name another one",
-            )
+        require_iso(iso)
         media = self._places.media_dir / iso.name
         media.unlink(missing_ok=True)
         run(["cp", "--reflink=auto", "--sparse=always", iso.resolve(), media])
@@ -648,6 +644,19 @@ def _shielded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def require_iso(iso: Path) -> None:
+    """Make sure that there is such an ISO file.
+
+    Raises:
+        LabError: there is none.
+    """
+    if not iso.is_file():
+        raise LabError(
+            f"there is no ISO file {iso}",
+            resolution="make it with './doit.sh iso upstream=lab', or name another one",
+        )
 
 
 def bootstrap_config(node_name: str, *, cluster_name: str = "lab") -> str:

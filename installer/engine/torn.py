@@ -158,8 +158,7 @@ def _half_written(paths: Paths) -> Iterator[Path]:
 
 def _tells_whose(paths: Paths, file: Path) -> bool:
     """Say whether a control plane is there that would pass for one of others without this file, empty or not."""
-    is_living = any(paths.at(name).exists() for name in control_plane.LIVING_FILES)
-    return is_living and file == paths.at(changes.FIRST_STAMP)
+    return control_plane.is_living(paths.root) and file == paths.at(changes.FIRST_STAMP)
 
 
 def _at(paths: Paths, pattern: str) -> Iterator[Path]:
