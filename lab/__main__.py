@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab import bench, cleanup, demo, kept, upstream
 from lab.errors import LabError
-from lab.node import DISK_SIZE_BYTES, Lab, Node
+from lab.node import DISK_SIZE_BYTES, Lab, Node, require_iso
 from lab.places import GATEWAY, checked_lab_name
 
 CLI_LAB = "cli"
@@ -97,6 +97,8 @@ def _start(arguments: argparse.Namespace) -> int:
         raise LabError("a bootstrapped node needs an ISO", resolution="name it with --iso")
     if arguments.bootstrapped and arguments.disk_gib != DISK_SIZE_BYTES >> 30:
         raise LabError("the size of a kept disk is not to be chosen", resolution="leave --disk-gib out")
+    if arguments.iso is not None:
+        require_iso(arguments.iso)  # before there is a lab, which would be kept without a node
     if cleanup.is_in_use(arguments.lab):
         lab = Lab.attached(arguments.lab)
     else:

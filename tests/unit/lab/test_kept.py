@@ -17,7 +17,7 @@ from lab.__main__ import main
 from lab.cache import locked
 from lab.errors import LabError
 from lab.kept import Recipe
-from lab.node import bootstrap_config
+from lab.node import Lab, bootstrap_config
 
 SINCE = "2026-11-27T12:00:00Z"
 
@@ -179,3 +179,15 @@ def pod(started: str = "2026-11-27T12:00:05Z", ready: str = "True") -> dict[str,
 )
 def test_what_is_ready(items: list[dict[str, Any]], said: list[str]) -> None:
     assert [fault.partition(":")[0] for fault in kept.unready_of(items, SINCE)] == said
+
+
+@pytest.mark.parametrize("options", [[], ["--bootstrapped"]])
+def test_an_iso_that_is_not_there_is_told_before_a_lab_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(Lab, "open", lambda lab: opened.append(lab.name))
+    words = ["node", "start", "node1", "--lab", "nolab", "--iso", str(tmp_path / "none.iso"), *options]
+    assert main(words) != 0
+    assert "there is no ISO file" in capsys.readouterr().err
+    assert opened == []
