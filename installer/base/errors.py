@@ -24,13 +24,17 @@ code  class                  meaning
 13    OtherBundleError       the host is installed from another ISO than this one
 20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
+22    InterruptedJobError    ``job``: its process ended without a result (a kill, a reboot); start it again to resume
 130   StoppedError           stopped by the user or by a signal; run it again to resume
 ====  =====================  =======================================================================
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 
 class InstallerError(Exception):
@@ -161,7 +165,59 @@ class UnhealthyError(InstallerError):
     exit_code = 21
 
 
+class InterruptedJobError(InstallerError):
+    """A job has no result, and nothing of it runs any more."""
+
+    exit_code = 22
+
+
 class StoppedError(InstallerError):
     """Stopped by the user or by a signal."""
 
     exit_code = 130
+
+
+def from_exception(exc: BaseException) -> InstallerError:
+    """Return any exception as an error that a user may see; one of ours is returned as it is."""
+    if isinstance(exc, InstallerError):
+        return exc
+    if isinstance(exc, KeyboardInterrupt):
+        error: InstallerError = StoppedError("stopped", resolution="run the same command again to resume")
+    else:
+        place = traceback.extract_tb(exc.__traceback__)[-1] if exc.__traceback__ else None
+        where = f"{Path(place.filename).name}:{place.lineno}" if place is not None else "unknown place"
+        error = InternalError(
+            "a fault of the installer itself",
+            details=f"{type(exc).__name__}: {exc} ({where})",
+            resolution="start it again with --debug and report what it shows",
+        )
+    error.__cause__ = exc
+    return error
+
+
+def to_json(error: InstallerError) -> dict[str, Any]:
+    """Return an error as JSON data."""
+    return {
+        "code": error.code(),
+        "class": type(error).__name__,
+        "message": error.message,
+        "details": error.details.splitlines(),
+        "resolution": error.resolution.splitlines(),
+        "exit_code": error.exit_code,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> InstallerError:
+    r"""Return the error that :func:`to_json` wrote down; one of a class that is not known here is an InternalError.
+
+    >>> str(from_json({"exit_code": 11, "message": "etcd is red", "details": [], "resolution": ["wait"]}))
+    'etcd is red\n  -> wait'
+
+    Raises:
+        KeyError, TypeError: it has another shape.
+    """
+    known = {error.exit_code: error for error in InstallerError.__subclasses__()}
+    kind = known.get(data["exit_code"], InternalError)
+    return kind(
+        str(data["message"]), details="\n".join(data["details"]), resolution="\n".join(data["resolution"])
+    )

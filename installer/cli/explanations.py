@@ -150,6 +150,7 @@ WHAT_TO_DO: Mapping[str, str] = {
     "DegradedError": "put the ISO back where it was; 'caisson status' names the place. Until then no image and no "
     "package can be had from it.",
     "UnhealthyError": "begin with the first fault of 'caisson status': those below it often follow from it.",
+    "InterruptedJobError": "run the command that 'caisson job ID' shows: it goes on with the same job.",
     "StoppedError": "run the same command again: what is finished is not done twice.",
 }
 

@@ -18,12 +18,12 @@ from installer.base.errors import (
     ConfigError,
     HostError,
     InstallerError,
-    InternalError,
     LabBundleError,
     MediaError,
     PreflightError,
-    StoppedError,
     UsageError,
+    from_exception,
+    to_json,
 )
 from installer.base.files import rotate, write_file
 from installer.base.output import Output
@@ -175,13 +175,8 @@ def _run(argv: Sequence[str], tree_dir: Path, paths: Paths) -> int:
         arguments = make_parser(program).parse_args(words, Arguments(program=program))
         handler: Callable[[Arguments, Path, Paths], int] = arguments.handler
         return handler(arguments, tree_dir, paths)
-    except InstallerError as exc:
-        error = exc
-    except KeyboardInterrupt as exc:
-        error = StoppedError("stopped", resolution="run the same command again to resume")
-        error.__cause__ = exc
-    except Exception as exc:  # noqa: BLE001  the last resort: a fault of ours is shown like any other
-        error = _internal(exc)
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001  the last resort: a fault of ours is shown, too
+        error = from_exception(exc)
     if wants_traceback:
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     _show(error, wants_json=wants_json)
@@ -205,30 +200,10 @@ def _split_program(argv: Sequence[str]) -> tuple[str, list[str]]:
     return program, words or ["--help"]
 
 
-def _internal(exc: Exception) -> InternalError:
-    place = traceback.extract_tb(exc.__traceback__)[-1] if exc.__traceback__ else None
-    where = f"{Path(place.filename).name}:{place.lineno}" if place is not None else "unknown place"
-    error = InternalError(
-        "a fault of the installer itself",
-        details=f"{type(exc).__name__}: {exc} ({where})",
-        resolution="start it again with --debug and report what it shows",
-    )
-    error.__cause__ = exc
-    return error
-
-
 def _show(error: InstallerError, *, wants_json: bool) -> None:
     print(f"error: {error.code()} {error}", file=sys.stderr)
     if wants_json:
-        shown = {
-            "code": error.code(),
-            "class": type(error).__name__,
-            "message": error.message,
-            "details": error.details.splitlines(),
-            "resolution": error.resolution.splitlines(),
-            "exit_code": error.exit_code,
-        }
-        print(json.dumps({"format": 1, "error": shown}, indent=1))
+        print(json.dumps({"format": 1, "error": to_json(error)}, indent=1))
 
 
 # ---- the commands ----------------------------------------------------------------------------------------
