@@ -3,7 +3,7 @@
 
 On a terminal one line at the bottom is renewed every second; elsewhere there are plain lines only, and never
 more than ten seconds of silence. A terminal that has gone away (a dropped SSH session) stops nothing: the log
-goes on.
+goes on. What is said may be copied to a file, for those who follow from elsewhere.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class Ui:
         stream: TextIO,
         *,
         log_file: Path | None = None,
+        copy_file: Path | None = None,
         is_terminal: bool | None = None,
         interval_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._log_file = log_file
+        self._copy_file = copy_file
         self._is_terminal = stream.isatty() if is_terminal is None else is_terminal
         self._interval_s = interval_s or (TERMINAL_INTERVAL_S if self._is_terminal else PLAIN_INTERVAL_S)
         self._clock = clock
@@ -69,6 +71,7 @@ class Ui:
                 return
             self._waiting_for = text
             self._log(f"        .. {text}")
+            self._copy(f"        .. {text}")
             if self._is_terminal and self._phase_started is not None:
                 self._show_live_line()
 
@@ -133,6 +136,7 @@ class Ui:
         self._last_said = self._clock()
         self._write(line + "\n")
         self._log(line)
+        self._copy(line)
 
     def _show_live_line(self) -> None:
         columns = shutil.get_terminal_size().columns
@@ -152,15 +156,22 @@ class Ui:
             return
 
     def _log(self, line: str) -> None:
-        if self._log_file is None:
-            return
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        try:
-            descriptor = os.open(self._log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"{stamp} {line}\n")
-        except OSError:
-            return
+        if self._log_file is not None:
+            _append(self._log_file, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+
+    def _copy(self, line: str) -> None:
+        if self._copy_file is not None:
+            _append(self._copy_file, f"{line}\n")
+
+
+def _append(file: Path, text: str) -> None:
+    """Append to a file that is root's alone; what cannot be written is dropped."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as output:
+            output.write(text)
+    except OSError:
+        return
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -92,11 +92,20 @@ def _parse(line: str) -> Entry | None:
 class Journal:
     """The journal of one run of an operation: it reads what earlier runs wrote, and appends.
 
-    What it answers is of this operation alone: a phase of the same name in another one is another phase.
+    What it answers is of this operation alone: a phase of the same name in another one is another phase. What it
+    writes stands in ``copy_file`` too, the journal of the job.
     """
 
-    def __init__(self, file: Path, *, operation: str = BOOTSTRAP, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        operation: str = BOOTSTRAP,
+        run_id: str | None = None,
+        copy_file: Path | None = None,
+    ) -> None:
         self.file = file
+        self._files = (file,) if copy_file is None else (file, copy_file)
         self.operation = operation
         self.run_id = run_id or os.urandom(6).hex()
         self._entries = list(read(file))
@@ -152,29 +161,31 @@ class Journal:
     ) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = Entry(stamp, self.run_id, phase, event, changed, seconds, self.operation)
-        try:
-            self._write(entry.to_line())
-        except OSError as exc:
-            raise HostError(
-                f"the journal {self.file} cannot be written: {exc.strerror}",
-                details="without it an interrupted run could not be resumed",
-                resolution="make room on its file system (df -h /var/lib), then run this again",
-            ) from exc
+        for file in self._files:
+            try:
+                _write(file, entry.to_line())
+            except OSError as exc:
+                raise HostError(
+                    f"the journal {file} cannot be written: {exc.strerror}",
+                    details="without it an interrupted run could not be resumed",
+                    resolution="make room on its file system (df -h /var/lib), then run this again",
+                ) from exc
         self._entries.append(entry)
 
-    def _write(self, line: str) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        is_new = not self.file.exists()
-        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                line = "\n" + line
-            data = line.encode("utf-8")
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if is_new:
-            fsync_dir(self.file.parent)
+
+def _write(file: Path, line: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    is_new = not file.exists()
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = "\n" + line
+        data = line.encode("utf-8")
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        fsync_dir(file.parent)

@@ -102,3 +102,17 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 def test_a_table_with_short_rows() -> None:
     assert format_table([("a", "b"), ("c",)]) == ["a  b", "c"]
     assert format_table([]) == []
+
+
+def test_what_is_said_is_copied_for_those_who_follow(tmp_path: Path) -> None:
+    """On a terminal, what is waited for is renewed in place; a copy has a line for each."""
+    file = tmp_path / "output.log"
+    ui = Ui(io.StringIO(), copy_file=file, is_terminal=True, interval_s=3600)
+    ui.phase("one", "do one")
+    ui.progress("etcd to answer")
+    ui.tick()
+    ui.detail("only in the log")
+    ui.phase_end("ok")
+    ui.close()
+    assert file.read_text().splitlines() == ["one: do one", "        .. etcd to answer", "        ok"]
+    assert file.stat().st_mode & 0o777 == 0o600

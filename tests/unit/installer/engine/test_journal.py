@@ -125,3 +125,14 @@ def test_whether_a_run_was_cut_since_a_phase(tmp_path: Path, runs: list[str], is
     now = Journal(tmp_path / "j")
     now.start("verify")
     assert now.was_cut_since("install") is is_cut
+
+
+def test_what_is_written_stands_in_the_journal_of_the_job_too(tmp_path: Path) -> None:
+    file, copy_file = tmp_path / "journal.jsonl", tmp_path / "job/journal.jsonl"
+    Journal(file, run_id="r1").done("one", changed=True, seconds=1)
+    second = Journal(file, run_id="r2", copy_file=copy_file)
+    assert second.has_done("one")
+    second.start("two")
+    assert [entry.phase for entry in journal.read(file)] == ["one", "two"]
+    assert [entry.phase for entry in journal.read(copy_file)] == ["two"]
+    assert copy_file.stat().st_mode & 0o777 == 0o600
