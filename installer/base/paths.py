@@ -62,6 +62,11 @@ class Paths:
         return self.state_dir / "journal.jsonl"
 
     @property
+    def jobs_dir(self) -> Path:
+        """The jobs, a directory each: what was asked, its journal, what it said, its result; root's alone."""
+        return self.state_dir / "jobs"
+
+    @property
     def log_dir(self) -> Path:
         """The logs: bootstrap.log, commands.log, salt.log (begun again at 10 MiB, four old ones stay), dnf/."""
         return self.at("/var/log/caisson")
@@ -75,6 +80,11 @@ class Paths:
     def running_dir(self) -> Path:
         """The commands that run, one file each; /run, like the lock."""
         return self.at("/run/caisson")
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Secrets on their way to a job, in memory only; a job reads its own once, and it is deleted."""
+        return self.running_dir / "secrets"
 
     @property
     def hosts_file(self) -> Path:
