@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from installer.base.run import COMMANDS_LOG_FILE
 from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
 from installer.cli import explanations
+from installer.cli.common import Arguments, add_common, handle_signals, need_root, print_lines, say
 from installer.config import bootstrap as config
 from installer.config import changes, control_plane, facts, hosts, starter
 from installer.engine import leftovers, runner, saltcall
@@ -46,8 +46,6 @@ LOG_NAME = "bootstrap.log"
 ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
 TREE_DIR = Path(__file__).resolve().parents[2]
-
-Arguments = argparse.Namespace
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,7 +66,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     bootstrap = commands.add_parser("bootstrap", help="make this host the bootstrap node of a new cluster")
-    _add_common(bootstrap)
+    add_common(bootstrap)
     bootstrap.add_argument("--accept-lab-bundle", action="store_true", help="install a bundle made for a lab")
     bootstrap.add_argument(
         "--from",
@@ -80,18 +78,18 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     bootstrap.set_defaults(handler=_bootstrap)
 
     check = commands.add_parser("check", help="check this host and the configuration; change nothing")
-    _add_common(check)
+    add_common(check)
     check.set_defaults(handler=_check)
 
     status = commands.add_parser("status", help="show how this host is, and what to do about it")
-    _add_common(status, has_config=False)
+    add_common(status, has_config=False)
     status.set_defaults(handler=_status)
 
     archive = commands.add_parser("report", help="put what support needs into one archive, without secrets")
     archive.add_argument(
         "--output", type=Path, metavar="FILE", help="the archive (default: a name with the time, here)"
     )
-    _add_common(archive, has_config=False)
+    add_common(archive, has_config=False)
     archive.set_defaults(handler=_report)
 
     configure = commands.add_parser("config", help="write or check a configuration")
@@ -100,48 +98,36 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     init.add_argument(
         "--output", type=Path, metavar="FILE", help="write it there, mode 0600 (default: print it)"
     )
-    _add_common(init, has_config=False)
+    add_common(init, has_config=False)
     init.set_defaults(handler=_config_init)
     config_check = actions.add_parser("check", help="name every fault of a configuration")
-    _add_common(config_check)
+    add_common(config_check)
     config_check.set_defaults(handler=_config_check)
 
     config_diff = actions.add_parser("diff", help="compare a configuration with the installed one")
-    _add_common(config_diff)
+    add_common(config_diff)
     config_diff.set_defaults(handler=_config_diff)
 
     config_explain = actions.add_parser("explain", help="explain a key of the configuration")
     config_explain.add_argument(
         "key", metavar="KEY", nargs="?", help="like networks.pods.cidr (default: show all keys)"
     )
-    _add_common(config_explain, has_config=False)
+    add_common(config_explain, has_config=False)
     config_explain.set_defaults(handler=_config_explain)
 
     keep = commands.add_parser(
         "hosts", help="put Caisson's lines back into /etc/hosts, where something took them"
     )
-    _add_common(keep, has_config=False)
+    add_common(keep, has_config=False)
     keep.set_defaults(handler=_hosts)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
     explain.add_argument(
         "code", metavar="CODE", help="CSN101 (check), CSP104 or its name (phase), CSE004 (error), exit-codes"
     )
-    _add_common(explain, has_config=False)
+    add_common(explain, has_config=False)
     explain.set_defaults(handler=_explain)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, *, has_config: bool = True) -> None:
-    if has_config:
-        parser.add_argument(
-            "--config",
-            type=Path,
-            metavar="FILE",
-            help="the configuration (default: /etc/caisson/bootstrap.yaml)",
-        )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--debug", action="store_true", help="show where in the program an error arose")
 
 
 def main(argv: Sequence[str], *, tree_dir: Path = TREE_DIR, paths: Paths | None = None) -> int:
@@ -210,7 +196,7 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 
 def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    _need_root()
+    need_root()
     os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
     found = product.load(tree_dir)
     if found.is_lab and not arguments.accept_lab_bundle:
@@ -226,7 +212,7 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     _refuse_unknown_ignores(loaded)
     gathered = facts.gather(loaded, addresses)
     operation = bootstrap.OPERATION
-    _handle_signals()
+    handle_signals()
     with lockfile.hold(paths.lock_file):
         paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ROTATED_LOG_NAMES:
@@ -287,7 +273,7 @@ def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    _need_root()
+    need_root()
     found = product.load(tree_dir)
     state = status.gather_state(found, paths)
     error = state.error()
@@ -304,11 +290,11 @@ def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _report(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    _need_root()
+    need_root()
     archive: Path = arguments.output or Path(support.default_name(facts.host_name()))
     try:
         found = product.load(tree_dir)
-        names = support.make_archive(found, paths, tree_dir, archive, progress=_say)
+        names = support.make_archive(found, paths, tree_dir, archive, progress=say)
     except OSError as exc:
         raise HostError(
             f"{archive} cannot be written: {exc.strerror}", resolution="give another --output FILE"
@@ -316,7 +302,7 @@ def _report(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     lines = [
         f"{archive}: {len(names)} files, without keys, tokens and passwords; look at it before you pass it on"
     ]
-    _print_lines(arguments, lines)
+    print_lines(arguments, lines)
     return 0
 
 
@@ -325,7 +311,7 @@ def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
         facts.read_addresses(), facts.host_name(), default_interface=facts.read_default_interface()
     )
     if arguments.output is None:
-        _print_lines(arguments, text.splitlines())
+        print_lines(arguments, text.splitlines())
         return 0
     file: Path = arguments.output
     if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
@@ -333,15 +319,10 @@ def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
             f"{file} is there already", resolution="give another --output FILE, or remove it yourself"
         )
     write_file(file, text, mode=0o600, dir_mode=0o700)
-    _print_lines(
+    print_lines(
         arguments, [f"{file}: read it, change it, then: {arguments.program} config check --config {file}"]
     )
     return 0
-
-
-def _print_lines(arguments: Arguments, lines: Sequence[str]) -> None:
-    """Print a text, as it is or, with ``--json``, as a list of its lines."""
-    print(json.dumps({"format": 1, "lines": list(lines)}, indent=1) if arguments.json else "\n".join(lines))
 
 
 def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
@@ -363,7 +344,7 @@ def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  #
 
 
 def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    _need_root()
+    need_root()
     file = _config_file(arguments, paths)
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])
@@ -386,12 +367,12 @@ def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
 
 
 def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    _print_lines(arguments, explanations.of_key(arguments.key or ""))
+    print_lines(arguments, explanations.of_key(arguments.key or ""))
     return 0
 
 
 def _hosts(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    _need_root()
+    need_root()
     has_changed = hosts.keep(paths)
     if arguments.json:
         print(json.dumps({"format": 1, "changed": has_changed}))
@@ -401,7 +382,7 @@ def _hosts(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: 
 
 
 def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    _print_lines(arguments, explanations.of_code(arguments.code))
+    print_lines(arguments, explanations.of_code(arguments.code))
     return 0
 
 
@@ -410,18 +391,6 @@ def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa
 
 def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _say(line: str) -> None:
-    """Tell people what goes on, beside what was asked for."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise HostError(
-            "this must be run as root", details=f"user id {os.geteuid()}", resolution="run it with sudo"
-        )
 
 
 def _config_file(arguments: Arguments, paths: Paths) -> Path:
@@ -461,13 +430,3 @@ def _refuse_unknown_ignores(loaded: config.Config) -> None:
             details=f"checks: {', '.join(known)}",
             resolution="see 'bootstrap.sh check' for the codes; kubeadm's names do not begin with CSN",
         )
-
-
-def _handle_signals() -> None:
-    """Stop cleanly on SIGTERM; go on when the terminal goes away, for the log goes on too."""
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001  the shape that signal wants
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
