@@ -312,7 +312,7 @@ def _options(parser: argparse.ArgumentParser, command: str) -> Iterator[Sequence
             for name, below in action.choices.items():
                 yield (f"`{command} {name}`", "", titles.get(name, ""))
                 yield from _options(below, f"{command} {name}")
-        elif action.dest != "help":
+        elif action.dest != "help" and action.help != argparse.SUPPRESS:
             name = action.option_strings[-1] if action.option_strings else ""
             value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
             meaning = (action.help or "").replace("%(default)s", str(action.default))

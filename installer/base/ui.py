@@ -43,7 +43,7 @@ class Ui:
         self._mutex = threading.RLock()
         self._waiting_for = ""
         self._phase_started: float | None = None
-        self._last_said = clock()
+        self._last_said = self._last_copied = clock()
         self._has_live_line = False
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
@@ -106,6 +106,8 @@ class Ui:
                 return
             if self._is_terminal:
                 self._show_live_line()
+                if self._clock() - self._last_copied >= PLAIN_INTERVAL_S:
+                    self._copy(self._waiting_line())
             elif self._clock() - self._last_said >= self._interval_s * 0.9:
                 self._say(self._waiting_line())
 
@@ -161,6 +163,7 @@ class Ui:
 
     def _copy(self, line: str) -> None:
         if self._copy_file is not None:
+            self._last_copied = self._clock()
             _append(self._copy_file, f"{line}\n")
 
 

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NoReturn, TextIO, cast
 
@@ -30,18 +31,21 @@ from installer.base.paths import Paths
 from installer.base.run import COMMANDS_LOG_FILE
 from installer.base.ui import Ui, format_table
 from installer.checks import CHECKS, preflight, readiness
-from installer.cli import explanations
+from installer.cli import explanations, jobs
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, print_lines, say
 from installer.config import bootstrap as config
 from installer.config import changes, control_plane, facts, hosts, starter
-from installer.engine import leftovers, runner, saltcall
+from installer.engine import jobrecord, leftovers, runner, saltcall
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
+from installer.engine.jobrecord import Request
+from installer.engine.jobrun import Task, Work
+from installer.engine.jobs import Job
 from installer.engine.journal import Journal
 from installer.media import product
 from installer.operations import bootstrap, installed, status, support
 
-COMMANDS = ("bootstrap", "check", "status", "report", "config", "hosts", "explain")
+COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "explain")
 LOG_NAME = "bootstrap.log"
 ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
@@ -75,6 +79,11 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         metavar="PHASE",
         help="start at this phase; all earlier ones must be finished",
     )
+    bootstrap.add_argument(
+        "--detach",
+        action="store_true",
+        help="let systemd carry it out as a unit, and follow it: closing the terminal or Ctrl-C stops nothing",
+    )
     bootstrap.set_defaults(handler=_bootstrap)
 
     check = commands.add_parser("check", help="check this host and the configuration; change nothing")
@@ -91,6 +100,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     )
     add_common(archive, has_config=False)
     archive.set_defaults(handler=_report)
+
+    jobs.add_commands(commands, WORKS)
 
     configure = commands.add_parser("config", help="write or check a configuration")
     actions = configure.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -196,6 +207,57 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 
 def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    prepared = _prepare_bootstrap(arguments, tree_dir, paths)
+    request = _bootstrap_request(arguments, paths)
+    if arguments.detach:
+        return jobs.ask_and_follow(arguments, request, tree_dir, paths)
+    handle_signals()
+    with lockfile.hold(paths.lock_file) as lock:
+        job = jobrecord.prepare(paths, request)
+        lock.give(job=job.id, operation=job.operation)
+        with jobrecord.carried_out(job) as outcome:
+            outcomes = _run_bootstrap(arguments, prepared, tree_dir, paths, job)
+            outcome.summary = runner.describe(outcomes)
+    if arguments.json:
+        print(
+            json.dumps(
+                {"format": 1, "phases": [vars(outcome) for outcome in outcomes], "exit_code": 0}, indent=1
+            )
+        )
+    return 0
+
+
+def _bootstrap_of_job(task: Task) -> str:
+    """Carry out a bootstrap that was asked for as a job: look at the configuration again, and at the host."""
+    program, *words = task.job.command
+    arguments = make_parser(program).parse_args(words, Arguments(program=program))
+    prepared = _prepare_bootstrap(arguments, task.tree_dir, task.paths)
+    return runner.describe(_run_bootstrap(arguments, prepared, task.tree_dir, task.paths, task.job))
+
+
+WORKS: dict[str, Work] = {bootstrap.OPERATION.name: _bootstrap_of_job}
+"""What each operation does as a job of its own unit."""
+
+
+def _bootstrap_request(arguments: Arguments, paths: Paths) -> Request:
+    """Return what is asked. A bootstrap is always of this host: any later one goes on with one that was cut off."""
+    words = ["bootstrap", "--config", str(_config_file(arguments, paths).absolute())]
+    words += ["--accept-lab-bundle"] if arguments.accept_lab_bundle else []
+    words += ["--from", arguments.start_from] if arguments.start_from else []
+    words += ["--detach"] if arguments.detach else []
+    return Request(bootstrap.OPERATION.name, {}, (arguments.program, *words))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is known before a bootstrap touches anything."""
+
+    product: product.Product
+    config: config.Config
+    facts: facts.Facts
+
+
+def _prepare_bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> _Prepared:
     need_root()
     os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
     found = product.load(tree_dir)
@@ -210,54 +272,54 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])
     _refuse_unknown_ignores(loaded)
-    gathered = facts.gather(loaded, addresses)
-    operation = bootstrap.OPERATION
-    handle_signals()
-    with lockfile.hold(paths.lock_file):
-        paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ROTATED_LOG_NAMES:
-            rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
-        ui = Ui(sys.stderr if arguments.json else sys.stdout, log_file=paths.log_dir / LOG_NAME)
-        context = Context(
-            config=loaded,
-            facts=gathered,
-            product=found,
-            media_dir=paths.media_dir(found.full_version),
-            ui=ui,
-            journal=Journal(paths.journal_file, operation=operation.name),
-            source_dir=_source_dir(tree_dir, found, paths),
-            config_file=paths.config_file,
-            paths=paths,
-        )
-        paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        leftovers.wait(paths.running_dir, progress=ui.note)
-        changes.check(paths, loaded, gathered)
-        control_plane.check(paths, loaded, gathered, found.versions["kubernetes"])
-        chosen = runner.select(operation, arguments.start_from, context)
-        ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
-        for text in loaded.notes:
-            ui.note(f"note: {text}")
-        write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
-        try:
-            outcomes = runner.run_phases(operation, chosen, context)
-        except InstallerError as exc:
-            ui.detail(f"error: {exc}")
-            raise
-        except Exception:
-            ui.detail(traceback.format_exc())
-            raise
-        finally:
-            context.beside.close()
-            context.salt.close()
-            ui.close()
-        ui.note(runner.describe(outcomes))
-    if arguments.json:
-        print(
-            json.dumps(
-                {"format": 1, "phases": [vars(outcome) for outcome in outcomes], "exit_code": 0}, indent=1
-            )
-        )
-    return 0
+    return _Prepared(found, loaded, facts.gather(loaded, addresses))
+
+
+def _run_bootstrap(
+    arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
+) -> tuple[runner.Outcome, ...]:
+    """Run the phases, with the lock held, and say how it went."""
+    operation, found = bootstrap.OPERATION, prepared.product
+    loaded, gathered = prepared.config, prepared.facts
+    paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in ROTATED_LOG_NAMES:
+        rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
+    stream = sys.stderr if arguments.json else sys.stdout
+    ui = Ui(stream, log_file=paths.log_dir / LOG_NAME, copy_file=job.output_file)
+    context = Context(
+        config=loaded,
+        facts=gathered,
+        product=found,
+        media_dir=paths.media_dir(found.full_version),
+        ui=ui,
+        journal=Journal(paths.journal_file, operation=operation.name, copy_file=job.journal_file),
+        source_dir=_source_dir(tree_dir, found, paths),
+        config_file=paths.config_file,
+        paths=paths,
+    )
+    paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    leftovers.wait(paths.running_dir, progress=ui.note)
+    changes.check(paths, loaded, gathered)
+    control_plane.check(paths, loaded, gathered, found.versions["kubernetes"])
+    chosen = runner.select(operation, arguments.start_from, context)
+    ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
+    for text in loaded.notes:
+        ui.note(f"note: {text}")
+    write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
+    try:
+        outcomes = runner.run_phases(operation, chosen, context)
+    except InstallerError as exc:
+        ui.detail(f"error: {exc}")
+        raise
+    except Exception:
+        ui.detail(traceback.format_exc())
+        raise
+    finally:
+        context.beside.close()
+        context.salt.close()
+        ui.close()
+    ui.note(runner.describe(outcomes))
+    return outcomes
 
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

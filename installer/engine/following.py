@@ -59,9 +59,11 @@ def ways(job: Job) -> tuple[str, str]:
 def interrupted(job: Job) -> InterruptedJobError:
     """Return the error that says how an interrupted job is gone on with."""
     since = f", begun {job.starts[-1].time}" if job.starts else ", never begun"
+    details = f"{job.operation}{since}\nwhat it said: {job.output_file}"
+    details += f"\nwhat systemd says: journalctl -u {job.unit}" if job.unit else ""
     return InterruptedJobError(
         f"job {job.id} was interrupted: nothing of it runs, and it has no result",
-        details=f"{job.operation}{since}\nwhat it said: {job.output_file}",
+        details=details,
         resolution=f"run the same command again to go on with it: {job.shown_command}\n"
         f"or give it up: caisson job {job.id} --cancel",
     )

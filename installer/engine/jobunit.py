@@ -8,6 +8,7 @@ Source: systemd 250 and later (EL 9.0), systemd-run(1), systemd.kill(5), systemd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from installer.base.run import run
 from installer.base.session import TERMINATION_GRACE_S, TRANSACTION_GRACE_S
@@ -15,9 +16,10 @@ from installer.base.session import TERMINATION_GRACE_S, TRANSACTION_GRACE_S
 TIMEOUT_S = 60.0
 STOP_LIMIT_S = TRANSACTION_GRACE_S + 2 * TERMINATION_GRACE_S + 60.0
 """How long a job may take to end: it lets a transaction of rpm finish first."""
+NO_LOG_FILE = Path("/dev/null")
+"""Whoever follows a job asks often; the log of commands would hold nothing else."""
 ACTIVE_STATES = ("active", "activating", "reloading", "deactivating")
 PROPERTIES = (
-    "Type=exec",
     # Only the job itself is told to end, and it ends what it has started: systemd would kill an rpm in the middle.
     "KillMode=process",
     f"TimeoutStopSec={STOP_LIMIT_S:.0f}",
@@ -54,6 +56,7 @@ def command_line(unit: str, command: Sequence[str]) -> list[str]:
         "systemd-run",
         "--quiet",
         "--collect",
+        "--service-type=exec",
         f"--unit={unit}",
         f"--description=Caisson: {unit.partition('@')[2]}",
         *(f"--property={text}" for text in PROPERTIES),
@@ -68,7 +71,8 @@ def is_active(unit: str) -> bool:
     Raises:
         CommandError: systemd does not answer.
     """
-    said = run(["systemctl", "show", "--property=ActiveState", unit], timeout_s=TIMEOUT_S).stdout
+    words = ["systemctl", "show", "--property=ActiveState", unit]
+    said = run(words, timeout_s=TIMEOUT_S, log_file=NO_LOG_FILE).stdout
     return said.strip().partition("=")[2] in ACTIVE_STATES
 
 

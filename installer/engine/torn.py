@@ -123,6 +123,7 @@ TEMPORARIES = (
     "/etc/systemd/system/.*.new",
     "/usr/bin/.caisson.*.new",
     "/var/lib/caisson/.*.new",
+    "/var/lib/caisson/jobs/*/.*.new",
     "/var/lib/caisson/kubeadm/.*.new",
 )
 SILENT_S = 2.0

@@ -53,6 +53,10 @@ FILES = (
     "proc/loadavg",
     "var/lib/caisson/installed.json",
     "var/lib/caisson/journal.jsonl",
+    *(
+        f"var/lib/caisson/jobs/*/{name}"
+        for name in ("job.json", "journal.jsonl", "output.log", "result.json")
+    ),
     "var/lib/kubelet/config.yaml",
     "var/log/caisson/*.log",
     "var/log/caisson/*.log.1",

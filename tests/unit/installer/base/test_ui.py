@@ -105,14 +105,20 @@ def test_a_table_with_short_rows() -> None:
 
 
 def test_what_is_said_is_copied_for_those_who_follow(tmp_path: Path) -> None:
-    """On a terminal, what is waited for is renewed in place; a copy has a line for each."""
-    file = tmp_path / "output.log"
-    ui = Ui(io.StringIO(), copy_file=file, is_terminal=True, interval_s=3600)
+    """On a terminal, what is waited for is renewed in place; a copy has a line for each, and one every nine seconds."""
+    file, clock = tmp_path / "output.log", Clock()
+    ui = Ui(io.StringIO(), copy_file=file, is_terminal=True, interval_s=3600, clock=clock)
     ui.phase("one", "do one")
     ui.progress("etcd to answer")
-    ui.tick()
+    for clock.now in (1, 9, 10):
+        ui.tick()
     ui.detail("only in the log")
     ui.phase_end("ok")
     ui.close()
-    assert file.read_text().splitlines() == ["one: do one", "        .. etcd to answer", "        ok"]
+    assert file.read_text().splitlines() == [
+        "one: do one",
+        "        .. etcd to answer",
+        "           9 s  waiting for: etcd to answer",
+        "        ok",
+    ]
     assert file.stat().st_mode & 0o777 == 0o600

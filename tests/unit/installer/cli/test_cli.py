@@ -18,29 +18,18 @@ from installer.checks.preflight import Finding, Report, Result, Status
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import bootstrap as config
-from installer.config import changes, facts, starter
+from installer.config import changes, starter
 from installer.config.facts import Address
 from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.operations import bootstrap
-from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
+from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT
 
 CHECK_SCHEMA = jsonschema.Draft7Validator(
     json.loads(Path(readiness.__file__).with_name("check.schema.json").read_text(encoding="utf-8"))
 )
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a media tree; the host has three networks, the user is root, signals are left alone."""
-    monkeypatch.setattr(facts, "read_addresses", lambda: ADDRESSES)
-    monkeypatch.setattr(facts, "read_default_interface", lambda: "eth0")
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(cli, "handle_signals", lambda: None)
-    (tmp_path / "b.yaml").write_text(CONFIG_TEXT + "node: {name: node1}\n")
-    return make_tree(tmp_path / "iso", {"product.json": product_bytes().decode()})
 
 
 def call(tree: Path, *words: str) -> int:

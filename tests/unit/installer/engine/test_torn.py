@@ -65,7 +65,12 @@ def test_a_file_without_a_byte_goes_and_a_whole_one_stays(paths: Paths, name: st
 
 @pytest.mark.parametrize(
     "name",
-    ["/etc/.hosts.77.new", "/etc/caisson/pillar/.top.sls.7.new", "/etc/systemd/system/.srv-a.mount.1.new"],
+    [
+        "/etc/.hosts.77.new",
+        "/etc/caisson/pillar/.top.sls.7.new",
+        "/etc/systemd/system/.srv-a.mount.1.new",
+        "/var/lib/caisson/jobs/20261127-115003-node-add-3fa9c1/.result.json.7.new",
+    ],
 )
 def test_a_temporary_of_a_write_that_was_killed_goes(paths: Paths, name: str) -> None:
     file = write(paths, name, "half")

@@ -89,6 +89,8 @@ def make_host(root: Path) -> str:
         "var/log/caisson/commands.log",
         "var/log/caisson/dnf/dnf.log",
         "var/lib/caisson/journal.jsonl",
+        "var/lib/caisson/jobs/20261127-115003-node-add-3fa9c1/output.log",
+        "var/lib/caisson/jobs/20261127-115003-node-add-3fa9c1/job.json",
         "etc/caisson/pki/ca.key",
         "etc/kubernetes/pki/sa.key",
         "etc/kubernetes/admin.conf",
@@ -127,5 +129,7 @@ def test_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"report/status.json", "report/check.json", "report/commands/journal-kubelet.txt"} <= set(texts)
     assert not [name for name in texts if "pki" in name or "admin.conf" in name or "link.yaml" in name]
     assert "report/files/etc/kubernetes/manifests/etcd.yaml" in texts
+    job = "report/files/var/lib/caisson/jobs/20261127-115003-node-add-3fa9c1"
+    assert {f"{job}/output.log", f"{job}/job.json"} <= set(texts)
     assert not [name for name in texts if "site.yaml" in name], "manifests of the site are its own"
     assert len(texts["report/files/var/log/caisson/salt.log"]) <= support.FILE_LIMIT_BYTES

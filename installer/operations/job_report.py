@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Show jobs: as a table, one with its phases, and as JSON (``jobs.schema.json``)."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from installer.base.errors import InstallerError, to_json
+from installer.base.ui import format_seconds
+from installer.engine import following, jobunit, journal
+from installer.engine.jobs import IsActive, Job, Result, State
+from installer.operations.report import phase_rows
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a job was at one moment."""
+
+    job: Job
+    state: State
+    result: Result | None
+    entries: Sequence[journal.Entry]
+
+    @property
+    def error(self) -> InstallerError | None:
+        """Return what it failed for; an interrupted one says so."""
+        if self.state is State.INTERRUPTED:
+            return following.interrupted(self.job)
+        return None if self.result is None else self.result.error
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of the job; 0 as long as it runs."""
+        return 0 if self.error is None else self.error.exit_code
+
+    @property
+    def begun(self) -> str:
+        """Return when it was begun the last time, or, before that, when it was asked for."""
+        return self.job.starts[-1].time if self.job.starts else self.job.time
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long it took, or takes already; None where nobody knows."""
+        ended = time.time() if self.state is State.RUNNING else None
+        if self.result is not None and self.result.time:
+            ended = _moment(self.result.time)
+        return None if ended is None else max(0.0, ended - _moment(self.begun))
+
+    @property
+    def open_phase(self) -> str:
+        """Return the phase that was begun and not closed, if there is one."""
+        last = self.entries[-1] if self.entries else None
+        return last.phase if last is not None and last.event == journal.START else ""
+
+    @property
+    def said(self) -> str:
+        """Say in one line how it ended, or what it does."""
+        if self.state is State.INTERRUPTED:
+            where = f" in {self.open_phase}" if self.open_phase else ""
+            return f"interrupted{where}; the same command goes on with it"
+        if self.error is not None:
+            return f"{self.error.code()} {self.error.message}"
+        return self.open_phase if self.result is None else self.result.summary
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "id": self.job.id,
+            "operation": self.job.operation,
+            "arguments": dict(self.job.arguments),
+            "command": list(self.job.command),
+            "unit": self.job.unit,
+            "state": self.state.value,
+            "asked": self.job.time,
+            "starts": [asdict(start) for start in self.job.starts],
+            "ended": None if self.result is None else self.result.time,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "exit_code": self.exit_code if self.state is not State.RUNNING else None,
+            "summary": "" if self.result is None else self.result.summary,
+            "error": None if self.error is None else to_json(self.error),
+            "directory": str(self.job.directory),
+            "phases": [
+                {
+                    "name": entry.phase,
+                    "event": entry.event,
+                    "time": entry.time,
+                    "changed": entry.changed,
+                    "seconds": entry.seconds,
+                }
+                for entry in self.entries
+            ],
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return what is known of it, a row each."""
+        count = len(self.job.starts)
+        return [
+            ("state", self.state.value),
+            ("command", self.job.shown_command),
+            ("asked for", self.job.time),
+            (
+                "begun",
+                f"{self.begun}{f', {count} times by now' if count > 1 else ''}" if count else "not yet",
+            ),
+            ("ended", self.result.time if self.result is not None else "-"),
+            ("took", "-" if self.seconds is None else format_seconds(self.seconds)),
+            ("unit", self.job.unit or "none: the command line carries it out"),
+            ("files", str(self.job.directory)),
+            ("result" if self.result is not None else "now", self.said or "-"),
+        ]
+
+    def phase_rows(self) -> list[tuple[str, ...]]:
+        """Return the table of the phases that its last start has closed, without any if there are none."""
+        rows = phase_rows(self.entries, self.entries[-1].run_id) if self.entries else []
+        return rows if len(rows) > 2 else []
+
+
+def look(job: Job, *, is_active: IsActive = jobunit.is_active) -> Look:
+    """Look how a job is.
+
+    Raises:
+        CommandError: systemd does not answer.
+    """
+    state = job.state(is_active)
+    return Look(job, state, job.result(), journal.read(job.journal_file))
+
+
+def rows(looks: Sequence[Look]) -> list[tuple[str, ...]]:
+    """Return the table of jobs, the newest first."""
+    return [
+        ("ID", "STATE", "BEGUN", "TOOK", "RESULT"),
+        *(
+            (
+                found.job.id,
+                found.state.value,
+                found.begun,
+                "-" if found.seconds is None else format_seconds(found.seconds),
+                found.said,
+            )
+            for found in reversed(looks)
+        ),
+    ]
+
+
+def _moment(stamp: str) -> float:
+    try:
+        return float(calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")))
+    except ValueError:
+        return 0.0
