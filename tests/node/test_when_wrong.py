@@ -33,6 +33,7 @@ VALUES = {
     "ADDRESS": "10.77.1.11",
     "NODE": "node1",
     "NAME:TAG": "registry.example.com/site/app:1",
+    "3fa9c1": "$(ls /var/lib/caisson/jobs | tail -n 1)",
 }
 
 
@@ -185,6 +186,12 @@ def test_where_to_look(node: Node) -> None:
         "timedatectl",
     )
     for words in ("kube-apiserver", "active\nactive", "KubeletReady", "10.77.1.11", "Universal time"):
+        assert words in shown, words
+
+
+def test_what_was_asked_of_the_host(node: Node) -> None:
+    shown = typed(node, "caisson jobs", "caisson job 3fa9c1", "caisson job 3fa9c1 --follow")
+    for words in ("-bootstrap-", "succeeded", "verify-cluster", "phases in"):
         assert words in shown, words
 
 

@@ -337,7 +337,9 @@ def test_a_bootstrap_as_a_unit_is_followed(
     monkeypatch.setattr(
         jobunit,
         "run",
-        lambda *_, **__: Completed(0, f"ActiveState={'active' if started[-1].is_alive() else 'failed'}\n", ""),
+        lambda *_, **__: Completed(
+            0, f"ActiveState={'active' if started[-1].is_alive() else 'failed'}\n", ""
+        ),
     )
     try:
         assert call(tree, *bootstrap_words(tree), "--detach") == 0
