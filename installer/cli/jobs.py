@@ -62,6 +62,7 @@ def ask_and_follow(
         StoppedError: Ctrl-C; the job goes on.
         InstallerError: what the job failed for.
     """
+    handle_signals()
     job = jobrun.ask(paths, request, program(arguments, tree_dir), secrets=secrets)
     say(f"job {job.id}; Ctrl-C lets go of it, and it goes on")
     return _follow(arguments, job, tree_dir, paths)
@@ -114,7 +115,7 @@ def find(paths: Paths, text: str) -> Job:
         HostError: it cannot be read.
     """
     names = sorted(directory.name for directory in paths.jobs_dir.glob("[!.]*"))
-    meant = [name for name in names if name.startswith(text) or name.endswith(text)]
+    meant = [name for name in names if text and (name.startswith(text) or name.endswith(text))]
     meant = [name for name in meant if name == text] or meant
     if len(meant) == 1:
         return jobs.read(paths.jobs_dir / meant[0])

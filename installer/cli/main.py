@@ -42,6 +42,7 @@ from installer.engine.jobrecord import Request
 from installer.engine.jobrun import Task, Work
 from installer.engine.jobs import Job
 from installer.engine.journal import Journal
+from installer.engine.phase import Phase
 from installer.media import product
 from installer.operations import bootstrap, installed, status, support
 
@@ -208,7 +209,7 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     prepared = _prepare_bootstrap(arguments, tree_dir, paths)
-    request = _bootstrap_request(arguments, paths)
+    request = _bootstrap_request(arguments, tree_dir, paths)
     if arguments.detach:
         return jobs.ask_and_follow(arguments, request, tree_dir, paths)
     handle_signals()
@@ -229,7 +230,8 @@ def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 def _bootstrap_of_job(task: Task) -> str:
     """Carry out a bootstrap that was asked for as a job: look at the configuration again, and at the host."""
-    program, *words = task.job.command
+    starter, *words = task.job.command
+    program = Path(starter).name
     arguments = make_parser(program).parse_args(words, Arguments(program=program))
     prepared = _prepare_bootstrap(arguments, task.tree_dir, task.paths)
     return runner.describe(_run_bootstrap(arguments, prepared, task.tree_dir, task.paths, task.job))
@@ -239,13 +241,16 @@ WORKS: dict[str, Work] = {bootstrap.OPERATION.name: _bootstrap_of_job}
 """What each operation does as a job of its own unit."""
 
 
-def _bootstrap_request(arguments: Arguments, paths: Paths) -> Request:
+def _bootstrap_request(arguments: Arguments, tree_dir: Path, paths: Paths) -> Request:
     """Return what is asked. A bootstrap is always of this host: any later one goes on with one that was cut off."""
+    program = str(arguments.program)
+    starter = tree_dir / program  # the media's own is in no search path
     words = ["bootstrap", "--config", str(_config_file(arguments, paths).absolute())]
     words += ["--accept-lab-bundle"] if arguments.accept_lab_bundle else []
     words += ["--from", arguments.start_from] if arguments.start_from else []
     words += ["--detach"] if arguments.detach else []
-    return Request(bootstrap.OPERATION.name, {}, (arguments.program, *words))
+    command = (str(starter) if starter.is_file() else program, *words)
+    return Request(bootstrap.OPERATION.name, {}, command)
 
 
 @dataclass(frozen=True)
@@ -279,47 +284,60 @@ def _run_bootstrap(
     arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
 ) -> tuple[runner.Outcome, ...]:
     """Run the phases, with the lock held, and say how it went."""
-    operation, found = bootstrap.OPERATION, prepared.product
-    loaded, gathered = prepared.config, prepared.facts
     paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ROTATED_LOG_NAMES:
         rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
-    stream = sys.stderr if arguments.json else sys.stdout
-    ui = Ui(stream, log_file=paths.log_dir / LOG_NAME, copy_file=job.output_file)
-    context = Context(
-        config=loaded,
-        facts=gathered,
-        product=found,
-        media_dir=paths.media_dir(found.full_version),
-        ui=ui,
-        journal=Journal(paths.journal_file, operation=operation.name, copy_file=job.journal_file),
-        source_dir=_source_dir(tree_dir, found, paths),
-        config_file=paths.config_file,
-        paths=paths,
-    )
-    paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    leftovers.wait(paths.running_dir, progress=ui.note)
-    changes.check(paths, loaded, gathered)
-    control_plane.check(paths, loaded, gathered, found.versions["kubernetes"])
-    chosen = runner.select(operation, arguments.start_from, context)
-    ui.note(f"{found.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})")
-    for text in loaded.notes:
-        ui.note(f"note: {text}")
-    write_file(paths.config_file, loaded.text, mode=0o600, dir_mode=0o700)
+    context = _bootstrap_context(arguments, prepared, tree_dir, paths, job)
+    chosen = _choose_phases(arguments.start_from, context)
+    write_file(paths.config_file, prepared.config.text, mode=0o600, dir_mode=0o700)
     try:
-        outcomes = runner.run_phases(operation, chosen, context)
+        outcomes = runner.run_phases(bootstrap.OPERATION, chosen, context)
     except InstallerError as exc:
-        ui.detail(f"error: {exc}")
+        context.ui.detail(f"error: {exc}")
         raise
     except Exception:
-        ui.detail(traceback.format_exc())
+        context.ui.detail(traceback.format_exc())
         raise
     finally:
         context.beside.close()
         context.salt.close()
-        ui.close()
-    ui.note(runner.describe(outcomes))
+        context.ui.close()
+    context.ui.note(runner.describe(outcomes))
     return outcomes
+
+
+def _bootstrap_context(
+    arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
+) -> Context:
+    """Return what the phases are given; what they say and their journal stand with the job too."""
+    stream = sys.stderr if arguments.json else sys.stdout
+    return Context(
+        config=prepared.config,
+        facts=prepared.facts,
+        product=prepared.product,
+        media_dir=paths.media_dir(prepared.product.full_version),
+        ui=Ui(stream, log_file=paths.log_dir / LOG_NAME, copy_file=job.output_file),
+        journal=Journal(paths.journal_file, operation=bootstrap.OPERATION.name, copy_file=job.journal_file),
+        source_dir=_source_dir(tree_dir, prepared.product, paths),
+        config_file=paths.config_file,
+        paths=paths,
+    )
+
+
+def _choose_phases(start_from: str, context: Context) -> Sequence[Phase]:
+    """Return the phases to run, once nothing of an earlier run goes on and what is asked for fits what is there."""
+    paths, loaded, gathered = context.paths, context.config, context.facts
+    paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    leftovers.wait(paths.running_dir, progress=context.ui.note)
+    changes.check(paths, loaded, gathered)
+    control_plane.check(paths, loaded, gathered, context.product.versions["kubernetes"])
+    chosen = runner.select(bootstrap.OPERATION, start_from, context)
+    context.ui.note(
+        f"{context.product.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})"
+    )
+    for text in loaded.notes:
+        context.ui.note(f"note: {text}")
+    return chosen
 
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

@@ -27,7 +27,7 @@ from installer.engine.jobs import FORMAT, IsActive, Job, Start, State, boot_id, 
 from installer.engine.lock import refusal
 
 KEPT_JOBS = 50
-"""Of those that have ended the newest stay; one without a result stays until it has one."""
+"""So many that have ended stay, the newest, and as many that were interrupted."""
 ID = re.compile(r"\d{8}-\d{6}-[a-z]+(-[a-z]+)*-[0-9a-f]{6}")
 
 
@@ -58,14 +58,18 @@ def prepare(
     unfinished = [job for job in found if job.result() is None]
     for job in unfinished:
         if job.state(is_active) is State.RUNNING:
-            raise refusal(job.id, job.operation, since=job.time, details="it is just being started")
+            details = "it is just being started, or it is ending"
+            raise refusal(job.id, job.operation, since=job.time, details=details)
     arguments = json.loads(json.dumps(request.arguments))
     same = [job for job in unfinished if (job.operation, job.arguments) == (request.operation, arguments)]
     now = time.gmtime()
     job = same[-1] if same else _new(paths, request, arguments, now)
-    job = replace(job, command=tuple(request.command), unit=jobunit.name(job.id) if has_unit else "")
+    unit = jobunit.name(job.id, len(job.starts) + 1) if has_unit else ""
+    job = replace(job, command=tuple(request.command), unit=unit)
+    interrupted = [old.directory for old in unfinished if old.id != job.id]
+    ended = [old.directory for old in found if old not in unfinished]
     try:
-        _tidy(paths, [old.directory for old in found if old.result() is not None])
+        _tidy(paths, ended, interrupted)
         _write_new(job)
     except OSError as exc:
         raise _unwritable(job.directory, exc) from exc
@@ -79,11 +83,11 @@ def _new(paths: Paths, request: Request, arguments: Mapping[str, Any], now: time
     return Job(paths.jobs_dir / name, request.operation, arguments, tuple(request.command), stamp(now))
 
 
-def _tidy(paths: Paths, ended: Sequence[Path]) -> None:
-    """Remove the oldest of those that have ended, and what a kill has left of others."""
+def _tidy(paths: Paths, *kinds: Sequence[Path]) -> None:
+    """Remove the oldest of each kind, and what a kill has left of others."""
     paths.jobs_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths.jobs_dir.chmod(0o700)
-    for directory in sorted(ended)[:-KEPT_JOBS]:
+    for directory in (directory for kind in kinds for directory in sorted(kind)[:-KEPT_JOBS]):
         directory.rename(directory.with_name(f".{directory.name}.old"))
     for leftover in paths.jobs_dir.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)

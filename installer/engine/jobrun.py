@@ -7,6 +7,7 @@ in between and be told of it only later.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from installer.base.errors import InstallerError
+from installer.base.errors import InstallerError, from_exception
 from installer.base.paths import Paths
 from installer.base.ui import Ui
 from installer.engine import jobrecord, jobsecrets, jobunit, leftovers
@@ -55,15 +56,21 @@ def ask(
     with lockfile.hold(paths.lock_file) as lock:
         job = jobrecord.prepare(paths, request, has_unit=True)
         lock.give(job=job.id, operation=job.operation)
-        jobsecrets.put(paths, job.id, secrets or {})
         try:
+            jobsecrets.put(paths, job.id, secrets or {})
             jobunit.start(job.unit, [*program, "job", job.id, "--run"])
-        except InstallerError as exc:
-            if not jobunit.is_active(job.unit):
-                jobsecrets.put(paths, job.id, {})
-                jobrecord.finish(job, error=exc)
+        except BaseException as exc:  # Ctrl-C too: no secret is left to a job that never was
+            with contextlib.suppress(InstallerError):  # what it was not started for is more to know
+                _take_back(job, paths, from_exception(exc))
             raise
     return job
+
+
+def _take_back(job: Job, paths: Paths, error: InstallerError) -> None:
+    """Write down that a job was not started, unless it was."""
+    if not jobunit.is_active(job.unit):
+        jobsecrets.put(paths, job.id, {})
+        jobrecord.finish(job, error=error)
 
 
 def carry_out(job: Job, work: Work, *, paths: Paths, tree_dir: Path) -> None:

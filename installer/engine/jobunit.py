@@ -29,13 +29,17 @@ PROPERTIES = (
 )
 
 
-def name(job_id: str) -> str:
-    """Return the unit of a job.
+def name(job_id: str, attempt: int = 1) -> str:
+    """Return the unit of a job; each attempt has its own, for a killed one may have left an rpm in its control group.
+
+    As long as that runs systemd keeps the unit, and starts no other of its name. Source: systemd, ``unit_may_gc``.
 
     >>> name("20261127-115003-node-add-3fa9c1")
     'caisson-job@20261127-115003-node-add-3fa9c1.service'
+    >>> name("20261127-115003-node-add-3fa9c1", 2)
+    'caisson-job@20261127-115003-node-add-3fa9c1.2.service'
     """
-    return f"caisson-job@{job_id}.service"
+    return f"caisson-job@{job_id}{f'.{attempt}' if attempt > 1 else ''}.service"
 
 
 def start(unit: str, command: Sequence[str]) -> None:
@@ -45,7 +49,7 @@ def start(unit: str, command: Sequence[str]) -> None:
         CommandError: systemd did not start it.
         HostError: there is no systemd-run.
     """
-    # An earlier start that was killed may still be known as failed, and would stand in the way.
+    # One that was killed before it was written down may still be known as failed, and would stand in the way.
     run(["systemctl", "reset-failed", unit], timeout_s=TIMEOUT_S, check=False)
     run(command_line(unit, command), timeout_s=TIMEOUT_S)
 

@@ -10,6 +10,7 @@ leaves: it is read as "never written" and closed off by the next entry.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -93,7 +94,8 @@ class Journal:
     """The journal of one run of an operation: it reads what earlier runs wrote, and appends.
 
     What it answers is of this operation alone: a phase of the same name in another one is another phase. What it
-    writes stands in ``copy_file`` too, the journal of the job.
+    writes stands in ``copy_file`` too, the journal of the job: nothing is resumed by that one, so nobody waits for
+    the disk.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Journal:
         copy_file: Path | None = None,
     ) -> None:
         self.file = file
-        self._files = (file,) if copy_file is None else (file, copy_file)
+        self._copy_file = copy_file
         self.operation = operation
         self.run_id = run_id or os.urandom(6).hex()
         self._entries = list(read(file))
@@ -161,19 +163,21 @@ class Journal:
     ) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = Entry(stamp, self.run_id, phase, event, changed, seconds, self.operation)
-        for file in self._files:
-            try:
-                _write(file, entry.to_line())
-            except OSError as exc:
-                raise HostError(
-                    f"the journal {file} cannot be written: {exc.strerror}",
-                    details="without it an interrupted run could not be resumed",
-                    resolution="make room on its file system (df -h /var/lib), then run this again",
-                ) from exc
+        try:
+            _write(self.file, entry.to_line(), must_last=True)
+        except OSError as exc:
+            raise HostError(
+                f"the journal {self.file} cannot be written: {exc.strerror}",
+                details="without it an interrupted run could not be resumed",
+                resolution="make room on its file system (df -h /var/lib), then run this again",
+            ) from exc
+        if self._copy_file is not None:
+            with contextlib.suppress(OSError):
+                _write(self._copy_file, entry.to_line(), must_last=False)
         self._entries.append(entry)
 
 
-def _write(file: Path, line: str) -> None:
+def _write(file: Path, line: str, *, must_last: bool) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_new = not file.exists()
     descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -184,8 +188,9 @@ def _write(file: Path, line: str) -> None:
         data = line.encode("utf-8")
         while data:
             data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
+        if must_last:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if is_new:
+    if is_new and must_last:
         fsync_dir(file.parent)

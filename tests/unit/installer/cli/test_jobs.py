@@ -175,6 +175,7 @@ def test_one_that_runs(paths: Paths, capsys: Captured) -> None:
 
 def test_it_may_be_named_by_its_beginning_or_its_end(paths: Paths, capsys: Captured) -> None:
     job = make(paths)
+    assert caisson(paths, "job", "", "--cancel") == 2  # a variable that was never set
     assert caisson(paths, "job", job.id[-6:]) == 0
     assert caisson(paths, "job", job.id[:15]) == 0
     other = paths.jobs_dir / "20000101-000000-vip-set-000000"
@@ -182,7 +183,7 @@ def test_it_may_be_named_by_its_beginning_or_its_end(paths: Paths, capsys: Captu
     capsys.readouterr()
     assert caisson(paths, "job", "20") == 2
     assert "'20' is the beginning or end of 2 jobs" in capsys.readouterr().err
-    for text in ("nonesuch", "../jobs", f"../jobs/{job.id}"):
+    for text in ("", "nonesuch", "../jobs", f"../jobs/{job.id}"):
         assert caisson(paths, "job", text) == 2
         assert f"there is no job '{text}'" in capsys.readouterr().err
 
@@ -272,6 +273,15 @@ def test_a_bootstrap_is_written_down(tree: Path, monkeypatch: pytest.MonkeyPatch
     result = job.result()
     assert result is not None
     assert result.summary == "1 phases in 0.0 s, 1 change"
+
+
+def test_what_was_typed_names_the_starter_on_the_media(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in no search path, and the command is to be typed again."""
+    use_phases(monkeypatch, Phase("CSP901", "one", "do one", lambda _: False, "none"))
+    (tree / "bootstrap.sh").touch()
+    assert call(tree, *bootstrap_words(tree)) == 0
+    (job,) = jobs_of(tree)
+    assert job.command[:2] == (str(tree / "bootstrap.sh"), "bootstrap")
 
 
 def fail(_: Context) -> bool:

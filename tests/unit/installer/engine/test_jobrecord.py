@@ -13,7 +13,7 @@ from installer.base.errors import ClusterError, HostError, LockedError, StoppedE
 from installer.base.paths import Paths
 from installer.engine import jobrecord, jobs
 from installer.engine.jobrecord import KEPT_JOBS, Request
-from installer.engine.jobs import State
+from installer.engine.jobs import Job, State
 from tests.unit.installer.engine.test_jobs import REQUEST, active, inactive, never
 
 
@@ -78,6 +78,20 @@ def test_the_same_command_goes_on_with_the_interrupted_job(paths: Paths) -> None
     assert len(jobs.read(first.directory).starts) == 2
 
 
+def test_each_attempt_has_a_unit_of_its_own(paths: Paths) -> None:
+    """What a killed one has left running keeps its unit alive, and systemd would start no other of that name."""
+    first = jobrecord.prepare(paths, REQUEST, has_unit=True, is_active=never)
+    assert first.unit == f"caisson-job@{first.id}.service"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobrecord, "finish", lambda *_, **__: None)
+        with jobrecord.carried_out(first):
+            pass
+        patch.setattr(jobs, "boot_id", lambda: "after a power cut")
+        again = jobrecord.prepare(paths, REQUEST, has_unit=True, is_active=inactive)
+    assert again.id == first.id
+    assert again.unit == f"caisson-job@{first.id}.2.service"
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -109,24 +123,41 @@ def test_one_that_is_just_being_started_is_in_the_way(paths: Paths, request_: Re
     assert len(list(paths.jobs_dir.iterdir())) == 1
 
 
-def test_the_oldest_that_have_ended_go_and_none_that_has_not(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each job be asked for a second after the one before."""
     stamps = iter(range(100_000, 200_000))
     monkeypatch.setattr(
         "time.strftime", lambda form, *_: f"20261127-{next(stamps)}" if "-%H" in form else "t"
     )
+
+
+def ask(paths: Paths, number: int) -> Job:
+    return jobrecord.prepare(paths, Request("report", {"n": number}, ("x",)), is_active=never)
+
+
+def names(paths: Paths) -> list[str]:
+    return sorted(file.name for file in paths.jobs_dir.iterdir())
+
+
+@pytest.mark.usefixtures("_clock")
+def test_the_oldest_that_have_ended_go_and_none_that_was_interrupted_for_them(paths: Paths) -> None:
     interrupted = jobrecord.prepare(paths, REQUEST, is_active=never)
-    others = [
-        jobrecord.prepare(paths, Request("report", {"n": n}, ("x",)), is_active=never)
-        for n in range(KEPT_JOBS + 2)
-    ]
-    for job in others:
-        jobrecord.finish(job)
-    last = jobrecord.prepare(paths, Request("report", {}, ("x",)), is_active=never)
-    assert sorted(file.name for file in paths.jobs_dir.iterdir()) == sorted(
-        job.id for job in [interrupted, *others[2:], last]
-    )
+    ended = []
+    for number in range(KEPT_JOBS + 2):
+        ended.append(ask(paths, number))
+        jobrecord.finish(ended[-1])
+    last = ask(paths, -1)
+    assert names(paths) == [job.id for job in [interrupted, *ended[2:], last]]
+
+
+@pytest.mark.usefixtures("_clock")
+def test_the_oldest_that_were_interrupted_go_but_for_the_one_that_is_gone_on_with(paths: Paths) -> None:
+    interrupted = [ask(paths, number) for number in range(KEPT_JOBS + 2)]
+    assert names(paths) == [job.id for job in interrupted[1:]]
+    again = ask(paths, 1)
+    assert names(paths) == [job.id for job in interrupted[1:]]
+    assert again.id == interrupted[1].id
 
 
 def test_what_a_kill_has_left_of_a_job_is_none_and_goes(paths: Paths) -> None:

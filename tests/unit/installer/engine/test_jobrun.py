@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -104,6 +104,51 @@ def test_what_systemd_does_not_start_has_failed(paths: Paths, monkeypatch: pytes
     (job,) = jobs.read_all(paths)[0]
     assert job.state(inactive) is State.FAILED
     assert list(paths.secrets_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("at", ["put", "start"])
+def test_ctrl_c_before_it_is_started_leaves_no_secret_and_says_so(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    put = jobsecrets.put
+
+    def put_and_press(paths: Paths, job_id: str, secrets: Mapping[str, str]) -> None:
+        put(paths, job_id, secrets)
+        if secrets:
+            press()
+
+    monkeypatch.setattr(jobunit, "start", press)
+    if at == "put":
+        monkeypatch.setattr(jobsecrets, "put", put_and_press)
+    monkeypatch.setattr(jobunit, "is_active", inactive)
+    with pytest.raises(KeyboardInterrupt):
+        jobrun.ask(paths, REQUEST, ["caisson"], secrets={"password": "geheim"})
+    (job,) = jobs.read_all(paths)[0]
+    result = job.result()
+    assert result is not None
+    assert result.exit_code == 130
+    assert list(paths.secrets_dir.iterdir()) == []
+
+
+def test_a_systemd_that_does_not_answer_hides_nothing(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it was started is not known: its secrets may still be wanted, and a result could be a lie."""
+
+    def be_silent(*_: object) -> None:
+        raise CommandError("'systemctl' did not finish within 60 s")
+
+    def come_late(*_: object) -> None:
+        raise CommandError("'systemd-run' did not finish within 60 s")
+
+    monkeypatch.setattr(jobunit, "start", come_late)
+    monkeypatch.setattr(jobunit, "is_active", be_silent)
+    with pytest.raises(CommandError, match="systemd-run"):
+        jobrun.ask(paths, REQUEST, ["caisson"], secrets={"password": "geheim"})
+    (job,) = jobs.read_all(paths)[0]
+    assert job.result() is None
+    assert jobsecrets.take(paths, job.id) == {"password": "geheim"}
 
 
 def test_what_systemd_has_started_though_nobody_heard_goes_on(

@@ -136,3 +136,9 @@ def test_what_is_written_stands_in_the_journal_of_the_job_too(tmp_path: Path) ->
     assert [entry.phase for entry in journal.read(file)] == ["one", "two"]
     assert [entry.phase for entry in journal.read(copy_file)] == ["two"]
     assert copy_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("a file, no directory")
+    Journal(tmp_path / "journal.jsonl", copy_file=tmp_path / "job/journal.jsonl").start("one")
+    assert [entry.phase for entry in journal.read(tmp_path / "journal.jsonl")] == ["one"]
