@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from installer.engine import jobunit
 from installer.operations import job_report
 from lab.node import Lab, Node
 from tests.node.installing import Ended, Moment, Victim, lab_iso, shell, start, unready
@@ -140,6 +141,21 @@ def test_the_same_command_goes_on_with_the_same_job(
     assert (job["state"], job["exit_code"], len(job["starts"])) == ("succeeded", 0, 2)
     assert job["summary"] in gone_on.output
     assert unready(node) == []
+
+
+def test_what_a_killed_attempt_has_left_running_is_not_in_the_way_of_the_next(
+    gone_on: Ended, node: Node
+) -> None:
+    assert gone_on.returncode == 0
+    first, second = (jobunit.name("19990101-000000-test-000000", attempt) for attempt in (1, 2))
+    node.run(jobunit.command_line(first, ["bash", "-c", "sleep 29.5 & exec sleep 300"]), timeout_s=30)
+    shell(node, f"kill -KILL $(systemctl show --value --property=MainPID {first}); sleep 1")
+    node.run(jobunit.command_line(second, ["true"]), timeout_s=30)
+    left = shell(
+        node, f"systemctl show --value --property=ActiveState {first}; pgrep --count -f '^sleep 29.5'"
+    )
+    assert left == "failed\n1\n"
+    shell(node, "pkill -f '^sleep 29.5'; sleep 1")
 
 
 def test_nothing_of_a_unit_is_left(gone_on: Ended, node: Node) -> None:

@@ -8,6 +8,7 @@ phase (of images that are imported, too), starts it once more, and watches for t
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ from tests.node.installing import (
     journal,
     killed,
     lab_iso,
+    shell,
     start,
     unready,
 )
@@ -101,6 +103,15 @@ def test_after_kills_and_power_cuts_the_next_start_ends_well(starts: list[Ended]
     assert f"was interrupted in the phase '{killed[-1].phase}'" in last.output
     assert {entry["event"] for entry in journal(node)} == {"start", "done"}
     assert unready(node) == []
+
+
+def test_all_of_it_is_one_job(starts: list[Ended], node: Node) -> None:
+    """Written down at each start, before the power was cut; each of them was seen as interrupted by the next."""
+    (job,) = json.loads(shell(node, "caisson jobs --json"))["jobs"]
+    assert (job["operation"], job["state"]) == ("bootstrap", "succeeded")
+    assert len(job["starts"]) == len(starts)
+    assert len({start["boot"] for start in job["starts"]}) == 1 + len(CUTS)
+    assert job["summary"] in starts[-1].output
 
 
 def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node, cluster: Cluster) -> None:
