@@ -10,10 +10,22 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from installer.base.errors import HostError
+from installer.base.errors import ConfigError, HostError, UsageError
+from installer.base.paths import Paths
+from installer.checks import CHECKS, preflight
+from installer.config import bootstrap as config
 
 Arguments = argparse.Namespace
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises our error instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message, resolution=f"see '{self.prog} --help'")
 
 
 def add_common(parser: argparse.ArgumentParser, *, has_config: bool = True) -> None:
@@ -27,6 +39,28 @@ def add_common(parser: argparse.ArgumentParser, *, has_config: bool = True) -> N
         )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--debug", action="store_true", help="show where in the program an error arose")
+
+
+def config_file(arguments: Arguments, paths: Paths) -> Path:
+    """Return the configuration that is meant: the one given, or the installed one."""
+    given: Path | None = arguments.config
+    return given if given is not None else paths.config_file
+
+
+def refuse_unknown_ignores(loaded: config.Config) -> None:
+    """Refuse codes that look like ours and are not: they would ignore nothing.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    known = [check.id for check in CHECKS]
+    unknown = [name for name in loaded.overrides.ignored if preflight.is_own_code(name) and name not in known]
+    if unknown:
+        raise ConfigError(
+            f"overrides.ignorePreflights: there is no check {', '.join(unknown)}",
+            details=f"checks: {', '.join(known)}",
+            resolution="see 'bootstrap.sh check' for the codes; kubeadm's names do not begin with CSN",
+        )
 
 
 def print_lines(arguments: Arguments, lines: Sequence[str]) -> None:

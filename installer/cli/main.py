@@ -3,89 +3,63 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, NoReturn, TextIO, cast
+from typing import Callable, TextIO, cast
 
 from installer.base.errors import (
     ConfigError,
     HostError,
     InstallerError,
-    LabBundleError,
-    MediaError,
     PreflightError,
     UsageError,
     from_exception,
     to_json,
 )
-from installer.base.files import rotate, write_file
+from installer.base.files import write_file
 from installer.base.output import Output
 from installer.base.paths import Paths
-from installer.base.run import COMMANDS_LOG_FILE
-from installer.base.ui import Ui, format_table
-from installer.checks import CHECKS, preflight, readiness
-from installer.cli import explanations, jobs
-from installer.cli.common import Arguments, add_common, handle_signals, need_root, print_lines, say
+from installer.base.ui import format_table
+from installer.checks import readiness
+from installer.cli import bootstrap, explanations, jobs
+from installer.cli.common import (
+    Arguments,
+    Parser,
+    add_common,
+    config_file,
+    need_root,
+    print_lines,
+    refuse_unknown_ignores,
+    say,
+)
 from installer.config import bootstrap as config
-from installer.config import changes, control_plane, facts, hosts, starter
-from installer.engine import jobrecord, leftovers, runner, saltcall
-from installer.engine import lock as lockfile
-from installer.engine.context import Context
-from installer.engine.jobrecord import Request
-from installer.engine.jobrun import Task, Work
-from installer.engine.jobs import Job
-from installer.engine.journal import Journal
-from installer.engine.phase import Phase
+from installer.config import changes, facts, hosts, starter
+from installer.engine.jobrun import Work
 from installer.media import product
-from installer.operations import bootstrap, installed, status, support
+from installer.operations import status, support
 
 COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "explain")
-LOG_NAME = "bootstrap.log"
-ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
-LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises our error instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(message, resolution=f"see '{self.prog} --help'")
+WORKS: dict[str, Work] = {bootstrap.NAME: bootstrap.work}
+"""What each operation does as a job of its own unit."""
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
+def make_parser(program: str) -> Parser:
     """Return the parser of all commands."""
-    parser = _Parser(
+    parser = Parser(
         prog=program,
         description="Install a Kubernetes cluster from Caisson's media, on a host without internet access.",
         epilog=f"Exit codes: '{program} explain exit-codes'.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    bootstrap = commands.add_parser("bootstrap", help="make this host the bootstrap node of a new cluster")
-    add_common(bootstrap)
-    bootstrap.add_argument("--accept-lab-bundle", action="store_true", help="install a bundle made for a lab")
-    bootstrap.add_argument(
-        "--from",
-        dest="start_from",
-        default="",
-        metavar="PHASE",
-        help="start at this phase; all earlier ones must be finished",
-    )
-    bootstrap.add_argument(
-        "--detach",
-        action="store_true",
-        help="let systemd carry it out as a unit, and follow it: closing the terminal or Ctrl-C stops nothing",
-    )
-    bootstrap.set_defaults(handler=_bootstrap)
+    bootstrap.add_command(commands)
 
     check = commands.add_parser("check", help="check this host and the configuration; change nothing")
     add_common(check)
@@ -207,141 +181,8 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 # ---- the commands ----------------------------------------------------------------------------------------
 
 
-def _bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    prepared = _prepare_bootstrap(arguments, tree_dir, paths)
-    request = _bootstrap_request(arguments, tree_dir, paths)
-    if arguments.detach:
-        return jobs.ask_and_follow(arguments, request, tree_dir, paths)
-    handle_signals()
-    with lockfile.hold(paths.lock_file) as lock:
-        job = jobrecord.prepare(paths, request)
-        lock.give(job=job.id, operation=job.operation)
-        with jobrecord.carried_out(job) as outcome:
-            outcomes = _run_bootstrap(arguments, prepared, tree_dir, paths, job)
-            outcome.summary = runner.describe(outcomes)
-    if arguments.json:
-        print(
-            json.dumps(
-                {"format": 1, "phases": [vars(outcome) for outcome in outcomes], "exit_code": 0}, indent=1
-            )
-        )
-    return 0
-
-
-def _bootstrap_of_job(task: Task) -> str:
-    """Carry out a bootstrap that was asked for as a job: look at the configuration again, and at the host."""
-    starter, *words = task.job.command
-    program = Path(starter).name
-    arguments = make_parser(program).parse_args(words, Arguments(program=program))
-    prepared = _prepare_bootstrap(arguments, task.tree_dir, task.paths)
-    return runner.describe(_run_bootstrap(arguments, prepared, task.tree_dir, task.paths, task.job))
-
-
-WORKS: dict[str, Work] = {bootstrap.OPERATION.name: _bootstrap_of_job}
-"""What each operation does as a job of its own unit."""
-
-
-def _bootstrap_request(arguments: Arguments, tree_dir: Path, paths: Paths) -> Request:
-    """Return what is asked. A bootstrap is always of this host: any later one goes on with one that was cut off."""
-    program = str(arguments.program)
-    starter = tree_dir / program  # the media's own is in no search path
-    words = ["bootstrap", "--config", str(_config_file(arguments, paths).absolute())]
-    words += ["--accept-lab-bundle"] if arguments.accept_lab_bundle else []
-    words += ["--from", arguments.start_from] if arguments.start_from else []
-    words += ["--detach"] if arguments.detach else []
-    command = (str(starter) if starter.is_file() else program, *words)
-    return Request(bootstrap.OPERATION.name, {}, command)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What is known before a bootstrap touches anything."""
-
-    product: product.Product
-    config: config.Config
-    facts: facts.Facts
-
-
-def _prepare_bootstrap(arguments: Arguments, tree_dir: Path, paths: Paths) -> _Prepared:
-    need_root()
-    os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
-    found = product.load(tree_dir)
-    if found.is_lab and not arguments.accept_lab_bundle:
-        raise LabBundleError(
-            f"this is a lab bundle (profile {found.profile_name}): what it holds is not upstream's",
-            details=found.title,
-            resolution="for a test give --accept-lab-bundle; else use a bundle of the production profile",
-        )
-    installed.refuse_other(found, paths)
-    file = _config_file(arguments, paths)
-    addresses = facts.read_addresses()
-    loaded = config.load(file, host_addresses=[address.address for address in addresses])
-    _refuse_unknown_ignores(loaded)
-    return _Prepared(found, loaded, facts.gather(loaded, addresses))
-
-
-def _run_bootstrap(
-    arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
-) -> tuple[runner.Outcome, ...]:
-    """Run the phases, with the lock held, and say how it went."""
-    paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ROTATED_LOG_NAMES:
-        rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
-    context = _bootstrap_context(arguments, prepared, tree_dir, paths, job)
-    chosen = _choose_phases(arguments.start_from, context)
-    write_file(paths.config_file, prepared.config.text, mode=0o600, dir_mode=0o700)
-    try:
-        outcomes = runner.run_phases(bootstrap.OPERATION, chosen, context)
-    except InstallerError as exc:
-        context.ui.detail(f"error: {exc}")
-        raise
-    except Exception:
-        context.ui.detail(traceback.format_exc())
-        raise
-    finally:
-        context.beside.close()
-        context.salt.close()
-        context.ui.close()
-    context.ui.note(runner.describe(outcomes))
-    return outcomes
-
-
-def _bootstrap_context(
-    arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
-) -> Context:
-    """Return what the phases are given; what they say and their journal stand with the job too."""
-    stream = sys.stderr if arguments.json else sys.stdout
-    return Context(
-        config=prepared.config,
-        facts=prepared.facts,
-        product=prepared.product,
-        media_dir=paths.media_dir(prepared.product.full_version),
-        ui=Ui(stream, log_file=paths.log_dir / LOG_NAME, copy_file=job.output_file),
-        journal=Journal(paths.journal_file, operation=bootstrap.OPERATION.name, copy_file=job.journal_file),
-        source_dir=_source_dir(tree_dir, prepared.product, paths),
-        config_file=paths.config_file,
-        paths=paths,
-    )
-
-
-def _choose_phases(start_from: str, context: Context) -> Sequence[Phase]:
-    """Return the phases to run, once nothing of an earlier run goes on and what is asked for fits what is there."""
-    paths, loaded, gathered = context.paths, context.config, context.facts
-    paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    leftovers.wait(paths.running_dir, progress=context.ui.note)
-    changes.check(paths, loaded, gathered)
-    control_plane.check(paths, loaded, gathered, context.product.versions["kubernetes"])
-    chosen = runner.select(bootstrap.OPERATION, start_from, context)
-    context.ui.note(
-        f"{context.product.title}: bootstrap of {gathered.node_name} ({gathered.control_plane_address})"
-    )
-    for text in loaded.notes:
-        context.ui.note(f"note: {text}")
-    return chosen
-
-
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    file = _config_file(arguments, paths) if arguments.config or paths.config_file.is_file() else None
+    file = config_file(arguments, paths) if arguments.config or paths.config_file.is_file() else None
     found = readiness.assess(tree_dir, file, paths=paths)
     if arguments.json:
         print(json.dumps(found.to_json(), indent=1))
@@ -406,10 +247,10 @@ def _config_init(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
 
 
 def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
-    file = _config_file(arguments, paths)
+    file = config_file(arguments, paths)
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])
-    _refuse_unknown_ignores(loaded)
+    refuse_unknown_ignores(loaded)
     gathered = facts.gather(loaded, addresses)
     if arguments.json:
         shown = {"format": 1, "file": str(file), "facts": vars(gathered), "notes": list(loaded.notes)}
@@ -425,7 +266,7 @@ def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  #
 
 def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
     need_root()
-    file = _config_file(arguments, paths)
+    file = config_file(arguments, paths)
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])
     gathered = facts.gather(loaded, addresses)
@@ -471,42 +312,3 @@ def _explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa
 
 def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _config_file(arguments: Arguments, paths: Paths) -> Path:
-    given: Path | None = arguments.config
-    return given if given is not None else paths.config_file
-
-
-def _source_dir(tree_dir: Path, found: product.Product, paths: Paths) -> Path:
-    """Return the media that this run works from: the tree itself, or the mounted media when this is the copy.
-
-    Raises:
-        MediaError: the copy was started and the media is not mounted.
-    """
-    if (tree_dir / "SHA256SUMS").is_file():
-        return tree_dir
-    media_dir = paths.media_dir(found.full_version)
-    if not (media_dir / product.FILE_NAME).is_file():
-        raise MediaError(
-            f"the media of {found.title} is not mounted at {media_dir}",
-            details="a bootstrap needs its packages and images",
-            resolution="mount the ISO anywhere and start its bootstrap.sh",
-        )
-    return media_dir
-
-
-def _refuse_unknown_ignores(loaded: config.Config) -> None:
-    """Refuse codes that look like ours and are not: they would ignore nothing.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    known = [check.id for check in CHECKS]
-    unknown = [name for name in loaded.overrides.ignored if preflight.is_own_code(name) and name not in known]
-    if unknown:
-        raise ConfigError(
-            f"overrides.ignorePreflights: there is no check {', '.join(unknown)}",
-            details=f"checks: {', '.join(known)}",
-            resolution="see 'bootstrap.sh check' for the codes; kubeadm's names do not begin with CSN",
-        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.cli import main as cli
+from installer.cli import bootstrap
 from installer.config import facts
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
 
@@ -18,6 +18,6 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(facts, "read_addresses", lambda: ADDRESSES)
     monkeypatch.setattr(facts, "read_default_interface", lambda: "eth0")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(cli, "handle_signals", lambda: None)
+    monkeypatch.setattr(bootstrap, "handle_signals", lambda: None)
     (tmp_path / "b.yaml").write_text(CONFIG_TEXT + "node: {name: node1}\n")
     return make_tree(tmp_path / "iso", {"product.json": product_bytes().decode()})
