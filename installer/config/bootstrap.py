@@ -7,23 +7,20 @@ cannot say: that networks are networks and do not overlap. Each fault reads ``FI
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
-import jsonschema
 import yaml
 
-from installer.base.document import Document, Fault, KeyPath, format_path, kind_of
+from installer.base.document import Document, Fault, KeyPath, format_path
 from installer.base.errors import ConfigError
+from installer.config import schema
 from installer.config.authority import Authority, examine
 
-SCHEMA_FILE = Path(__file__).with_name("bootstrap.schema.json")
 DEFAULT_PODS_CIDR = "10.233.0.0/16"
 DEFAULT_SERVICES_CIDR = "10.96.0.0/12"
 PODS_PREFIXES = range(8, 25)
@@ -140,7 +137,7 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
     document = Document.read(text)
     faults = list(document.faults)
     if document.is_readable:
-        faults += _schema_faults(document)
+        faults += schema.find_faults(document, load_schema())
         faults += _network_faults(document, host_addresses)
         faults += _api_server_faults(document)
         faults += _authority_faults(document)
@@ -159,91 +156,7 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration."""
-    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return schema
-
-
-def _schema_faults(document: Document) -> Iterator[Fault]:
-    schema = load_schema()
-    known = sorted(set(_known_keys(schema)))
-    for error in jsonschema.Draft7Validator(schema).iter_errors(document.data):
-        path: KeyPath = tuple(error.absolute_path)
-        if error.validator == "additionalProperties" and isinstance(error.schema.get("properties"), dict):
-            allowed = error.schema["properties"]
-            for key in error.instance:
-                if key not in allowed:
-                    yield document.fault((*path, str(key)), _unknown_key(str(key), sorted(allowed), known))
-        elif error.validator == "required":
-            for key in error.validator_value:
-                if key not in error.instance:
-                    yield document.fault((*path, key), "is missing")
-        elif "propertyNames" in error.absolute_schema_path:
-            yield document.fault((*path, str(error.instance)), _bad_name(error))
-        else:
-            yield document.fault(path, _message(error))
-
-
-def _unknown_key(key: str, allowed: Sequence[str], known: Sequence[str]) -> str:
-    folded = {name.replace("_", "").replace("-", "").lower(): name for name in allowed}
-    near = [folded[name] for name in difflib.get_close_matches(_fold(key), list(folded), n=1, cutoff=0.6)]
-    if near:
-        return f"unknown key; did you mean '{near[0]}'?"
-    if key in known:
-        return f"unknown key here; '{key}' belongs elsewhere; known here: {', '.join(allowed)}"
-    return f"unknown key; known here: {', '.join(allowed)}"
-
-
-def _fold(key: str) -> str:
-    return key.replace("_", "").replace("-", "").lower()
-
-
-def _known_keys(schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            yield from properties
-        for value in schema.values():
-            yield from _known_keys(value)
-
-
-def _bad_name(error: jsonschema.ValidationError) -> str:
-    if error.validator == "not":
-        return "is set by Caisson: leave it out"
-    return f"is no name that can stand here: {_schema_of(error).get('description', error.message)}"
-
-
-def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Any]:
-    return error.schema if isinstance(error.schema, dict) else {}
-
-
-def _message(error: jsonschema.ValidationError) -> str:
-    """Return a schema fault in plain words."""
-    say = MESSAGES.get(str(error.validator))
-    schema = _schema_of(error)
-    return say(error.instance, error.validator_value, schema) if say is not None else str(error.message)
-
-
-MESSAGES: Mapping[str, Callable[[Any, Any, Mapping[str, Any]], str]] = {
-    "type": lambda value, limit, _: f"must be {_kind_name(str(limit))}, not {kind_of(value)}",
-    "const": lambda value, limit, _: f"must be '{limit}', not {value!r}",
-    "pattern": lambda value, limit, schema: f"{value!r} is not allowed: {schema.get('description', limit)}",
-    "minItems": lambda _value, limit, _: f"must have at least {limit} entr{'y' if limit == 1 else 'ies'}",
-    "uniqueItems": lambda _value, _limit, _: "holds the same entry twice",
-    "minLength": lambda value, limit, _: f"{value!r} is too short: at least {limit} characters",
-    "maxLength": lambda value, limit, _: f"is too long: {len(value)} characters, at most {limit}",
-}
-
-
-def _kind_name(schema_type: str) -> str:
-    names = {
-        "object": "a mapping of keys",
-        "array": "a list",
-        "string": "text",
-        "integer": "a whole number",
-        "number": "a number",
-        "boolean": "true or false",
-    }
-    return names.get(schema_type, schema_type)
+    return schema.load("bootstrap")
 
 
 def _network_faults(document: Document, host_addresses: Sequence[str]) -> Iterator[Fault]:
