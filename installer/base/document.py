@@ -36,6 +36,7 @@ class Document:
         self.data: Any = data
         self.faults = faults
         self.lines = lines
+        self.written: dict[KeyPath, str] = {}
         self.is_readable = isinstance(data, dict)
 
     @classmethod
@@ -76,6 +77,8 @@ class Document:
                 seen.add(key)
                 self.lines[inner] = line
                 self._walk(value_node, inner, depth + 1)
+        elif isinstance(node, yaml.ScalarNode):
+            self.written[path] = node.value
         elif isinstance(node, yaml.SequenceNode):
             for index, value_node in enumerate(node.value):
                 self._walk(value_node, (*path, index), depth + 1)
@@ -91,6 +94,23 @@ class Document:
     def fault(self, path: KeyPath, message: str) -> Fault:
         """Return a fault at a key."""
         return Fault(self.line(path), format_path(path), message)
+
+    def misread(self, path: KeyPath) -> str:
+        """Say what YAML makes of a text that stands there without quotes; empty when nothing of it was lost.
+
+        >>> Document.read("a: 0x10").misread(("a",)), Document.read("a: 5").misread(("a",))
+        (" (YAML reads '0x10' so): put it in quotes", ': put it in quotes')
+        """
+        written = self.written.get(path)
+        if not written:
+            return ""
+        value: Any = self.data
+        for part in path:
+            value = value[part]
+        if not isinstance(value, (bool, int, float)):
+            return ""
+        same = written in (str(value), str(value).lower())
+        return ": put it in quotes" if same else f" (YAML reads '{written}' so): put it in quotes"
 
     def get(self, *path: str) -> Any:
         """Return the value at a path, None when something on the way is missing or no mapping."""

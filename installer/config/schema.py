@@ -44,7 +44,8 @@ def find_faults(document: Document, schema: Mapping[str, Any]) -> Iterator[Fault
         elif "propertyNames" in error.absolute_schema_path:
             yield document.fault((*path, str(error.instance)), _bad_name(error))
         else:
-            yield document.fault(path, _message(error))
+            hint = document.misread(path) if error.validator_value == "string" else ""
+            yield document.fault(path, _message(error) + hint)
 
 
 def _unknown_key(key: str, allowed: Sequence[str], known: Sequence[str]) -> str:
@@ -90,6 +91,9 @@ def _message(error: jsonschema.ValidationError) -> str:
 MESSAGES: Mapping[str, Callable[[Any, Any, Mapping[str, Any]], str]] = {
     "type": lambda value, limit, _: f"must be {_kind_name(str(limit))}, not {kind_of(value)}",
     "const": lambda value, limit, _: f"must be '{limit}', not {value!r}",
+    "enum": lambda value, limit, _: f"must be one of {', '.join(map(str, limit))}, not {value!r}",
+    "minimum": lambda value, limit, _: f"must be at least {limit}, not {value}",
+    "maximum": lambda value, limit, _: f"must be at most {limit}, not {value}",
     "pattern": lambda value, limit, schema: f"{value!r} is not allowed: {schema.get('description', limit)}",
     "minItems": lambda _value, limit, _: f"must have at least {limit} entr{'y' if limit == 1 else 'ies'}",
     "uniqueItems": lambda _value, _limit, _: "holds the same entry twice",

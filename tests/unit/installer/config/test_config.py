@@ -98,7 +98,7 @@ node: {name: -n}
             "[+strategic|+merge|+json].yaml or .json, TARGET one of kube-apiserver, kube-controller-manager, "
             "kube-scheduler, etcd, kubeletconfiguration, corednsdeployment"
         ),
-        "13: overrides.kubeadmPatches.foo.yaml: must be text, not the number 5",
+        "13: overrides.kubeadmPatches.foo.yaml: must be text, not the number 5: put it in quotes",
         "14: overrides.ignorePreflights[0].id: 'all' is not accepted: name each check, with its reason",
         "14: overrides.ignorePreflights[1].reason: is missing",
         (
