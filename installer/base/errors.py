@@ -22,6 +22,9 @@ code  class                  meaning
 11    ClusterError           a part of the cluster did not become ready in time
 12    HostError              the host itself: not root, no usable Python, a needed tool is missing
 13    OtherBundleError       the host is installed from another ISO than this one
+14    ReachError             another host cannot be reached by SSH, or the connection to it was lost
+15    HostKeyError           another host showed a key that nobody has vouched for; nothing was sent to it
+16    LoginError             another host refused the login, or to let the user become root
 20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
 22    InterruptedJobError    ``job``: its process ended without a result (a kill, a reboot); start it again to resume
@@ -151,6 +154,24 @@ class OtherBundleError(InstallerError):
     """The host is installed from another version or build than this media's."""
 
     exit_code = 13
+
+
+class ReachError(InstallerError):
+    """Another host cannot be reached by SSH, or the connection to it was lost."""
+
+    exit_code = 14
+
+
+class HostKeyError(InstallerError):
+    """Another host showed a key that nobody has vouched for; nothing was sent to it."""
+
+    exit_code = 15
+
+
+class LoginError(InstallerError):
+    """Another host refused the login, or to let the user become root."""
+
+    exit_code = 16
 
 
 class DegradedError(InstallerError):

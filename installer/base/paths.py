@@ -87,6 +87,16 @@ class Paths:
         return self.running_dir / "secrets"
 
     @property
+    def known_hosts_file(self) -> Path:
+        """The keys of the other hosts, one that somebody has vouched for each. Source: sshd(8), SSH_KNOWN_HOSTS."""
+        return self.state_dir / "known_hosts"
+
+    @property
+    def ssh_dir(self) -> Path:
+        """What a connection to another host needs while it lasts; /run, in memory: a password may be in it."""
+        return self.at("/run/caisson-ssh")
+
+    @property
     def hosts_file(self) -> Path:
         """The host's table of names; Caisson's two lines are at its end."""
         return self.at("/etc/hosts")

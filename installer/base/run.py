@@ -47,12 +47,15 @@ def run(
     timeout_s: float,
     check: bool = True,
     env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    is_secret: bool = False,
     log_file: Path = COMMANDS_LOG_FILE,
     running_dir: Path = RUNNING_DIR,
 ) -> Completed:
     """Run one command to its end and return what it left; with ``check=False`` any exit code is returned.
 
-    ``env`` adds to the rebuilt environment.
+    ``env`` adds to the rebuilt environment; ``stdin`` is kept in memory. What the command says is not logged when it
+    ``is_secret``; what it is told never is.
 
     Raises:
         HostError: there is no such program.
@@ -62,6 +65,7 @@ def run(
     started = time.monotonic()
     left: list[Process] | None = None
     with _memory_file("stdin") as source, _memory_file("stdout") as out, _memory_file("stderr") as err:
+        _fill(source, stdin)
         session = Session(words, stdin=source, stdout=out, stderr=err, env=env, running_dir=running_dir)
         try:
             if not session.wait(timeout_s):
@@ -74,19 +78,20 @@ def run(
         finally:
             session.forget()
         completed = Completed(session.returncode or 0, _read(out), _read(err))
+    logged = Completed(completed.returncode, "", "") if is_secret else completed
     if left is not None:
         ending = f"no end within {timeout_s:g} s, {_describe_end(session, left)}"
-        _log(log_file, words, completed, time.monotonic() - started, ending=ending)
+        _log(log_file, words, logged, time.monotonic() - started, ending=ending)
         raise CommandError(
             f"'{words[0]}' did not finish within {timeout_s:g} s",
-            details=_facts(words, ending, completed, log_file),
+            details=_facts(words, ending, logged, log_file),
             resolution="see the last lines above for what it waited for",
         )
-    _log(log_file, words, completed, time.monotonic() - started)
+    _log(log_file, words, logged, time.monotonic() - started)
     if check and completed.returncode != 0:
         raise CommandError(
             f"'{words[0]}' failed: {describe_code(completed.returncode)}",
-            details=_facts(words, describe_code(completed.returncode), completed, log_file),
+            details=_facts(words, describe_code(completed.returncode), logged, log_file),
             resolution="run the command above by hand to see more",
         )
     return completed
@@ -168,6 +173,23 @@ class Conversation:
             resolution="see the last lines above",
         )
 
+    def tell(self, data: bytes) -> None:
+        """Tell the command something that is logged nowhere; whether it listens shows in its answer."""
+        view = memoryview(data)
+        with contextlib.suppress(BrokenPipeError):
+            while view:
+                view = view[self._requests.write(view) :]
+
+    def hear(self, *, timeout_s: float) -> bytes | None:
+        """Return the next line that it says, without the newline; None when it has ended or said none in time."""
+        deadline = time.monotonic() + timeout_s
+        return self._read_line(lambda: deadline)
+
+    @property
+    def returncode(self) -> int | None:
+        """The command's exit code, None as long as it runs."""
+        return self._session.returncode
+
     @property
     def said(self) -> str:
         """Return what the command has said on stderr so far."""
@@ -230,6 +252,13 @@ def _memory_file(name: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    """Write all of it, and go back to the beginning: who gets the descriptor reads from there."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _read(descriptor: int) -> str:

@@ -147,6 +147,13 @@ WHAT_TO_DO: Mapping[str, str] = {
     "ClusterError": "'caisson status' shows what does not run and how to look at it; then run the same command again.",
     "HostError": "become root, or install what the message names, then run the same command again.",
     "OtherBundleError": "mount the ISO that this host is installed from; /var/lib/caisson/installed.json names it.",
+    "ReachError": "the message says whether nobody listens, no way leads there, or nothing answers: check the address "
+    "and the port, that sshd runs on that host, and the packet filters on the way.",
+    "HostKeyError": "compare the fingerprint in the message with what 'ssh-keygen -lf "
+    "/etc/ssh/ssh_host_ed25519_key.pub' shows on that host's own console, and give it with --host-key. Are they "
+    "different, somebody stands between both hosts.",
+    "LoginError": "try the same by hand: the message has what the host answered. The user must be allowed to log in "
+    "with this key or password, to run commands, and to become root by sudo.",
     "DegradedError": "put the ISO back where it was; 'caisson status' names the place. Until then no image and no "
     "package can be had from it.",
     "UnhealthyError": "begin with the first fault of 'caisson status': those below it often follow from it.",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -187,3 +188,43 @@ def test_what_a_dead_command_had_started_is_ended_with_it(tmp_path: Path) -> Non
         conversation.ask("go", timeout_s=10, log_file=tmp_path / "commands.log")
     assert not _is_alive(int((tmp_path / "pid").read_text()))
     assert {file.name for file in tmp_path.iterdir()} == {"pid", "commands.log"}
+
+
+def test_what_a_command_is_told_stands_in_no_log(tmp_path: Path) -> None:
+    log_file = tmp_path / "commands.log"
+    data = bytes(range(256)) * 1000 + b"hunter2"
+    found = run(["sha256sum"], timeout_s=10, stdin=data, log_file=log_file)
+    assert found.stdout.split()[0] == hashlib.sha256(data).hexdigest()
+    assert "hunter2" not in log_file.read_text()
+
+
+def test_a_secret_answer_stands_neither_in_the_log_nor_in_the_error(tmp_path: Path) -> None:
+    log_file = tmp_path / "commands.log"
+    words = ["bash", "-c", "tee /dev/stderr; exit 3"]
+    said = run(words, timeout_s=10, stdin=b"hunter2", is_secret=True, check=False, log_file=log_file)
+    assert (said.stdout, said.stderr) == ("hunter2", "hunter2")
+    with pytest.raises(CommandError) as caught:
+        run(words, timeout_s=10, stdin=b"hunter2", is_secret=True, log_file=log_file)
+    assert "hunter2" not in caught.value.details
+    assert "exit code 3" in log_file.read_text()
+    assert "hunter2" not in log_file.read_text()
+
+
+def test_a_conversation_is_told_much_and_heard_line_by_line(tmp_path: Path) -> None:
+    talk = Conversation([sys.executable, "-c", TALKING], running_dir=tmp_path)
+    try:
+        data = b"x" * 3_000_000
+        talk.tell(b"%d\n" % len(data) + data)
+        assert talk.hear(timeout_s=10) == b"first"
+        assert talk.hear(timeout_s=10) == hashlib.sha256(data).hexdigest().encode()
+        assert talk.hear(timeout_s=0.2) is None
+        assert talk.returncode is None
+    finally:
+        talk.close(timeout_s=5)
+    assert talk.returncode == 0
+
+
+TALKING = (
+    "import sys, hashlib; b = sys.stdin.buffer; d = b.read(int(b.readline())); "
+    "print('first'); print(hashlib.sha256(d).hexdigest(), flush=True); b.read()"
+)
