@@ -211,10 +211,33 @@ class Connection:
         talk.tell(told)
         return talk
 
-    def salt_options(self) -> list[str]:
-        """Return the options that make salt-ssh's own ssh go over this connection, and over no other."""
-        words = options(self.entry, self._paths.known_hosts_file)[1::2]
-        return [*words, "ControlMaster=no", f"ControlPath={self._control_file}"]
+    @property
+    def needs_sudo_password(self) -> bool:
+        """Tell whether commands become root's only when sudo is told a password."""
+        return self._sudo_password is not None
+
+    @property
+    def scratch_dir(self) -> Path:
+        """A directory in memory, root's alone, that ends with this connection."""
+        return self._control_file.parent
+
+    def own_options(self) -> list[str]:
+        """Return the options that make an ssh of others (salt-ssh) go over this connection, or nowhere."""
+        return [
+            "StrictHostKeyChecking=yes",
+            "GlobalKnownHostsFile=/dev/null",
+            f"UserKnownHostsFile={self._paths.known_hosts_file}",
+            "ControlMaster=no",
+            f"ControlPath={self._control_file}",
+            "ProxyCommand=none",
+            "PubkeyAuthentication=no",
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+        ]
+
+    def framed(self, words: Sequence[str], mark: str) -> str:
+        """Return the script that the login shell is given for a command without a stdin, as root."""
+        return self._frame(words, mark, as_root=True)[0]
 
     # --- how
 
