@@ -105,8 +105,14 @@ class Conversation:
     killed), the command is expected to finish what it does and to end.
     """
 
-    def __init__(self, args: Sequence[str | Path], *, running_dir: Path = RUNNING_DIR) -> None:
-        """Start the command.
+    def __init__(
+        self,
+        args: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        running_dir: Path = RUNNING_DIR,
+    ) -> None:
+        """Start the command; ``env`` adds to the rebuilt environment.
 
         Raises:
             HostError: there is no such program.
@@ -126,6 +132,7 @@ class Conversation:
                     stdin=child_in,
                     stdout=child_out,
                     stderr=self._errors,
+                    env=env,
                     running_dir=running_dir,
                 )
             self._cleanup.callback(self._session.forget)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,8 +143,7 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
         faults += _authority_faults(document)
         faults += _override_faults(document)
     if faults:
-        ordered = sorted(set(faults), key=lambda fault: (fault.line, fault.path, fault.message))
-        lines = [f"{file}:{fault.line}: {fault.path}: {fault.message}" for fault in ordered]
+        lines = [f"{file}:{fault.line}: {fault.path}: {fault.message}" for fault in _in_order(faults)]
         count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
         raise ConfigError(
             f"the configuration {file} has {count}",
@@ -152,6 +151,22 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
             resolution="correct all of them; nothing was changed on this host",
         )
     return _build(document.data, file, text)
+
+
+def parse_checked(text: str, *, host_addresses: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
+    """Return a configuration that another host has found good, and what of it does not fit the addresses of this one.
+
+    The schema is not asked again: out of an archive, as here, jsonschema finds its own files only from Python 3.10 on.
+    """
+    document = Document.read(text)
+    faults = _in_order(_network_faults(document, host_addresses))
+    return _build(document.data, Path("bootstrap.yaml"), text), tuple(
+        f"{fault.path}: {fault.message}" for fault in faults
+    )
+
+
+def _in_order(faults: Iterable[Fault]) -> list[Fault]:
+    return sorted(set(faults), key=lambda fault: (fault.line, fault.path, fault.message))
 
 
 def load_schema() -> dict[str, Any]:

@@ -14,11 +14,12 @@ from installer.base.errors import MediaError
 
 PORTS_FILE = "salt/parameters/ports.yaml"
 BOOTSTRAP_ROLE = "bootstrap"
+WORKER_ROLE = "worker"
 
 
 @dataclass(frozen=True)
 class Port:
-    """One line of the port table. ``roles``: the nodes that listen there."""
+    """One line of the port table. ``roles``: the nodes that listen there; ``source``: the plane that may connect."""
 
     name: str
     port: int
@@ -26,6 +27,7 @@ class Port:
     bind: str
     component: str
     roles: tuple[str, ...] = (BOOTSTRAP_ROLE,)
+    source: str = "local"
 
 
 def read_ports(file: Path) -> tuple[Port, ...]:
@@ -35,7 +37,20 @@ def read_ports(file: Path) -> tuple[Port, ...]:
         MediaError: it is missing or of another shape.
     """
     try:
-        table: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise _unreadable(str(file), exc) from exc
+    return parse_ports(text, origin=str(file))
+
+
+def parse_ports(text: str, *, origin: str = PORTS_FILE) -> tuple[Port, ...]:
+    """Parse the text of the port table.
+
+    Raises:
+        MediaError: it is of another shape.
+    """
+    try:
+        table: Any = yaml.safe_load(text)
         return tuple(
             Port(
                 str(row["name"]),
@@ -44,17 +59,37 @@ def read_ports(file: Path) -> tuple[Port, ...]:
                 str(row["bind"]),
                 str(row["component"]),
                 tuple(map(str, row["roles"])),
+                str(row["source"]),
             )
             for row in table["ports"]
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as exc:
-        raise MediaError(
-            f"the port table {file} cannot be read",
-            details=f"{type(exc).__name__}: {exc}",
-            resolution="the media is damaged: copy the ISO again and compare its checksum",
-        ) from exc
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as exc:
+        raise _unreadable(origin, exc) from exc
+
+
+def _unreadable(origin: str, exc: Exception) -> MediaError:
+    return MediaError(
+        f"the port table {origin} cannot be read",
+        details=f"{type(exc).__name__}: {exc}",
+        resolution="the media is damaged: copy the ISO again and compare its checksum",
+    )
 
 
 def of_role(ports: Iterable[Port], role: str) -> tuple[Port, ...]:
     """Return the ports on which a node of this role listens."""
     return tuple(port for port in ports if role in port.roles)
+
+
+def needed(ports: Iterable[Port], source_role: str, target_role: str) -> tuple[Port, ...]:
+    """Return the ports of one node that another has to reach, by their roles. Pure.
+
+    Only control planes talk to etcd and to kubelets; images are pushed by people.
+    """
+    is_control_plane = source_role != WORKER_ROLE
+    return tuple(
+        port
+        for port in of_role(ports, target_role)
+        if port.source != "local"
+        and port.name != "registry-push"
+        and (is_control_plane or port.component not in ("etcd", "kubelet"))
+    )

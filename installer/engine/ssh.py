@@ -189,7 +189,7 @@ class Connection:
         said = self._ssh(script, timeout_s=timeout_s, stdin=told + stdin, is_secret=is_secret)
         completed = unframe(said, mark)
         if completed is None:
-            raise self._explain_unrun(said, mark)
+            raise self.explain(said, mark)
         if check and completed.returncode != 0:
             last = "" if is_secret else (completed.stderr.strip() or completed.stdout.strip())
             raise CommandError(
@@ -207,7 +207,8 @@ class Connection:
     def converse(self, words: Sequence[str], *, mark: str) -> Conversation:
         """Start a command there that answers line by line, as root; its lines begin after one that is ``mark``."""
         script, told = self._frame(words, mark, as_root=True)
-        talk = Conversation([*self._words(), script], running_dir=self._paths.running_dir)
+        words = [*self._words(), script]
+        talk = Conversation(words, env=self._environment(), running_dir=self._paths.running_dir)
         talk.tell(told)
         return talk
 
@@ -336,7 +337,7 @@ class Connection:
                 return hostkeys.wrong_key(self.entry, there.title, hostkeys.scan(self.entry))
         return error
 
-    def _explain_unrun(self, said: Completed, mark: str) -> InstallerError:
+    def explain(self, said: Completed, mark: str) -> InstallerError:
         """Return the error of a command that was not run, or whose end is not known; sudo may have stopped it."""
         _, has_ended, code = said.stdout.rpartition(f"\n{mark}> ")
         if has_ended and f"{mark}<\n" not in said.stdout and self._uses_sudo:

@@ -364,3 +364,16 @@ def test_a_text_for_containerd_that_it_would_misread(text: str, problem: str) ->
     faults = faults_of(CONFIG_TEXT + f"overrides:\n  containerd: {json.dumps(text)}\n")
     assert len(faults) == bool(problem)
     assert all(problem in fault for fault in faults)
+
+
+def test_a_checked_configuration_is_compared_with_another_host_only() -> None:
+    text = CONFIG_TEXT + "  unknown: {}\n"
+    found, misfits = config.parse_checked(text, host_addresses=["10.77.1.5", "10.233.0.7"])
+    assert found.cluster_name == "lab"
+    assert misfits == (
+        "networks.pods.cidr: the default 10.233.0.0/16 holds this host's address 10.233.0.7",
+        (
+            "networks.workloadPlane.cidrs: no address of this host lies in 198.51.100.0/24, 10.77.2.0/24; it has "
+            "10.77.1.5, 10.233.0.7"
+        ),
+    )

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at hosts that are to become nodes, before a byte is written there, and say of all of them what is wrong.
+
+    connect (vouched key, login, root) -> start the installer there, in memory -> preflights of each host, side by side
+    -> clocks -> ports, both ways -> largest packet of the workload plane -> one table for all hosts
+
+One host that cannot be looked at stops none of the others. What was opened for it is closed at the end, also on the
+hosts: the listeners and what firewalld was told end with the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import yaml
+
+from installer.base.document import Document
+from installer.base.errors import InstallerError
+from installer.base.paths import Paths
+from installer.base.terminal import Terminal
+from installer.checks import CHECKS
+from installer.checks.between import FLEET_CHECKS, Clock, Fleet, FleetCheck, Path, Seen, Tried
+from installer.checks.preflight import Finding, Severity, Status
+from installer.config.bootstrap import Config
+from installer.config.nodes import NodeEntry
+from installer.config.ports import BOOTSTRAP_ROLE, Port, needed, parse_ports
+from installer.engine import agents
+from installer.engine.agents import Agent
+from installer.engine.ssh import Connection
+
+LOOK_TIMEOUT_S = 300.0
+ASK_TIMEOUT_S = 60.0
+CLOCK_QUESTIONS = 5
+CLOCK_GOOD_BOUND_S = 0.05
+THREADS = 16
+HERE = "this host"
+CONTROL_PLANE_ROLES = (BOOTSTRAP_ROLE, "control-plane")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every host is asked with: the cluster's configuration, and texts of the media. ``packed`` is the installer.
+
+    ``is_ignored`` codes are those of the configuration. ``member_names`` are the cluster's nodes, Ready or not.
+    """
+
+    config: Config
+    product_text: str
+    ports_text: str
+    packed: bytes
+    member_names: tuple[str, ...] = ()
+    with_trials: bool = True
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Return the port table."""
+        return parse_ports(self.ports_text)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding about one host."""
+
+    host: str
+    code: str
+    status: Status
+    title: str
+    evidence: str
+    fix: str
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Return it as cells of the table."""
+        return self.host, self.code, self.status.value, self.title, f"{self.evidence} -> {self.fix}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found on all hosts."""
+
+    fleet: Fleet
+    rows: tuple[Row, ...]
+
+    def table(self) -> list[tuple[str, str, str, str, str]]:
+        """Return one table for all hosts, with its heading."""
+        return [("HOST", "CODE", "STATUS", "CHECK", "FOUND -> FIX"), *(row.cells for row in self.rows)]
+
+    def is_fit(self, title: str) -> bool:
+        """Say whether nothing stops this host from becoming a node."""
+        return not any(row.host == title and row.status is Status.FAILED for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data, format 1."""
+        hosts = [host for host in self.fleet.hosts if not host.is_member]
+        return {
+            "format": 1,
+            "hosts": [
+                {
+                    "host": host.title,
+                    "role": host.role,
+                    "fit": self.is_fit(host.title),
+                    "error": "" if host.error is None else host.error.code(),
+                    "findings": [
+                        {
+                            "id": row.code,
+                            "status": row.status.value,
+                            "title": row.title,
+                            "evidence": row.evidence,
+                            "fix": row.fix,
+                        }
+                        for row in self.rows
+                        if row.host == host.title
+                    ],
+                }
+                for host in hosts
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class _Host:
+    """A host that answers: how it is asked, and what it said of itself."""
+
+    title: str
+    role: str
+    agent: Agent
+    answer: Mapping[str, Any]
+    is_member: bool = False
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Its addresses in the planes; empty when it has none."""
+        return self.answer["facts"] or {}
+
+    def address_for(self, port: Port) -> str:
+        """Return the address at which others reach a port of it."""
+        plane = "workload_plane_address" if port.source == "workload_plane" else "control_plane_address"
+        return str(self.facts[plane])
+
+
+@contextlib.contextmanager
+def connections(
+    entries: Sequence[NodeEntry], *, paths: Paths, terminal: Terminal
+) -> Iterator[dict[str, Connection | InstallerError]]:
+    """Connect to all hosts, one after the other, since some may ask; title -> connection, or why there is none."""
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Connection | InstallerError] = {}
+        for entry in entries:
+            try:
+                made[entry.title] = stack.enter_context(Connection(entry, paths=paths, terminal=terminal))
+            except InstallerError as exc:
+                made[entry.title] = exc
+        yield made
+
+
+def probe(
+    entries: Sequence[NodeEntry],
+    connected: Mapping[str, Connection | InstallerError],
+    material: Material,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    paths: Paths | None = None,
+) -> Probe:
+    """Look at all hosts and between them; this host takes part as a member of the cluster."""
+    used = paths or Paths()
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
+        say(f"the preflights of {len(entries)} hosts")
+        here = _here(material, stack, used)
+        looked = list(pool.map(lambda entry: _look(entry, connected[entry.title], material, stack), entries))
+        hosts = [here, *(host for host in looked if isinstance(host, _Host))]
+        say("the clocks of the hosts")
+        clocks = {host.title: _clock(host.agent) for host in hosts[1:]}
+        ready = [host for host in hosts if host.facts]
+        say("the ports between the hosts")
+        tried = _try_ports(ready, material.ports, pool)
+        say("the largest packet of the workload plane")
+        paths_found = _measure_paths(ready, pool)
+    seen = [_seen(host, clocks.get(host.title)) for host in hosts]
+    seen += [error for error in looked if isinstance(error, Seen)]
+    fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.member_names)
+    return Probe(fleet, tuple(_rows(fleet, looked, material)))
+
+
+def _in_order(seen: Sequence[Seen], entries: Sequence[NodeEntry]) -> tuple[Seen, ...]:
+    titles = [HERE, *(entry.title for entry in entries)]
+    return tuple(sorted(seen, key=lambda host: titles.index(host.title)))
+
+
+def _here(material: Material, stack: contextlib.ExitStack, paths: Paths) -> _Host:
+    agent = agents.here(material.packed, title=HERE, running_dir=paths.running_dir)
+    stack.callback(agent.close)
+    name = material.config.node_name or ""
+    request = {**_request(material, name, BOOTSTRAP_ROLE), "checks": False}
+    return _Host(HERE, BOOTSTRAP_ROLE, agent, agent.ask(request, timeout_s=ASK_TIMEOUT_S), is_member=True)
+
+
+def _look(
+    entry: NodeEntry,
+    connected: Connection | InstallerError,
+    material: Material,
+    stack: contextlib.ExitStack,
+) -> _Host | Seen:
+    if isinstance(connected, InstallerError):
+        return Seen(entry.title, entry.role.value, error=connected)
+    try:
+        agent = agents.on(connected, material.packed)
+        stack.callback(agent.close)
+        request = _request(material, entry.name, entry.role.value)
+        return _Host(entry.title, entry.role.value, agent, agent.ask(request, timeout_s=LOOK_TIMEOUT_S))
+    except InstallerError as exc:
+        return Seen(entry.title, entry.role.value, error=exc)
+
+
+def _request(material: Material, name: str, role: str) -> dict[str, Any]:
+    return {
+        "do": "look",
+        "config": for_others(material.config),
+        "name": name,
+        "role": role,
+        "product": material.product_text,
+        "ports": material.ports_text,
+        "with_trials": material.with_trials,
+    }
+
+
+def for_others(config: Config) -> str:
+    """Return the configuration as other hosts are to read it: without what names files of this one. Pure."""
+    data = dict(Document.read(config.text).data)
+    data.pop("authorities", None)
+    data.pop("node", None)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def _clock(agent: Agent) -> Clock | None:
+    """Ask for the time until an answer was quick enough, at most a few times; the quickest counts."""
+    best: Clock | None = None
+    for _ in range(CLOCK_QUESTIONS):
+        before, started = time.time(), time.monotonic()
+        try:
+            there = float(agent.ask({"do": "clock"}, timeout_s=ASK_TIMEOUT_S)["time_s"])
+        except InstallerError:
+            return best
+        took_s = time.monotonic() - started
+        found = Clock(there - (before + took_s / 2), took_s / 2)
+        if best is None or found.bound_s < best.bound_s:
+            best = found
+        if best.bound_s < CLOCK_GOOD_BOUND_S:
+            break
+    return best
+
+
+# ---- between hosts -------------------------------------------------------------------------------------------
+
+
+def _try_ports(hosts: Sequence[_Host], ports: Sequence[Port], pool: ThreadPoolExecutor) -> list[Tried]:
+    """Let new hosts listen where their node will, and every host connect to the others; return what came of it."""
+    new = [host for host in hosts if not host.is_member]
+    with contextlib.ExitStack() as stack:
+        held: dict[str, list[Mapping[str, Any]]] = {host.title: [] for host in hosts}
+        for host, answer in zip(new, pool.map(lambda host: _listen(host, hosts, ports), new)):
+            stack.callback(_forget, host)
+            held[host.title] = answer
+        pairs = [(one, other) for one in hosts for other in hosts if one is not other]
+        plans = [(one, other, _targets(one, other, ports, held[other.title])) for one, other in pairs]
+        return [tried for found in pool.map(lambda plan: _connect(*plan), plans) for tried in found]
+
+
+def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[Mapping[str, Any]]:
+    wanted = {
+        port.name: port
+        for other in hosts
+        if other is not host
+        for port in needed(ports, other.role, host.role)
+    }
+    others = [other for other in hosts if other is not host]
+    request = {
+        "do": "listen",
+        "ports": [
+            {"protocol": port.protocol, "address": host.address_for(port), "port": port.port}
+            for port in wanted.values()
+        ],
+        "peers": sorted({str(other.facts[key]) for other in others for key in PLANES}),
+        "interface": str(host.facts["control_plane_interface"]),
+    }
+    try:
+        answer = host.agent.ask(request, timeout_s=ASK_TIMEOUT_S)
+    except InstallerError:
+        return list(request["ports"]) if isinstance(request["ports"], list) else []
+    return list(answer["held"])
+
+
+PLANES = ("control_plane_address", "workload_plane_address")
+
+
+def _forget(host: _Host) -> None:
+    with contextlib.suppress(InstallerError):
+        host.agent.ask({"do": "close"}, timeout_s=ASK_TIMEOUT_S)
+
+
+def _targets(
+    one: _Host, other: _Host, ports: Sequence[Port], held: Sequence[Mapping[str, Any]]
+) -> list[tuple[Port, str]]:
+    """Return the ports of ``other`` that ``one`` has to reach and that somebody answers on, with their addresses.
+
+    A datagram is answered by our own listener only; a port that another program holds is a finding of its own.
+    """
+    taken = {(str(port["protocol"]), int(port["port"])) for port in held}
+    return [
+        (port, other.address_for(port))
+        for port in needed(ports, one.role, other.role)
+        if (port.protocol, port.port) not in taken and not (other.is_member and port.protocol == "udp")
+    ]
+
+
+def _connect(one: _Host, other: _Host, targets: Sequence[tuple[Port, str]]) -> list[Tried]:
+    if not targets:
+        return []
+    asked = [{"protocol": port.protocol, "address": address, "port": port.port} for port, address in targets]
+    try:
+        outcomes = one.agent.ask({"do": "connect", "targets": asked}, timeout_s=ASK_TIMEOUT_S)["outcomes"]
+    except InstallerError:
+        return []
+    return [
+        Tried(one.title, other.title, port, address, outcome)
+        for (port, address), outcome in zip(targets, outcomes)
+    ]
+
+
+def _measure_paths(hosts: Sequence[_Host], pool: ThreadPoolExecutor) -> list[Path]:
+    pairs = [(one, other) for one in hosts for other in hosts if one is not other]
+    found = pool.map(lambda pair: _measure_path(*pair), pairs)
+    return [path for path in found if path is not None]
+
+
+def _measure_path(one: _Host, other: _Host) -> Path | None:
+    mtu = int(one.answer["identity"]["workload_mtu"])
+    request = {"do": "path", "address": other.facts["workload_plane_address"], "mtu": mtu}
+    try:
+        passes = int(one.agent.ask(request, timeout_s=ASK_TIMEOUT_S)["passes"])
+    except InstallerError:
+        return None
+    return Path(one.title, other.title, mtu, passes)
+
+
+# ---- the table -----------------------------------------------------------------------------------------------
+
+
+def _seen(host: _Host, clock: Clock | None) -> Seen:
+    return Seen(
+        host.title,
+        host.role,
+        identity=host.answer["identity"],
+        faults=tuple(host.answer["faults"]),
+        clock=clock,
+        is_member=host.is_member,
+    )
+
+
+def _rows(fleet: Fleet, looked: Sequence[_Host | Seen], material: Material) -> Iterator[Row]:
+    """Yield all findings, host by host, those of its own checks before those between hosts."""
+    ignored = material.config.overrides.ignored
+    between: dict[str, list[Row]] = {}
+    for check in FLEET_CHECKS:
+        for title, finding in check.run(fleet):
+            between.setdefault(title, []).append(_row(title, check, finding, ignored))
+    yield from between.get(HERE, ())
+    for host in looked:
+        if isinstance(host, _Host):
+            yield from _own_rows(host)
+        yield from between.get(host.title, ())
+
+
+def _row(title: str, check: FleetCheck, finding: Finding, ignored: Mapping[str, str]) -> Row:
+    severity = finding.severity or check.severity
+    status = Status.FAILED if severity is Severity.ERROR else Status.WARNING
+    if check.id in ignored:
+        status = Status.IGNORED
+    return Row(title, check.id, status, check.title, finding.evidence, finding.fix or check.fix)
+
+
+def _own_rows(host: _Host) -> Iterator[Row]:
+    known = {check.id: check for check in CHECKS}
+    for result in host.answer["report"]["checks"]:
+        status = Status(result["status"])
+        if status in (Status.PASSED, Status.SKIPPED) or result["id"] not in known:
+            continue
+        fix = "; ".join(result["fix"])
+        for evidence in result["evidence"]:
+            yield Row(host.title, result["id"], status, known[result["id"]].title, evidence, fix)
