@@ -19,7 +19,7 @@ import yaml
 import build.base.errors
 from installer import checks
 from installer.base.paths import Paths
-from installer.checks import preflight
+from installer.checks import between
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.operations import bootstrap
@@ -264,15 +264,11 @@ test compares both and fails on any other difference, and on an entry that is ab
 
 
 def checks_page() -> str:
-    """Return the preflight checks: a table, then what ``caisson explain`` says of each."""
-    rows = [
-        (f"[{check.id}](#{_anchor(check)})", explanations.severity(check), check.title, check.fix)
-        for check in checks.CHECKS
-    ]
+    """Return the preflight checks: tables, then what ``caisson explain`` says of each."""
     texts = "\n\n".join(
         f"## {check.id} {check.title}\n\n{check.why}\n\n- {explanations.severity(check)}: "
-        f"{explanations.SEVERITIES[explanations.severity(check)]}\n- fix: {check.fix}"
-        for check in checks.CHECKS
+        f"{explanations.severity_meaning(check)}\n- fix: {check.fix}"
+        for check in explanations.ALL_CHECKS
     )
     return f"""# Preflight checks
 
@@ -281,13 +277,26 @@ an error stops it. A code never changes its meaning. A check is ignored by its c
 [`overrides.ignorePreflights`](bootstrap-configuration.md). How to read what they print:
 [Read the preflight table](../how-to/read-the-preflight-table.md).
 
-{table(["Code", "Severity", "What should be so", "What to do if it is not"], rows)}
+{_checks_table(checks.CHECKS)}
+
+Hosts that are to become nodes are looked at in the same way, over SSH and before a byte is written there, and then
+compared with each other and with this host:
+
+{_checks_table(between.FLEET_CHECKS)}
 
 {texts}
 """
 
 
-def _anchor(check: preflight.Check) -> str:
+def _checks_table(listed: Sequence[explanations.AnyCheck]) -> str:
+    rows = [
+        (f"[{check.id}](#{_anchor(check)})", explanations.severity(check), check.title, check.fix)
+        for check in listed
+    ]
+    return table(["Code", "Severity", "What should be so", "What to do if it is not"], rows)
+
+
+def _anchor(check: explanations.AnyCheck) -> str:
     """Return the anchor of a check's heading, as forges make it."""
     return re.sub(r"[^\w\- ]", "", f"{check.id} {check.title}".lower()).replace(" ", "-")
 

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from installer.base.errors import ConfigError, HostError, UsageError
 from installer.base.paths import Paths
-from installer.checks import CHECKS, preflight
+from installer.checks import preflight
+from installer.cli import explanations
 from installer.config import bootstrap as config
 
 Arguments = argparse.Namespace
@@ -53,7 +54,7 @@ def refuse_unknown_ignores(loaded: config.Config) -> None:
     Raises:
         ConfigError: there is one.
     """
-    known = [check.id for check in CHECKS]
+    known = [check.id for check in explanations.ALL_CHECKS]
     unknown = [name for name in loaded.overrides.ignored if preflight.is_own_code(name) and name not in known]
     if unknown:
         raise ConfigError(

@@ -7,14 +7,15 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
 from installer.base import errors
 from installer.base.errors import InstallerError, UsageError
 from installer.base.ui import format_table
 from installer.checks import CHECKS
+from installer.checks.between import FLEET_CHECKS, FleetCheck
 from installer.checks.preflight import Check
 from installer.config import bootstrap as config
 from installer.engine.phase import Phase
@@ -37,6 +38,10 @@ class Field:
 # ---- codes -----------------------------------------------------------------------------------------------
 
 
+AnyCheck = Union[Check, FleetCheck]
+ALL_CHECKS: Sequence[AnyCheck] = (*CHECKS, *FLEET_CHECKS)
+
+
 def of_code(code: str) -> list[str]:
     """Return what a code means, as lines.
 
@@ -46,7 +51,7 @@ def of_code(code: str) -> list[str]:
     wanted = code.lower()
     if wanted == "exit-codes":
         return of_exit_codes()
-    for check in CHECKS:
+    for check in ALL_CHECKS:
         if check.id.lower() == wanted:
             return _of_check(check)
     named = [phase for phase in all_phases() if wanted in (phase.code.lower(), phase.name)]
@@ -61,7 +66,7 @@ def of_code(code: str) -> list[str]:
                 "",
                 f"The command ends with exit code {error.exit_code}.",
             ]
-    known = [check.id for check in CHECKS] + [phase.code for phase in all_phases()]
+    known = [check.id for check in ALL_CHECKS] + [phase.code for phase in all_phases()]
     known += [error.code() for error in error_classes()]
     raise UsageError(
         f"there is nothing called '{code}'",
@@ -111,18 +116,24 @@ def plain(text: str) -> str:
     return text.replace("``", "'")
 
 
-def severity(check: Check) -> str:
+def severity(check: AnyCheck) -> str:
     """Return what a check may find: "error", "warning", or either, where its function decides on each finding."""
     return "error or warning" if "severity=" in inspect.getsource(check.run) else check.severity.value
 
 
-def _of_check(check: Check) -> list[str]:
+def severity_meaning(check: AnyCheck) -> str:
+    """Return what a finding of it stops: the bootstrap of this host, or that another host becomes a node."""
+    text = SEVERITIES[severity(check)]
+    return text.replace("the bootstrap", "that host from becoming a node") if check in FLEET_CHECKS else text
+
+
+def _of_check(check: AnyCheck) -> list[str]:
     return [
         f"{check.id} {check.title}",
         "",
         *check.why.splitlines(),
         "",
-        f"severity: {severity(check)} ({SEVERITIES[severity(check)]})",
+        f"severity: {severity(check)} ({severity_meaning(check)})",
         f"fix: {check.fix}",
         f"to accept it: overrides.ignorePreflights: [{{id: {check.id}, reason: ...}}]",
     ]
