@@ -177,6 +177,36 @@ class Node:
         """Return the text of a file in the node."""
         return self.run(["cat", PurePosixPath(path)], timeout_s=60).stdout
 
+    def authorize(
+        self,
+        public_key: str,
+        *,
+        user: str = "root",
+        password: str = "",
+        sudoers: str = "ALL=(ALL) NOPASSWD: ALL",
+    ) -> str:
+        """Let a key (a line of a ``.pub`` file) log in by SSH, and return the fingerprint of the node's host key.
+
+        Another ``user`` than root is made, with what sudo lets him do; ``password`` (plain) is set when it is given,
+        and sshd lets it log in.
+
+        Raises:
+            CommandError: the node's sshd did not get ready.
+        """
+        if user != "root":
+            if self.run(["id", "-u", user], check=False, timeout_s=60).returncode != 0:
+                self.run(["useradd", "--create-home", "--shell", "/bin/bash", user], timeout_s=60)
+            self.write_file(f"/etc/sudoers.d/{user}", f"{user} {sudoers}\n" if sudoers else "", 0o440)
+        if password:
+            self.run(["chpasswd"], input_text=f"{user}:{password}\n", timeout_s=60)
+        home = "/root" if user == "root" else f"/home/{user}"
+        self.run(["install", "-d", "-m", "0700", "-o", user, "-g", user, f"{home}/.ssh"], timeout_s=60)
+        self.write_file(f"{home}/.ssh/authorized_keys", public_key.strip() + "\n", 0o600)
+        self.run(["chown", f"{user}:{user}", f"{home}/.ssh/authorized_keys"], timeout_s=60)
+        self.run(["systemctl", "start", "ssh.service"], timeout_s=60)
+        said = self.run(["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"], timeout_s=60).stdout
+        return said.split()[1]
+
     def copy_in(self, source: Path, target: str | PurePosixPath, mode: int = 0o644) -> None:
         """Copy a file of this machine into the node, whatever its size; the directory is made if need be."""
         path = PurePosixPath(target)

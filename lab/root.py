@@ -55,6 +55,7 @@ PACKAGES = (
     "python3",
     "python3-dnf",
     "rpm",
+    "sudo",
     "systemd",
     "systemd-sysv",
     "util-linux",

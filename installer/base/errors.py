@@ -23,7 +23,7 @@ code  class                  meaning
 12    HostError              the host itself: not root, no usable Python, a needed tool is missing
 13    OtherBundleError       the host is installed from another ISO than this one
 14    ReachError             another host cannot be reached by SSH, or the connection to it was lost
-15    HostKeyError           another host showed a key that nobody has vouched for; nothing was sent to it
+15    HostKeyError           another host showed a key that nobody has confirmed; nothing was sent to it
 16    LoginError             another host refused the login, or to let the user become root
 20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
@@ -163,7 +163,7 @@ class ReachError(InstallerError):
 
 
 class HostKeyError(InstallerError):
-    """Another host showed a key that nobody has vouched for; nothing was sent to it."""
+    """Another host showed a key that nobody has confirmed; nothing was sent to it."""
 
     exit_code = 15
 

@@ -88,7 +88,7 @@ class Paths:
 
     @property
     def known_hosts_file(self) -> Path:
-        """The keys of the other hosts, one that somebody has vouched for each. Source: sshd(8), SSH_KNOWN_HOSTS."""
+        """The keys of the other hosts, one for each, which somebody has confirmed. Source: sshd(8), SSH_KNOWN_HOSTS."""
         return self.state_dir / "known_hosts"
 
     @property

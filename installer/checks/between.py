@@ -116,7 +116,7 @@ def can_be_reached(fleet: Fleet) -> Found:
 
 
 def has_the_right_key(fleet: Fleet) -> Found:
-    """Compare the host's key with the one that somebody has vouched for. With another one nothing is sent to it."""
+    """Compare the host's key with the one that somebody has confirmed. With another one nothing is sent to it."""
     for host, error in _errors(fleet, HostKeyError):
         yield host.title, _told(error)
 
@@ -276,7 +276,7 @@ FLEET_CHECKS: tuple[FleetCheck, ...] = (
     FleetCheck(
         "CSN602",
         Severity.ERROR,
-        "the host's key is vouched for",
+        "the host's key is confirmed",
         has_the_right_key,
         "compare the fingerprint on the host's own console, and give it with --host-key",
     ),

@@ -2,8 +2,8 @@
 """Try the network between hosts: listen where a node will listen, connect, and measure what fits into a packet.
 
 Every listener ends with its process. A host whose firewalld runs is told, at run time only and for a limited time, to
-let the named hosts in to these ports: the bootstrap of the node will say the same for good, and what stops the packets
-then stands between the hosts.
+let the named hosts in to these ports. The node's own rules will say the same permanently; what stops the packets then
+stands between the hosts.
 """
 
 from __future__ import annotations

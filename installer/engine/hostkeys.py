@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Know other hosts by their keys: nothing is sent to a host before somebody has vouched for the key that it shows.
+"""Know other hosts by their keys: nothing is sent to a host before somebody has confirmed the key that it shows.
 
 A fingerprint comes from the operator (``--host-key``, ``hostKey`` in the list) or is shown and confirmed on the
-terminal; there is no third way, and no "first use". What was vouched for is kept in ``Paths.known_hosts_file``, one
+terminal; there is no third way, and no "first use". What was confirmed is kept in ``Paths.known_hosts_file``, one
 key a host, for OpenSSH itself to check.
 """
 
@@ -138,7 +138,7 @@ def _parse(line: str) -> HostKey | None:
 
 
 def known(file: Path, entry: NodeEntry) -> HostKey | None:
-    """Return the key that somebody has vouched for, None when nobody has."""
+    """Return the key that somebody has confirmed, None when nobody has."""
     name = host_pattern(entry)
     keys = (_parse(line) for line in _lines(file) if line.split()[:1] == [name])
     return next((key for key in keys if key is not None), None)
@@ -175,8 +175,8 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def vouch(file: Path, entry: NodeEntry, terminal: Terminal) -> HostKey:
-    """Return the key of a host that somebody has vouched for: before, by the fingerprint given, or now.
+def confirm(file: Path, entry: NodeEntry, terminal: Terminal) -> HostKey:
+    """Return the key of a host that somebody has confirmed: before, by the fingerprint given, or now.
 
     A fingerprint that is given wins over what was known: the operator has looked again.
 
@@ -192,7 +192,7 @@ def vouch(file: Path, entry: NodeEntry, terminal: Terminal) -> HostKey:
     if chosen is None:
         if entry.host_key:
             raise wrong_key(entry, entry.host_key, keys)
-        chosen = _confirm(entry, keys, terminal)
+        chosen = _ask(entry, keys, terminal)
     remember(file, entry, chosen)
     return chosen
 
@@ -208,12 +208,12 @@ def wrong_key(entry: NodeEntry, expected: str, keys: Sequence[HostKey]) -> HostK
     )
 
 
-def _confirm(entry: NodeEntry, keys: Sequence[HostKey], terminal: Terminal) -> HostKey:
+def _ask(entry: NodeEntry, keys: Sequence[HostKey], terminal: Terminal) -> HostKey:
     shown = "\n".join(f"it shows: {key.title}" for key in keys)
     how = "compare it with 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on that host's own console"
     if not terminal.is_there:
         raise HostKeyError(
-            f"nobody has vouched for the key of {entry.title}, and no terminal is there to ask: nothing was sent to it",
+            f"nobody has confirmed the key of {entry.title}, and no terminal is there to ask: nothing was sent to it",
             details=shown,
             resolution=f"{how}, then give it: --host-key {keys[0].fingerprint}",
         )

@@ -3,7 +3,7 @@
 
 One connection a host and run, shared by all that goes over it (ControlMaster), so that a password is asked for once
 and a command costs no handshake. Nothing of the user's own configuration, agent or environment takes part. The host's
-key must have been vouched for (hostkeys.py); with another one OpenSSH sends nothing. What a command is told goes
+key must have been confirmed (hostkeys.py); with another one OpenSSH sends nothing. What a command is told goes
 through stdin, out of memory: no secret is ever an argument, an environment variable, or on a disk.
 
 A command is framed by two lines of its shell, so that what a login shell prints by itself is told from the answer,
@@ -126,11 +126,11 @@ class Connection:
 
         Raises:
             ReachError: the host cannot be reached.
-            HostKeyError: nobody has vouched for the key that it shows. Nothing was sent to it.
+            HostKeyError: nobody has confirmed the key that it shows. Nothing was sent to it.
             LoginError: it refuses the login, or to let the user become root.
         """
         try:
-            hostkeys.vouch(self._paths.known_hosts_file, self.entry, self._terminal)
+            hostkeys.confirm(self._paths.known_hosts_file, self.entry, self._terminal)
             self._open()
             if self._needs_root:
                 self._become_root()

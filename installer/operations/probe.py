@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at hosts that are to become nodes, before a byte is written there, and say of all of them what is wrong.
 
-    connect (vouched key, login, root) -> start the installer there, in memory -> preflights of each host, side by side
-    -> clocks -> ports, both ways -> largest packet of the workload plane -> one table for all hosts
+    connect (confirmed key, login, root) -> start the installer there, in memory -> preflights of each host,
+    side by side -> clocks -> ports, both ways -> largest packet of the workload plane -> one table for all hosts
 
 One host that cannot be looked at stops none of the others. What was opened for it is closed at the end, also on the
 hosts: the listeners and what firewalld was told end with the connection.

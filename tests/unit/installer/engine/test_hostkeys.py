@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of other hosts: nothing is sent before somebody has vouched for one. Real sshd, ssh-keyscan, ssh-keygen."""
+"""The keys of other hosts: nothing is sent before somebody has confirmed one. Real sshd, ssh-keyscan, ssh-keygen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_scan_shows_what_ssh_keygen_shows(server: Server) -> None:
 def test_a_given_fingerprint_is_pinned_whichever_key_it_is_of(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     for fingerprint in server.fingerprints:
-        key = hostkeys.vouch(file, server.entry(host_key=fingerprint), Typist())
+        key = hostkeys.confirm(file, server.entry(host_key=fingerprint), Typist())
         assert key.fingerprint == fingerprint
         assert hostkeys.known(file, server.entry()) == key
         assert len(file.read_text().splitlines()) == 1
@@ -50,7 +50,7 @@ def test_a_given_fingerprint_is_pinned_whichever_key_it_is_of(server: Server, tm
 def test_another_fingerprint_is_refused_with_both(server: Server, tmp_path: Path) -> None:
     wrong = "SHA256:" + "A" * 43
     with pytest.raises(HostKeyError) as caught:
-        hostkeys.vouch(tmp_path / "known_hosts", server.entry(host_key=wrong), Typist("yes"))
+        hostkeys.confirm(tmp_path / "known_hosts", server.entry(host_key=wrong), Typist("yes"))
     assert f"expected: {wrong}" in caught.value.details
     assert f"it shows: {server.fingerprints[0]} (ssh-ed25519)" in caught.value.details
     assert not (tmp_path / "known_hosts").exists()
@@ -58,7 +58,7 @@ def test_another_fingerprint_is_refused_with_both(server: Server, tmp_path: Path
 
 def test_without_a_terminal_the_fingerprint_is_in_the_message(server: Server, tmp_path: Path) -> None:
     with pytest.raises(HostKeyError, match="no terminal is there to ask") as caught:
-        hostkeys.vouch(tmp_path / "known_hosts", server.entry(host_key=""), Typist())
+        hostkeys.confirm(tmp_path / "known_hosts", server.entry(host_key=""), Typist())
     assert f"--host-key {server.fingerprints[0]}" in caught.value.resolution
     assert not (tmp_path / "known_hosts").exists()
 
@@ -67,25 +67,25 @@ def test_without_a_terminal_the_fingerprint_is_in_the_message(server: Server, tm
 def test_it_is_shown_confirmed_and_then_known(server: Server, tmp_path: Path, answer: str) -> None:
     file = tmp_path / "known_hosts"
     typist = Typist(server.fingerprints[0] if answer == "fingerprint" else answer)
-    hostkeys.vouch(file, server.entry(host_key=""), typist)
+    hostkeys.confirm(file, server.entry(host_key=""), typist)
     assert server.fingerprints[0] in typist.questions[0]
-    hostkeys.vouch(file, server.entry(host_key=""), Typist())
+    hostkeys.confirm(file, server.entry(host_key=""), Typist())
 
 
 @pytest.mark.parametrize("answer", ["no", "", "y", "SHA256:" + "A" * 43])
 def test_anything_else_is_no(server: Server, tmp_path: Path, answer: str) -> None:
     with pytest.raises(HostKeyError, match="was not confirmed"):
-        hostkeys.vouch(tmp_path / "known_hosts", server.entry(host_key=""), Typist(answer))
+        hostkeys.confirm(tmp_path / "known_hosts", server.entry(host_key=""), Typist(answer))
     assert not (tmp_path / "known_hosts").exists()
 
 
-def test_a_host_that_was_installed_again_is_vouched_for_again(server: Server, tmp_path: Path) -> None:
+def test_a_host_that_was_installed_again_is_confirmed_again(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     other = hostkeys.HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIA==")
     neighbour = NodeEntry("10.9.9.9")
     hostkeys.remember(file, neighbour, other)
     hostkeys.remember(file, server.entry(), other)
-    assert hostkeys.vouch(file, server.entry(), Typist()).fingerprint == server.fingerprints[0]
+    assert hostkeys.confirm(file, server.entry(), Typist()).fingerprint == server.fingerprints[0]
     assert hostkeys.known(file, neighbour) == other
     hostkeys.forget(file, server.entry())
     assert hostkeys.known(file, server.entry()) is None
