@@ -22,6 +22,7 @@ from installer.base.paths import Paths
 from installer.checks import between
 from installer.cli import explanations
 from installer.cli import main as cli
+from installer.config import nodes
 from installer.operations import bootstrap
 from lab import likeness
 
@@ -80,6 +81,46 @@ IPv6 is understood and not built: a CIDR list may hold IPv6 networks, which are 
 pods and services get IPv4 networks only.
 
 The control-plane endpoint is not a field: it is always the name `api.CLUSTERNAME.internal`, port 6443.
+"""
+
+
+def node_list_page() -> str:
+    """Return the fields of nodes.yaml, from the JSON Schema that is on the ISO."""
+    rows = [
+        (
+            f"`{field.path}`",
+            field.kind,
+            "yes" if field.is_required else "",
+            f"`{field.default}`" if field.default else "",
+            field.description,
+        )
+        for field in explanations.fields(nodes.load_schema())
+    ]
+    return f"""# nodes.yaml
+
+A list of hosts that are to become nodes. All its faults are reported at once, each with its line, before any host is
+asked anything; an unknown key is a fault, and so is an address, a name or a host key that two entries share. The schema
+itself is on the ISO: `installer/config/nodes.schema.json`.
+
+```yaml
+apiVersion: caisson/v1
+kind: NodeList
+nodes:
+  - address: 10.1.0.12
+    role: control-plane
+    identity: /root/.ssh/id_ed25519
+    hostKey: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU
+  - address: 10.1.0.21
+    name: worker1
+    user: admin
+    labels: {{example.com/rack: r1}}
+    taints: ["example.com/gpu=yes:NoSchedule"]
+```
+
+{table(["Field", "Type", "Required", "Default", "Meaning"], rows)}
+
+YAML reads some names as numbers or as true and false (`010`, `12:30`, `no`): put them in quotes. A private key that
+others may read is refused, as ssh itself refuses it.
 """
 
 
@@ -418,6 +459,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "exit-codes.md": exit_codes_page,
     "files.md": files_page,
     "inventory.md": inventory_page,
+    "node-list.md": node_list_page,
     "phases.md": phases_page,
     "ports.md": ports_page,
     "profiles.md": profiles_page,

@@ -70,12 +70,15 @@ class Path:
 
 @dataclass(frozen=True)
 class Fleet:
-    """All hosts, members of the cluster first, and what was tried between them."""
+    """All hosts, members of the cluster first, and what was tried between them.
+
+    ``members``: the cluster's nodes, Ready or not, seen or not: name -> machine id, empty where it is not known.
+    """
 
     hosts: tuple[Seen, ...]
     tried: tuple[Tried, ...] = ()
     paths: tuple[Path, ...] = ()
-    member_names: tuple[str, ...] = ()
+    members: Mapping[str, str] = field(default_factory=dict)
 
 
 Found = Iterator[tuple[str, Finding]]
@@ -166,17 +169,29 @@ def have_names_of_their_own(fleet: Fleet) -> Found:
     """
     for host, name, other in _twins(fleet, lambda seen: _values(seen, "name")):
         yield host.title, Finding(f"'{name}' is the name of {other.title}, too")
+    for host in _newcomers(fleet):
+        name, machine_id = host.identity["name"], host.identity["machine_id"]
+        if fleet.members.get(name, machine_id) != machine_id:
+            yield host.title, Finding(f"the cluster has a node '{name}' already, which is another host")
+
+
+def _newcomers(fleet: Fleet) -> Iterator[Seen]:
+    """Yield the hosts that were seen and are not in the cluster, without those that share a name with one that is."""
+    known = {seen.identity.get("name") for seen in fleet.hosts if seen.is_member}
     for host in fleet.hosts:
-        if not host.is_member and host.identity.get("name") in fleet.member_names:
-            known = {seen.identity.get("name") for seen in fleet.hosts if seen.is_member}
-            if host.identity["name"] not in known:
-                yield host.title, Finding(f"the cluster has a node '{host.identity['name']}' already")
+        if host.identity and not host.is_member and host.identity["name"] not in known:
+            yield host
 
 
 def have_machine_ids_of_their_own(fleet: Fleet) -> Found:
     """Compare the machine ids: hosts made from one image share it, and are one host for DHCP and for the journal."""
     for host, value, other in _twins(fleet, lambda seen: _values(seen, "machine_id")):
         yield host.title, Finding(f"{value} is that of {other.title}, too")
+    seen_names = {host.identity.get("name") for host in fleet.hosts}
+    for host in _newcomers(fleet):
+        for name, machine_id in fleet.members.items():
+            if machine_id == host.identity["machine_id"] and name not in seen_names:
+                yield host.title, Finding(f"{machine_id} is that of the node '{name}', too")
 
 
 def have_numbers_of_their_own(fleet: Fleet) -> Found:

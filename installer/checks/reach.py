@@ -39,13 +39,12 @@ class Network:
 
     def __init__(self) -> None:
         self._listeners: list[socket.socket] = []
-        self._rules: list[str] = []
-        self._zone = ""
+        self._rules: dict[str, list[str]] = {}
         self._thread: threading.Thread | None = None
         self._is_over = threading.Event()
 
     def listen(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Listen on ``ports`` (each protocol, address, port), for ``peers``; return those that are held by others.
+        """Listen on ``ports`` (each protocol, address, port, interface) for ``peers``; return what others hold.
 
         A connection is accepted and closed, a datagram is sent back.
         """
@@ -61,7 +60,7 @@ class Network:
                 held.append(port)
         own = [port for port in request["ports"] if port not in held]
         if own and request.get("peers"):
-            self._let_in(own, request["peers"], str(request["interface"]))
+            self._let_in(own, request["peers"])
         self._thread = threading.Thread(
             target=_answer, args=(list(self._listeners), self._is_over), daemon=True
         )
@@ -106,9 +105,9 @@ class Network:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        if self._rules:
-            _firewall(self._zone, "remove", self._rules)
-            self._rules = []
+        for zone, rules in self._rules.items():
+            _firewall(zone, "remove", rules)
+        self._rules = {}
         return {}
 
     def close(self) -> None:
@@ -116,20 +115,25 @@ class Network:
         with contextlib.suppress(InstallerError, OSError):
             self.forget({})
 
-    def _let_in(self, ports: Sequence[Mapping[str, Any]], peers: Sequence[str], interface: str) -> None:
+    def _let_in(self, ports: Sequence[Mapping[str, Any]], peers: Sequence[str]) -> None:
         state = run(["systemctl", "is-active", "firewalld.service"], timeout_s=30, check=False).stdout.strip()
         if state != "active":
             return
-        zone = run(
-            ["firewall-cmd", f"--get-zone-of-interface={interface}"], timeout_s=30, check=False
-        ).stdout.strip()
-        self._zone = zone or run(["firewall-cmd", "--get-default-zone"], timeout_s=30).stdout.strip()
-        self._rules = [
-            f"rule family=ipv4 source address={peer}/32 port port={port['port']} protocol={port['protocol']} accept"
-            for peer in peers
-            for port in ports
-        ]
-        _firewall(self._zone, "add", self._rules)
+        for port in ports:
+            self._rules.setdefault(_zone(str(port["interface"])), []).extend(
+                f"rule family=ipv4 source address={peer}/32 port port={port['port']} protocol={port['protocol']} accept"
+                for peer in peers
+            )
+        for zone, rules in self._rules.items():
+            _firewall(zone, "add", rules)
+
+
+def _zone(interface: str) -> str:
+    """Return firewalld's zone of an interface."""
+    zone = run(
+        ["firewall-cmd", f"--get-zone-of-interface={interface}"], timeout_s=30, check=False
+    ).stdout.strip()
+    return zone or run(["firewall-cmd", "--get-default-zone"], timeout_s=30).stdout.strip()
 
 
 def _firewall(zone: str, verb: str, rules: Sequence[str]) -> None:

@@ -248,10 +248,10 @@ def need(field: Field) -> str:
     return f"where {optional} is written" if optional else "yes"
 
 
-def fields() -> list[Field]:
-    """Return all keys of the configuration, those of a mapping after it, in the order of the schema."""
-    schema = config.load_schema()
-    return list(_fields(schema, schema, ""))
+def fields(schema: Mapping[str, Any] | None = None) -> list[Field]:
+    """Return all keys of a schema (default: the configuration's), those of a mapping after it, in its order."""
+    used = config.load_schema() if schema is None else schema
+    return list(_fields(used, used, ""))
 
 
 def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[Field]:

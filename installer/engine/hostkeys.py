@@ -13,6 +13,7 @@ import binascii
 import errno
 import hashlib
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha
 """In the order in which one is chosen when nobody says which."""
 REACH_TIMEOUT_S = 5.0
 SCAN_TIMEOUT_S = 10.0
+_WRITING = threading.Lock()
 NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
 
@@ -146,17 +148,25 @@ def known(file: Path, entry: NodeEntry) -> HostKey | None:
 
 def remember(file: Path, entry: NodeEntry, key: HostKey) -> None:
     """Keep a key as the only one of its host."""
-    forget(file, entry)
-    lines = [*_lines(file), f"{host_pattern(entry)} {key.kind} {key.text}"]
-    write_file(file, "\n".join(lines) + "\n", mode=0o600)
+    with _WRITING:
+        line = f"{host_pattern(entry)} {key.kind} {key.text}"
+        _write(file, [*_without(file, entry), line])
 
 
 def forget(file: Path, entry: NodeEntry) -> None:
     """Forget the key of a host, as when it was installed again or has left the cluster."""
-    lines = _lines(file)
-    kept = [line for line in lines if line.split()[:1] != [host_pattern(entry)]]
-    if kept != lines:
-        write_file(file, "".join(f"{line}\n" for line in kept), mode=0o600)
+    with _WRITING:
+        kept = _without(file, entry)
+        if kept != _lines(file):
+            _write(file, kept)
+
+
+def _without(file: Path, entry: NodeEntry) -> list[str]:
+    return [line for line in _lines(file) if line.split()[:1] != [host_pattern(entry)]]
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    write_file(file, "".join(f"{line}\n" for line in lines), mode=0o600)
 
 
 def host_pattern(entry: NodeEntry) -> str:

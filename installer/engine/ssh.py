@@ -35,7 +35,9 @@ OPEN_TIMEOUT_S = 60.0
 """For connecting and logging in: PAM may ask a directory first, sshd a nameserver."""
 IDLE_S = 120
 """The connection of an installer that was killed ends by itself after this time."""
-ASKPASS = '#!/bin/sh\nexec cat "${0%/*}/password"\n'
+ASKPASS = '#!/bin/sh\nexec cat "$CAISSON_PASSWORD_FILE"\n'
+CONFIG_FILES = (Path("/etc/crypto-policies/back-ends/openssh.config"), Path("/dev/null"))
+"""The first that is there is all that OpenSSH reads: the site's ciphers, nothing else. Source: crypto-policies(7)."""
 OPTIONS: Mapping[str, str] = {
     "StrictHostKeyChecking": "yes",
     "GlobalKnownHostsFile": "/dev/null",
@@ -63,6 +65,11 @@ OPTIONS: Mapping[str, str] = {
     "LogLevel": "ERROR",
 }
 """The same for every connection. Source: ssh_config(5)."""
+
+
+def config_file() -> str:
+    """Return the configuration that OpenSSH reads in place of the user's and the host's."""
+    return str(next(file for file in CONFIG_FILES if file.exists()))
 
 
 def options(entry: NodeEntry, known_hosts_file: Path, *, asks: bool = False) -> list[str]:
@@ -189,7 +196,7 @@ class Connection:
         said = self._ssh(script, timeout_s=timeout_s, stdin=told + stdin, is_secret=is_secret)
         completed = unframe(said, mark)
         if completed is None:
-            raise self.explain(said, mark)
+            raise self.explain(_marks_only(said, mark) if is_secret else said, mark)
         if check and completed.returncode != 0:
             last = "" if is_secret else (completed.stderr.strip() or completed.stdout.strip())
             raise CommandError(
@@ -294,7 +301,7 @@ class Connection:
             "-o",
             f"ControlPersist={IDLE_S}",
         ]
-        words = ["ssh", "-F", "/dev/null", *self._options(), *more, "-N", "-f", self.entry.address]
+        words = ["ssh", "-F", config_file(), *self._options(), *more, "-N", "-f", self.entry.address]
         said = run(words, timeout_s=OPEN_TIMEOUT_S, check=False, env=self._environment())
         if said.returncode != 0:
             raise self._explain(said)
@@ -320,13 +327,32 @@ class Connection:
             )
         if self._dir is not None:
             _write_private(self._dir / "password", self._password + "\n", 0o600)
-            _write_private(self._dir / "askpass", ASKPASS, 0o700)
+            _write_private(self._askpass_file(), ASKPASS, 0o700)
+
+    def _askpass_file(self) -> Path:
+        """Return where ssh finds the program that answers its question: /run may be mounted noexec.
+
+        Raises:
+            HostError: the other place is, too.
+        """
+        for directory in (self._control_file.parent, self._paths.state_dir):
+            if not os.statvfs(directory).f_flag & os.ST_NOEXEC:
+                return directory / "askpass"
+        raise HostError(
+            f"no password can be given to ssh: {self._paths.ssh_dir} and {self._paths.state_dir} are mounted noexec",
+            details="ssh asks a program for it, which must be in one of them",
+            resolution="log in with a key (--identity FILE), or: mount -o remount,exec /run",
+        )
 
     def _environment(self) -> Mapping[str, str]:
         """Return what makes ssh ask our program and no terminal; the secret is in a file that it reads."""
         if self._dir is None or not self._password:
             return {}
-        return {"SSH_ASKPASS": str(self._dir / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+        return {
+            "SSH_ASKPASS": str(self._askpass_file()),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "CAISSON_PASSWORD_FILE": str(self._dir / "password"),
+        }
 
     def _explain(self, said: Completed) -> InstallerError:
         """Return the error of an ssh that ran nothing; a wrong key is shown beside the one that was expected."""
@@ -426,6 +452,23 @@ def unframe(said: Completed, mark: str) -> Completed | None:
     body, end, tail = rest.rpartition(f"\n{mark}> ")
     code = tail.split("\n")[0]
     return Completed(int(code), body, said.stderr) if begin and end and code.isdigit() else None
+
+
+def _marks_only(said: Completed, mark: str) -> Completed:
+    r"""Return what a command left without what it said itself, which is a secret. Pure.
+
+    What was said before it was run is that of ssh and sudo.
+
+    >>> _marks_only(Completed(255, "motd\nm<\nkey\n", "key"), "m")
+    Completed(returncode=255, stdout='\nm<\n', stderr='')
+    >>> _marks_only(Completed(0, "\nm> 1\n", "sudo: no"), "m")
+    Completed(returncode=0, stdout='\nm> 1\n', stderr='sudo: no')
+    """
+    lines = [
+        line for line in said.stdout.splitlines(keepends=True) if line.startswith((f"{mark}<", f"{mark}>"))
+    ]
+    was_run = any(line.startswith(f"{mark}<") for line in lines)
+    return Completed(said.returncode, "\n" + "".join(lines), "" if was_run else said.stderr)
 
 
 def _has_passphrase(identity: Path) -> bool:

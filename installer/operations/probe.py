@@ -11,10 +11,11 @@ hosts: the listeners and what firewalld was told end with the connection.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable
 
 import yaml
@@ -46,14 +47,14 @@ CONTROL_PLANE_ROLES = (BOOTSTRAP_ROLE, "control-plane")
 class Material:
     """What every host is asked with: the cluster's configuration, and texts of the media. ``packed`` is the installer.
 
-    ``is_ignored`` codes are those of the configuration. ``member_names`` are the cluster's nodes, Ready or not.
+    ``members`` are the cluster's nodes, Ready or not: name -> machine id, empty where it is not known.
     """
 
     config: Config
     product_text: str
     ports_text: str
     packed: bytes
-    member_names: tuple[str, ...] = ()
+    members: Mapping[str, str] = field(default_factory=dict)
     with_trials: bool = True
 
     @property
@@ -92,7 +93,8 @@ class Probe:
 
     def is_fit(self, title: str) -> bool:
         """Say whether nothing stops this host from becoming a node."""
-        return not any(row.host == title and row.status is Status.FAILED for row in self.rows)
+        is_seen = any(host.title == title and host.error is None for host in self.fleet.hosts)
+        return is_seen and not any(row.host == title and row.status is Status.FAILED for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data, format 1."""
@@ -139,23 +141,55 @@ class _Host:
 
     def address_for(self, port: Port) -> str:
         """Return the address at which others reach a port of it."""
-        plane = "workload_plane_address" if port.source == "workload_plane" else "control_plane_address"
-        return str(self.facts[plane])
+        return str(self.facts[f"{_plane(port)}_address"])
+
+    def interface_for(self, port: Port) -> str:
+        """Return the interface at which they arrive."""
+        return str(self.facts[f"{_plane(port)}_interface"])
+
+
+def _plane(port: Port) -> str:
+    return port.source if port.source == "workload_plane" else "control_plane"
 
 
 @contextlib.contextmanager
 def connections(
     entries: Sequence[NodeEntry], *, paths: Paths, terminal: Terminal
 ) -> Iterator[dict[str, Connection | InstallerError]]:
-    """Connect to all hosts, one after the other, since some may ask; title -> connection, or why there is none."""
-    with contextlib.ExitStack() as stack:
-        made: dict[str, Connection | InstallerError] = {}
-        for entry in entries:
+    """Connect to all hosts side by side; title -> connection, or why there is none. Questions come one by one."""
+    asked = OneByOne(terminal)
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
+
+        def connect(entry: NodeEntry) -> Connection | InstallerError:
             try:
-                made[entry.title] = stack.enter_context(Connection(entry, paths=paths, terminal=terminal))
+                return stack.enter_context(Connection(entry, paths=paths, terminal=asked))
             except InstallerError as exc:
-                made[entry.title] = exc
-        yield made
+                return exc
+
+        yield dict(zip([entry.title for entry in entries], pool.map(connect, entries)))
+
+
+class OneByOne(Terminal):
+    """A terminal for several threads: one question is answered before the next is shown."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._lock = threading.Lock()
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether somebody can be asked."""
+        return self._terminal.is_there
+
+    def ask(self, question: str) -> str:
+        """Show a question and return the line that is typed."""
+        with self._lock:
+            return self._terminal.ask(question)
+
+    def ask_secret(self, question: str) -> str:
+        """Show a question and return what is typed, which is not shown."""
+        with self._lock:
+            return self._terminal.ask_secret(question)
 
 
 def probe(
@@ -182,7 +216,7 @@ def probe(
         paths_found = _measure_paths(ready, pool)
     seen = [_seen(host, clocks.get(host.title)) for host in hosts]
     seen += [error for error in looked if isinstance(error, Seen)]
-    fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.member_names)
+    fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.members)
     return Probe(fleet, tuple(_rows(fleet, looked, material)))
 
 
@@ -281,11 +315,15 @@ def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[
     request = {
         "do": "listen",
         "ports": [
-            {"protocol": port.protocol, "address": host.address_for(port), "port": port.port}
+            {
+                "protocol": port.protocol,
+                "address": host.address_for(port),
+                "port": port.port,
+                "interface": host.interface_for(port),
+            }
             for port in wanted.values()
         ],
         "peers": sorted({str(other.facts[key]) for other in others for key in PLANES}),
-        "interface": str(host.facts["control_plane_interface"]),
     }
     try:
         answer = host.agent.ask(request, timeout_s=ASK_TIMEOUT_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config import facts
 from installer.config.facts import Address
+from installer.engine import agents
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
@@ -131,3 +133,14 @@ def make_context(root: Path, **changes: object) -> Context:
         **changes,
     }
     return Context(**given)  # type: ignore[arg-type]
+
+
+VENDORED = ("attr", "attrs", "jsonschema", "pyrsistent", "yaml")
+"""What the ISO's installer carries."""
+
+
+def pack_installer(repository_dir: Path) -> bytes:
+    """Return the installer with what it carries on the ISO, here from this Python's own packages."""
+    specs = [importlib.util.find_spec(name) for name in VENDORED]
+    places = [Path(str(spec.origin)).parent for spec in specs if spec is not None]
+    return agents.archive(repository_dir, vendor=places)

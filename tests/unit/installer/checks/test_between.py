@@ -53,7 +53,8 @@ def said(code: str, fleet: Fleet) -> list[tuple[str, str]]:
 def test_silent_where_all_is_well(check: FleetCheck) -> None:
     tried = (Tried("host1", "host2", KUBELET, "10.0.0.2", "open"),)
     paths = (Path("host1", "host2", 1500, 1500),)
-    fleet = Fleet((seen(1), seen(2), seen(3)), tried, paths, ("node1",))
+    members = {"node1": f"{1:032x}", "node2": f"{2:032x}", "node8": "", "node9": "ab"}
+    fleet = Fleet((seen(1), seen(2), seen(3)), tried, paths, members)
     assert list(check.run(fleet)) == []
     assert check.fix
     assert check.why
@@ -98,16 +99,23 @@ def test_csn605_configuration() -> None:
 
 
 def test_csn611_names() -> None:
-    fleet = Fleet((seen(1), seen(2, name="node1"), seen(3, name="node9")), member_names=("node1", "node9"))
-    assert said("CSN611", fleet) == [
+    hosts = (seen(1), seen(2, name="node1"), seen(3, name="node9"), seen(4, name="node8"), seen(5))
+    members = {"node1": f"{1:032x}", "node9": "ab", "node8": "", "node5": f"{5:032x}"}
+    assert said("CSN611", Fleet(hosts, members=members)) == [
         ("host2", "'node1' is the name of host1, too"),
-        ("host3", "the cluster has a node 'node9' already"),
+        ("host3", "the cluster has a node 'node9' already, which is another host"),
+        ("host4", "the cluster has a node 'node8' already, which is another host"),
     ]
 
 
 def test_csn612_machine_id() -> None:
     fleet = Fleet((seen(1), seen(2), seen(3, machine_id=f"{2:032x}")))
     assert said("CSN612", fleet) == [("host3", f"{2:032x} is that of host2, too")]
+    # The clone of a node that nobody looks at; and a node that is added once more.
+    fleet = Fleet(
+        (seen(1), seen(2), seen(3)), members={"node8": f"{2:032x}", "node3": f"{3:032x}", "node7": ""}
+    )
+    assert said("CSN612", fleet) == [("host2", f"{2:032x} is that of the node 'node8', too")]
 
 
 def test_csn613_product_uuid() -> None:

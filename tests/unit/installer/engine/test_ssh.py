@@ -104,6 +104,20 @@ def test_a_password_is_asked_for_once_for_login_and_sudo(server: Server) -> None
     assert list(server.paths.ssh_dir.iterdir()) == []
 
 
+def test_a_run_directory_without_programs_does_not_stop_a_password(server: Server) -> None:
+    """Hardened hosts mount /run noexec: what answers ssh is then on the disk, the password never."""
+    where = server.paths.ssh_dir
+    where.mkdir(parents=True, exist_ok=True)
+    server.paths.state_dir.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", str(where)], check=True)
+    try:
+        with connect(server, server.entry("asked", with_key=False), PASSWORD) as host:
+            assert host.run(["id", "-u"], timeout_s=10).stdout == "0\n"
+            assert PASSWORD not in (server.paths.state_dir / "askpass").read_text()
+    finally:
+        subprocess.run(["umount", str(where)], check=True)
+
+
 def everywhere(secret: str) -> list[str]:
     """Return the processes that have a secret among their arguments or in their environment, this one left out."""
     found = []
@@ -267,6 +281,25 @@ def test_a_lost_connection_says_so() -> None:
         assert "connection to 127.0.0.1 was lost" in str(failed[0])
         with pytest.raises(ReachError, match="nobody listens"):
             host.run(["true"], timeout_s=10)
+
+
+def test_a_secret_answer_is_in_no_error() -> None:
+    with sshd.serving() as server, connect(server) as host:
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                host.run(["sh", "-c", "echo hunter2; sleep 60"], timeout_s=50, is_secret=True)
+            except ReachError as exc:
+                failed.append(exc)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(1)
+        server.stop()
+        thread.join(timeout=30)
+        assert "was lost" in str(failed[0])
+        assert "hunter2" not in str(failed[0])
 
 
 def test_a_command_that_takes_too_long_is_ended_here(server: Server) -> None:

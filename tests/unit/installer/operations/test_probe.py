@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import json
 import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from installer.base.errors import CommandError, InstallerError
 from installer.checks.preflight import Status
@@ -24,7 +25,7 @@ from installer.engine import agents
 from installer.engine.ssh import Connection
 from installer.operations import probe
 from tests.unit.installer import sshd
-from tests.unit.installer.helpers import product_bytes
+from tests.unit.installer.helpers import pack_installer, product_bytes
 from tests.unit.installer.sshd import PASSWORD, Server, Typist
 
 pytestmark = [
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
 ]
-VENDORED = ("attr", "attrs", "jsonschema", "pyrsistent", "yaml")
 PORTS_FILE = Path("salt/parameters/ports.yaml")
 
 
@@ -44,10 +44,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def packed(repository_dir: Path) -> bytes:
-    """Return the installer with what it carries on the ISO, here from this Python's own packages."""
-    specs = [importlib.util.find_spec(name) for name in VENDORED]
-    places = [Path(str(spec.origin)).parent for spec in specs if spec is not None]
-    return agents.archive(repository_dir, vendor=places)
+    """Return the installer as other hosts get it."""
+    return pack_installer(repository_dir)
 
 
 @pytest.fixture
@@ -78,7 +76,7 @@ node: {{name: node1}}
         product_bytes().decode(),
         (repository_dir / PORTS_FILE).read_text(),
         packed,
-        ("node1", "node7"),
+        {"node1": "", "node7": "ab"},
         with_trials=False,
     )
 
@@ -111,7 +109,7 @@ def test_one_table_for_all_hosts(server: Server, material: probe.Material) -> No
     found = look(server, entries, material)
     first = rows_of(found, "node7 (127.0.0.1)")
     assert {"CSN611", "CSN612", "CSN614"} <= set(first)
-    assert first["CSN611"][0].evidence == "the cluster has a node 'node7' already"
+    assert first["CSN611"][0].evidence == "the cluster has a node 'node7' already, which is another host"
     assert "is that of this host, too" in first["CSN612"][0].evidence
     assert "CSN615" not in first
     assert "CSN605" not in first
@@ -191,6 +189,28 @@ def test_an_archive_that_does_not_work_is_named(server: Server) -> None:
         with pytest.raises(InstallerError, match=r"does not start on 127\.0\.0\.1") as caught:
             agents.on(host, broken)
         assert "No module named 'installer'" in caught.value.details
+
+
+def test_other_hosts_get_the_configuration_without_what_is_this_ones(material: probe.Material) -> None:
+    data = yaml.safe_load(probe.for_others(material.config))
+    assert sorted(data) == ["apiVersion", "clusterName", "kind", "networks"]
+    assert data["networks"] == yaml.safe_load(material.config.text)["networks"]
+
+
+def test_one_question_is_answered_before_the_next_is_shown() -> None:
+    class Slow(Typist):
+        def ask(self, question: str) -> str:
+            self.questions.append(f"begin {question}")
+            time.sleep(0.05)
+            self.questions.append(f"end {question}")
+            return "yes"
+
+    slow = Slow("x")
+    asked = probe.OneByOne(slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(asked.ask, "abcd")) == ["yes"] * 4
+    for begin, end in zip(slow.questions[::2], slow.questions[1::2], strict=True):
+        assert begin.replace("begin", "end") == end
 
 
 @pytest.mark.parametrize(
