@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from installer.base.errors import ConfigError, InstallerError
 from installer.base.paths import Paths
+from installer.base.run import run
 from installer.base.session import only_looking
 from installer.checks import CHECKS, reach
 from installer.checks.host import Host, is_ours
@@ -25,6 +27,9 @@ from installer.checks.preflight import check_host
 from installer.config import bootstrap as config
 from installer.config import facts, ports
 from installer.media import product
+
+INWARD_INTERFACES = re.compile(r"docker|virbr|podman|lxcbr|lxdbr|incusbr|br-[0-9a-f]{12}\Z")
+"""Bridges within a host, which have the same address on all of them by default."""
 
 
 def serve(mark: str) -> None:
@@ -95,26 +100,37 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
         "report": report.to_json(),
         "facts": None if gathered is None else dataclasses.asdict(gathered),
         "faults": faults,
-        "identity": identify(addresses, gathered),
+        "identity": identify(addresses, gathered, read_links()),
     }
 
 
 def identify(
-    addresses: tuple[facts.Address, ...], gathered: facts.Facts | None, *, root: Path = Path("/")
+    addresses: Sequence[facts.Address],
+    gathered: facts.Facts | None,
+    links: Mapping[str, Mapping[str, Any]],
+    *,
+    root: Path = Path("/"),
 ) -> dict[str, Any]:
-    """Return what no two hosts share: names, ids, addresses."""
+    """Return what no two hosts share: names, ids, addresses; ``links`` are the interfaces, as read_links has them."""
     plane = gathered.workload_plane_interface if gathered is not None else ""
-    interfaces = sorted({address.interface for address in addresses})
+    outward = [address for address in addresses if not INWARD_INTERFACES.match(address.interface)]
+    interfaces = {address.interface for address in outward}
     return {
         "name": gathered.node_name if gathered is not None else facts.host_name(),
         "machine_id": _read(root / "etc/machine-id"),
         "product_uuid": _read(root / "sys/class/dmi/id/product_uuid").lower(),
-        "addresses": sorted(address.address for address in addresses),
+        "addresses": sorted(address.address for address in outward),
         "hardware_addresses": sorted(
-            {_read(root / f"sys/class/net/{name}/address") for name in interfaces} - {""}
+            {str(links.get(name, {}).get("address", "")) for name in interfaces} - {""}
         ),
-        "workload_mtu": int(_read(root / f"sys/class/net/{plane}/mtu") or 0) if plane else 0,
+        "workload_mtu": int(links.get(plane, {}).get("mtu", 0)),
     }
+
+
+def read_links() -> dict[str, Mapping[str, Any]]:
+    """Ask the kernel for the interfaces of this host; /sys may show those of another network namespace."""
+    text = run(["ip", "-json", "link", "show"], timeout_s=10).stdout
+    return {str(link["ifname"]): link for link in json.loads(text)}
 
 
 def _read(file: Path) -> str:
