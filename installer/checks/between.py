@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checks between hosts: what no host can see by itself. Codes CSN6xx.
 
-They look at what was measured (operations/probe.py) and touch nothing. A finding belongs to one host; that it is the
-newer of two, or the farther, never one of the cluster where there is a choice.
+They look at what was measured (operations/probe.py) and touch nothing. A finding belongs to one host: of two the one
+that is not in the cluster, or the later in the list, or the one with which more is wrong.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -250,19 +251,27 @@ def reach_each_others_ports(fleet: Fleet) -> Found:
     Where nothing listens yet the host itself listens for that time, and its firewalld is told to let the others in:
     what stops a packet then stands between the hosts.
     """
-    for tried in fleet.tried:
-        if tried.outcome != OPEN:
-            where = f"{tried.port.protocol} {tried.address}:{tried.port.port} ({tried.port.name})"
-            text = (
-                f"{where} of {tried.target} is not reached from {tried.source}: {WHY_CLOSED[tried.outcome]}"
-            )
-            yield _newer(fleet, tried.source, tried.target), Finding(text)
+    closed = [tried for tried in fleet.tried if tried.outcome != OPEN]
+    faults = _count((tried.source, tried.target) for tried in closed)
+    for tried in closed:
+        where = f"{tried.port.protocol} {tried.address}:{tried.port.port} ({tried.port.name})"
+        text = f"{where} of {tried.target} is not reached from {tried.source}: {WHY_CLOSED[tried.outcome]}"
+        yield _blamed(fleet, tried.source, tried.target, faults), Finding(text)
 
 
-def _newer(fleet: Fleet, one: str, other: str) -> str:
-    """Return the title of the one of two hosts that is not in the cluster; of two such, the first."""
+def _blamed(fleet: Fleet, one: str, other: str, faults: Mapping[str, int]) -> str:
+    """Return the one of two hosts that is not in the cluster; of two such, the one that more ways fail with.
+
+    Where as many fail with both it is ``other``.
+    """
     members = {host.title for host in fleet.hosts if host.is_member}
-    return other if one in members else one
+    if one in members or other in members:
+        return other if one in members else one
+    return one if faults.get(one, 0) > faults.get(other, 0) else other
+
+
+def _count(pairs: Iterable[tuple[str, str]]) -> Mapping[str, int]:
+    return Counter(title for pair in pairs for title in pair)
 
 
 def pass_whole_packets(fleet: Fleet) -> Found:
@@ -271,13 +280,10 @@ def pass_whole_packets(fleet: Fleet) -> Found:
     Calico takes the interface's MTU, less 50 bytes for VXLAN. Where the way is narrower, small packets of pods arrive
     and large ones vanish: connections open and then hang.
     """
+    faults = _count((path.source, path.target) for path in fleet.paths if path.passes < path.mtu)
     for path in fleet.paths:
-        way = (
-            f"to {path.target}"
-            if _newer(fleet, path.source, path.target) == path.source
-            else f"from {path.source}"
-        )
-        title = _newer(fleet, path.source, path.target)
+        title = _blamed(fleet, path.source, path.target, faults)
+        way = f"to {path.target}" if title == path.source else f"from {path.source}"
         if path.passes == 0:
             text = f"the way {way} cannot be measured: no echo comes back (ICMP)"
             yield title, Finding(text, severity=Severity.WARNING, fix="let ICMP echo pass between the hosts")

@@ -174,7 +174,11 @@ def test_csn616_ports() -> None:
         Tried("host2", "host3", KUBELET, "10.0.0.3", "no way"),
     )
     found = said("CSN616", Fleet(hosts, tried))
+    # Of two newcomers it is the one with which more is wrong; with as much it is the target.
     assert [title for title, _ in found] == ["host2", "host2", "host2"]
+    assert [title for title, _ in said("CSN616", Fleet(hosts, tried[2:]))] == ["host3"]
+    blocked = [Tried(source, "host3", KUBELET, "10.0.0.3", "silent") for source in ("host1", "host2")]
+    assert [title for title, _ in said("CSN616", Fleet(hosts, tuple(blocked)))] == ["host3", "host3"]
     assert found[0][1] == (
         "tcp 10.0.0.2:10250 (kubelet) of host2 is not reached from host1: nothing comes back: a packet filter drops it"
     )
