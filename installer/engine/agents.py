@@ -24,7 +24,8 @@ from installer.engine.remotefiles import NO_PYTHON, no_python, python_words
 from installer.engine.ssh import Connection
 
 START_TIMEOUT_S = 60.0
-SUFFIXES = (".py", ".json")
+SUFFIXES = (".py", ".json", "")
+"""What Python or a package that the installer carries reads; jsonschema has vocabularies without a suffix."""
 LOADER = """
 import os, sys
 stream = sys.stdin.buffer
@@ -72,6 +73,7 @@ class Agent:
         self._heard: list[str] = []
         self._said = ""
         self._is_closed = False
+        self._is_lost = False
 
     def start(self, packed: bytes, explain: Callable[[Completed], InstallerError]) -> None:
         """Send the archive and wait until it answers.
@@ -93,11 +95,13 @@ class Agent:
             CommandError: it gave none in time, or says what it ran into.
         """
         with self._lock:
-            self._talk.tell(json.dumps(request).encode() + b"\n")
-            answer = self._hear(timeout_s)
+            if not self._is_lost:
+                self._talk.tell(json.dumps(request).encode() + b"\n")
+            answer = None if self._is_lost else self._hear(timeout_s)
+            self._is_lost = answer is None  # what comes late is no answer to the next request
         if answer is None:
             raise CommandError(
-                f"{self.title} gave no answer to '{request['do']}' within {timeout_s:g} s",
+                f"{self.title} gave no answer to '{request['do']}'",
                 details="\n".join(f"| {line}" for line in self._said.splitlines()[-12:]),
                 resolution="check that the host is up and not overloaded, then start this again",
             )

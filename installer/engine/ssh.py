@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from installer.base import processes
 from installer.base.errors import CommandError, HostError, HostKeyError, InstallerError, LoginError
 from installer.base.paths import Paths
 from installer.base.run import Completed, Conversation, describe_code, run
@@ -291,7 +292,8 @@ class Connection:
     def _open(self) -> None:
         """Log in and leave a master of the connection behind."""
         self._paths.ssh_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._dir = Path(tempfile.mkdtemp(prefix="", dir=self._paths.ssh_dir))
+        sweep(self._paths.ssh_dir)
+        self._dir = Path(tempfile.mkdtemp(prefix=_mark_of(os.getpid()), dir=self._paths.ssh_dir))
         self._ask_secret()
         more = [
             "-o",
@@ -469,6 +471,20 @@ def _marks_only(said: Completed, mark: str) -> Completed:
     ]
     was_run = any(line.startswith(f"{mark}<") for line in lines)
     return Completed(said.returncode, "\n" + "".join(lines), "" if was_run else said.stderr)
+
+
+def sweep(ssh_dir: Path) -> None:
+    """Remove what installers that were killed have left: a password may be in it."""
+    for directory in ssh_dir.iterdir():
+        number = directory.name.partition(".")[0]
+        if number.isdigit() and not directory.name.startswith(_mark_of(int(number))):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _mark_of(process_id: int) -> str:
+    """Return how the directories of a process begin: no other one has its number and its start."""
+    process = processes.find(process_id)
+    return f"{process_id}.{process.started if process is not None else 'ended'}."
 
 
 def _has_passphrase(identity: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -102,6 +103,22 @@ def test_a_password_is_asked_for_once_for_login_and_sudo(server: Server) -> None
         assert everywhere(PASSWORD) == []
     assert len(typist.questions) == 1
     assert list(server.paths.ssh_dir.iterdir()) == []
+
+
+def test_what_a_killed_installer_left_goes_with_the_next_connection(server: Server, tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = ssh._mark_of(os.getpid())
+    left = [tmp_path / f"{ended.pid}.12345.abc", tmp_path / f"{os.getpid()}.1.abc"]
+    for directory in (*left, tmp_path / f"{mine}abc"):
+        directory.mkdir()
+        (directory / "password").write_text(PASSWORD)
+    ssh.sweep(tmp_path)
+    assert [directory.name for directory in tmp_path.iterdir()] == [f"{mine}abc"]
+    server.paths.ssh_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(tmp_path / f"{mine}abc", server.paths.ssh_dir / left[0].name)
+    with Connection(server.entry(), paths=server.paths, terminal=Typist()):
+        assert not (server.paths.ssh_dir / left[0].name).exists()
 
 
 def test_a_run_directory_without_programs_does_not_stop_a_password(server: Server) -> None:
