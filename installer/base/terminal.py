@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import queue
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 TERMINAL_FILE = Path("/dev/tty")
+POLL_S = 0.1
 
 
 class Terminal:
@@ -38,3 +44,56 @@ class Terminal:
             return getpass.getpass(question)
         except (EOFError, OSError):
             return ""
+
+
+@dataclass
+class _Question:
+    """What a thread wants to know, and waits for."""
+
+    ask: Callable[[str], str]
+    text: str
+    answer: str = ""
+    is_answered: threading.Event = field(default_factory=threading.Event)
+
+
+class Asked(Terminal):
+    """A terminal for several threads: the main one shows a question, and the next one when that is answered.
+
+    Only there is Ctrl-C heard: a thread that reads from a terminal reads on, with the echo off.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._questions: queue.Queue[_Question] = queue.Queue()
+        self._is_over = threading.Event()
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether somebody can be asked."""
+        return self._terminal.is_there
+
+    def ask(self, question: str) -> str:
+        """Return the line that is typed; empty when nobody answers any more."""
+        return self._wait(_Question(self._terminal.ask, question))
+
+    def ask_secret(self, question: str) -> str:
+        """Return what is typed, which is not shown; empty when nobody answers any more."""
+        return self._wait(_Question(self._terminal.ask_secret, question))
+
+    def answer(self, is_done: Callable[[], bool]) -> None:
+        """Put the questions of the other threads until that is so; after that, and after Ctrl-C, none is answered."""
+        try:
+            while not is_done():
+                with contextlib.suppress(queue.Empty):
+                    question = self._questions.get(timeout=POLL_S)
+                    question.answer = question.ask(question.text)
+                    question.is_answered.set()
+        finally:
+            self._is_over.set()
+
+    def _wait(self, question: _Question) -> str:
+        self._questions.put(question)
+        while not question.is_answered.wait(POLL_S):
+            if self._is_over.is_set():
+                return ""
+        return question.answer

@@ -25,7 +25,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, jobs
+from installer.cli import bootstrap, explanations, jobs, nodes
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -42,7 +42,7 @@ from installer.engine.jobrun import Work
 from installer.media import product
 from installer.operations import status, support
 
-COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "explain")
+COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 
@@ -106,6 +106,8 @@ def make_parser(program: str) -> Parser:
     )
     add_common(keep, has_config=False)
     keep.set_defaults(handler=_hosts)
+
+    nodes.add_commands(commands)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
     explain.add_argument(

@@ -15,6 +15,7 @@ from installer.base.run import run
 KUBECTL_TIMEOUT_S = 30.0
 APPS = ("calico-kube-controllers", "calico-node", "kube-dns", "kube-proxy")
 """The label ``k8s-app`` of what kubeadm and Calico's manifest bring."""
+CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 STATIC_PODS = (
     "etcd",
     "kube-apiserver",
@@ -35,6 +36,15 @@ class NodeState:
     address: str
     is_ready: bool
     roles: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """Who a node of the cluster is, Ready or not; ``machine_id`` as its kubelet last said, empty if it never did."""
+
+    name: str
+    machine_id: str
+    is_control_plane: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,21 @@ def get_nodes(kubeconfig_file: Path, *, timeout_s: float = KUBECTL_TIMEOUT_S) ->
         ClusterError: the API does not answer.
     """
     return parse_nodes(_get(kubeconfig_file, "nodes", timeout_s))
+
+
+def get_members(kubeconfig_file: Path, *, timeout_s: float = KUBECTL_TIMEOUT_S) -> tuple[Member, ...]:
+    """Return who the nodes are, by name.
+
+    Raises:
+        ClusterError: there is no cluster on this host, or its API does not answer.
+    """
+    if not kubeconfig_file.is_file():
+        raise ClusterError(
+            "there is no cluster on this host yet, so no node can be added to it",
+            details=f"{kubeconfig_file} is not there",
+            resolution="start this on the bootstrap node, after its bootstrap; 'caisson check' looks at a single host",
+        )
+    return parse_members(_get(kubeconfig_file, "nodes", timeout_s))
 
 
 def get_pods(kubeconfig_file: Path, *, timeout_s: float = KUBECTL_TIMEOUT_S) -> tuple[PodState, ...]:
@@ -116,6 +141,19 @@ def parse_nodes(data: Mapping[str, Any]) -> tuple[NodeState, ...]:
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def parse_members(data: Mapping[str, Any]) -> tuple[Member, ...]:
+    """Parse a NodeList for who the nodes are."""
+    members = [
+        Member(
+            name=item["metadata"]["name"],
+            machine_id=item.get("status", {}).get("nodeInfo", {}).get("machineID", ""),
+            is_control_plane=CONTROL_PLANE_LABEL in item["metadata"].get("labels", {}),
+        )
+        for item in data.get("items", ())
+    ]
+    return tuple(sorted(members, key=lambda member: member.name))
 
 
 def parse_pods(data: Mapping[str, Any]) -> tuple[PodState, ...]:

@@ -11,7 +11,7 @@ hosts: the listeners and what firewalld was told end with the connection.
 from __future__ import annotations
 
 import contextlib
-import threading
+import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +21,27 @@ from typing import Any, Callable
 import yaml
 
 from installer.base.document import Document
-from installer.base.errors import InstallerError
+from installer.base.errors import (
+    HostKeyError,
+    InstallerError,
+    LoginError,
+    MediaError,
+    PreflightError,
+    ReachError,
+)
 from installer.base.paths import Paths
-from installer.base.terminal import Terminal
+from installer.base.terminal import Asked, Terminal
 from installer.checks import CHECKS
 from installer.checks.between import FLEET_CHECKS, Clock, Fleet, FleetCheck, Path, Seen, Tried
 from installer.checks.preflight import Finding, Severity, Status
 from installer.config.bootstrap import Config
 from installer.config.nodes import NodeEntry
-from installer.config.ports import BOOTSTRAP_ROLE, Port, needed, parse_ports
+from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, needed, parse_ports
 from installer.engine import agents
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
+from installer.media.product import FILE_NAME
+from installer.operations.cluster_state import Member
 
 LOOK_TIMEOUT_S = 300.0
 ASK_TIMEOUT_S = 60.0
@@ -63,6 +72,25 @@ class Material:
         return parse_ports(self.ports_text)
 
 
+def gather_material(tree_dir: pathlib.Path, config: Config, members: Sequence[Member]) -> Material:
+    """Return what to ask with, read from the media or from the installer's own copy of it.
+
+    Raises:
+        MediaError: it is incomplete.
+    """
+    try:
+        product_text = (tree_dir / FILE_NAME).read_text(encoding="utf-8")
+        ports_text = (tree_dir / PORTS_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise MediaError(
+            f"{tree_dir} is incomplete",
+            details=str(exc),
+            resolution="start the bootstrap.sh of the ISO that this host is installed from: it writes its copy again",
+        ) from exc
+    known = {member.name: member.machine_id for member in members}
+    return Material(config, product_text, ports_text, agents.archive(tree_dir), known)
+
+
 @dataclass(frozen=True)
 class Row:
     """One finding about one host."""
@@ -88,19 +116,41 @@ class Probe:
     rows: tuple[Row, ...]
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
-        """Return one table for all hosts, with its heading."""
-        return [("HOST", "CODE", "STATUS", "CHECK", "FOUND -> FIX"), *(row.cells for row in self.rows)]
+        """Return one table for all hosts, with its heading; a host of which there is nothing to say has a row, too."""
+        with_rows = {row.host for row in self.rows}
+        fine = [
+            (host.title, "-", Status.PASSED.value, "all checks", "")
+            for host in self.fleet.hosts
+            if not host.is_member and host.title not in with_rows
+        ]
+        places = {host.title: place for place, host in enumerate(self.fleet.hosts)}
+        cells = sorted([*fine, *(row.cells for row in self.rows)], key=lambda line: places[line[0]])
+        return [("HOST", "CODE", "STATUS", "CHECK", "FOUND -> FIX"), *cells]
 
     def is_fit(self, title: str) -> bool:
         """Say whether nothing stops this host from becoming a node."""
         is_seen = any(host.title == title and host.error is None for host in self.fleet.hosts)
         return is_seen and not any(row.host == title and row.status is Status.FAILED for row in self.rows)
 
+    @property
+    def exit_code(self) -> int:
+        """Return the code of what weighs most: a wrong key, a login, a way, a host not looked at, a failed check; 0."""
+        errors = [host.error for host in self.fleet.hosts if host.error is not None]
+        for kind in (HostKeyError, LoginError, ReachError):
+            if any(isinstance(error, kind) for error in errors):
+                return kind.exit_code
+        if errors:
+            return errors[0].exit_code
+        has_failed = any(row.status is Status.FAILED for row in self.rows)
+        return PreflightError.exit_code if has_failed else 0
+
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data, format 1."""
-        hosts = [host for host in self.fleet.hosts if not host.is_member]
+        """Return it as JSON data, format 1; this host is in it when something was found about it."""
+        with_rows = {row.host for row in self.rows}
+        hosts = [host for host in self.fleet.hosts if not host.is_member or host.title in with_rows]
         return {
             "format": 1,
+            "exit_code": self.exit_code,
             "hosts": [
                 {
                     "host": host.title,
@@ -133,6 +183,15 @@ class _Host:
     agent: Agent
     answer: Mapping[str, Any]
     is_member: bool = False
+    troubles: list[InstallerError] = field(default_factory=list)
+
+    def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the answer, or None; why there is none becomes a finding about this host."""
+        try:
+            return self.agent.ask(request, timeout_s=ASK_TIMEOUT_S)
+        except InstallerError as exc:
+            self.troubles.append(exc)
+            return None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -157,7 +216,7 @@ def connections(
     entries: Sequence[NodeEntry], *, paths: Paths, terminal: Terminal
 ) -> Iterator[dict[str, Connection | InstallerError]]:
     """Connect to all hosts side by side; title -> connection, or why there is none. Questions come one by one."""
-    asked = OneByOne(terminal)
+    asked = Asked(terminal)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
 
         def connect(entry: NodeEntry) -> Connection | InstallerError:
@@ -166,30 +225,9 @@ def connections(
             except InstallerError as exc:
                 return exc
 
-        yield dict(zip([entry.title for entry in entries], pool.map(connect, entries)))
-
-
-class OneByOne(Terminal):
-    """A terminal for several threads: one question is answered before the next is shown."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-        self._lock = threading.Lock()
-
-    @property
-    def is_there(self) -> bool:
-        """Tell whether somebody can be asked."""
-        return self._terminal.is_there
-
-    def ask(self, question: str) -> str:
-        """Show a question and return the line that is typed."""
-        with self._lock:
-            return self._terminal.ask(question)
-
-    def ask_secret(self, question: str) -> str:
-        """Show a question and return what is typed, which is not shown."""
-        with self._lock:
-            return self._terminal.ask_secret(question)
+        found = [pool.submit(connect, entry) for entry in entries]
+        asked.answer(lambda: all(future.done() for future in found))
+        yield {entry.title: future.result() for entry, future in zip(entries, found)}
 
 
 def probe(
@@ -203,12 +241,12 @@ def probe(
     """Look at all hosts and between them; this host takes part as a member of the cluster."""
     used = paths or Paths()
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
-        say(f"the preflights of {len(entries)} hosts")
+        say("the preflights of each host")
         here = _here(material, stack, used)
         looked = list(pool.map(lambda entry: _look(entry, connected[entry.title], material, stack), entries))
         hosts = [here, *(host for host in looked if isinstance(host, _Host))]
         say("the clocks of the hosts")
-        clocks = {host.title: _clock(host.agent) for host in hosts[1:]}
+        clocks = {host.title: _clock(host) for host in hosts[1:]}
         ready = [host for host in hosts if host.facts]
         say("the ports between the hosts")
         tried = _try_ports(ready, material.ports, pool)
@@ -270,17 +308,16 @@ def for_others(config: Config) -> str:
     return yaml.safe_dump(data, sort_keys=False)
 
 
-def _clock(agent: Agent) -> Clock | None:
+def _clock(host: _Host) -> Clock | None:
     """Ask for the time until an answer was quick enough, at most a few times; the quickest counts."""
     best: Clock | None = None
     for _ in range(CLOCK_QUESTIONS):
         before, started = time.time(), time.monotonic()
-        try:
-            there = float(agent.ask({"do": "clock"}, timeout_s=ASK_TIMEOUT_S)["time_s"])
-        except InstallerError:
-            return best
+        answer = host.ask({"do": "clock"})
         took_s = time.monotonic() - started
-        found = Clock(there - (before + took_s / 2), took_s / 2)
+        if answer is None:
+            return best
+        found = Clock(float(answer["time_s"]) - (before + took_s / 2), took_s / 2)
         if best is None or found.bound_s < best.bound_s:
             best = found
         if best.bound_s < CLOCK_GOOD_BOUND_S:
@@ -312,7 +349,7 @@ def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[
         for port in needed(ports, other.role, host.role)
     }
     others = [other for other in hosts if other is not host]
-    request = {
+    request: dict[str, Any] = {
         "do": "listen",
         "ports": [
             {
@@ -325,19 +362,15 @@ def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[
         ],
         "peers": sorted({str(other.facts[key]) for other in others for key in PLANES}),
     }
-    try:
-        answer = host.agent.ask(request, timeout_s=ASK_TIMEOUT_S)
-    except InstallerError:
-        return list(request["ports"]) if isinstance(request["ports"], list) else []
-    return list(answer["held"])
+    answer = host.ask(request)
+    return list(request["ports"] if answer is None else answer["held"])
 
 
 PLANES = ("control_plane_address", "workload_plane_address")
 
 
 def _forget(host: _Host) -> None:
-    with contextlib.suppress(InstallerError):
-        host.agent.ask({"do": "close"}, timeout_s=ASK_TIMEOUT_S)
+    host.ask({"do": "close"})
 
 
 def _targets(
@@ -359,13 +392,10 @@ def _connect(one: _Host, other: _Host, targets: Sequence[tuple[Port, str]]) -> l
     if not targets:
         return []
     asked = [{"protocol": port.protocol, "address": address, "port": port.port} for port, address in targets]
-    try:
-        outcomes = one.agent.ask({"do": "connect", "targets": asked}, timeout_s=ASK_TIMEOUT_S)["outcomes"]
-    except InstallerError:
-        return []
+    answer = one.ask({"do": "connect", "targets": asked})
     return [
         Tried(one.title, other.title, port, address, outcome)
-        for (port, address), outcome in zip(targets, outcomes)
+        for (port, address), outcome in zip(targets, [] if answer is None else answer["outcomes"])
     ]
 
 
@@ -378,11 +408,8 @@ def _measure_paths(hosts: Sequence[_Host], pool: ThreadPoolExecutor) -> list[Pat
 def _measure_path(one: _Host, other: _Host) -> Path | None:
     mtu = int(one.answer["identity"]["workload_mtu"])
     request = {"do": "path", "address": other.facts["workload_plane_address"], "mtu": mtu}
-    try:
-        passes = int(one.agent.ask(request, timeout_s=ASK_TIMEOUT_S)["passes"])
-    except InstallerError:
-        return None
-    return Path(one.title, other.title, mtu, passes)
+    answer = one.ask(request)
+    return None if answer is None else Path(one.title, other.title, mtu, int(answer["passes"]))
 
 
 # ---- the table -----------------------------------------------------------------------------------------------
@@ -394,6 +421,7 @@ def _seen(host: _Host, clock: Clock | None) -> Seen:
         host.role,
         identity=host.answer["identity"],
         faults=tuple(host.answer["faults"]),
+        error=host.troubles[0] if host.troubles else None,
         clock=clock,
         is_member=host.is_member,
     )

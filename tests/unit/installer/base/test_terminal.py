@@ -7,12 +7,14 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from installer.base.terminal import Terminal
+from installer.base.terminal import Asked, Terminal
 
 pytestmark = pytest.mark.subprocess
 SCRIPT = (
@@ -59,3 +61,48 @@ def test_without_a_terminal_nobody_is_asked() -> None:
 def test_it_is_looked_for_at_each_question(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("installer.base.terminal.TERMINAL_FILE", tmp_path / "none")
     assert not Terminal().is_there
+
+
+class Slow(Terminal):
+    """Somebody who takes time to answer, or leaves."""
+
+    is_there = True
+
+    def __init__(self, *, leaves_at: int = 99) -> None:
+        self.said: list[str] = []
+        self.leaves_at = leaves_at
+
+    def ask(self, question: str) -> str:
+        assert threading.current_thread() is threading.main_thread()
+        if len(self.said) // 2 == self.leaves_at:
+            raise KeyboardInterrupt
+        self.said.append(f"begin {question}")
+        time.sleep(0.05)
+        self.said.append(f"end {question}")
+        return f"{question}!"
+
+    ask_secret = ask
+
+
+def test_the_main_thread_puts_one_question_after_the_other() -> None:
+    slow = Slow()
+    asked = Asked(slow)
+    assert asked.is_there
+    with ThreadPoolExecutor(4) as pool:
+        told = [pool.submit(asked.ask if name < "c" else asked.ask_secret, name) for name in "abcd"]
+        asked.answer(lambda: all(future.done() for future in told))
+    assert [future.result() for future in told] == ["a!", "b!", "c!", "d!"]
+    for begin, end in zip(slow.said[::2], slow.said[1::2], strict=True):
+        assert begin.replace("begin", "end") == end
+
+
+def test_after_ctrl_c_nobody_waits_for_an_answer() -> None:
+    asked = Asked(Slow(leaves_at=1))
+    started = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        told = [pool.submit(asked.ask, name) for name in "abc"]
+        with pytest.raises(KeyboardInterrupt):
+            asked.answer(lambda: all(future.done() for future in told))
+    assert sorted(future.result() for future in told)[:2] == ["", ""]
+    assert asked.ask("late") == ""
+    assert time.monotonic() - started < 5

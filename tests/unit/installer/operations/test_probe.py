@@ -3,24 +3,35 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
-from installer.base.errors import CommandError, InstallerError
+from installer.base.errors import (
+    CommandError,
+    HostKeyError,
+    InstallerError,
+    LoginError,
+    MediaError,
+    ReachError,
+)
+from installer.checks.between import Fleet, Seen
 from installer.checks.preflight import Status
 from installer.config import bootstrap, facts
 from installer.config.nodes import NodeEntry
-from installer.config.ports import needed, read_ports
+from installer.config.ports import Port, needed, read_ports
 from installer.engine import agents
 from installer.engine.ssh import Connection
 from installer.operations import probe
@@ -160,12 +171,44 @@ def test_the_clock_of_an_agent_is_told_within_its_bound(
 ) -> None:
     agent = agents.here(packed, running_dir=tmp_path)
     try:
-        clock = probe._clock(agent)
+        clock = probe._clock(probe._Host("other", "worker", agent, {}))
         assert clock is not None
         assert abs(clock.offset_s) <= clock.bound_s + 0.01
         assert clock.bound_s < 0.5
     finally:
         agent.close()
+
+
+def test_a_host_that_stops_to_answer_is_not_fit(packed: bytes, tmp_path: Path) -> None:
+    """What was not tried is not fine."""
+    agent = agents.here(packed, running_dir=tmp_path)
+    identity = {"name": "other", "workload_mtu": "no number"}
+    facts_there = {f"{plane}_plane_address": "127.0.0.1" for plane in ("control", "workload")}
+    host = probe._Host("other", "worker", agent, {"identity": identity, "facts": facts_there, "faults": []})
+    os.kill(agent._talk._session.number, signal.SIGKILL)
+    assert probe._clock(host) is None
+    assert probe._connect(host, host, [(needed_port(), "127.0.0.1")]) == []
+    found = probe._seen(host, None)
+    assert isinstance(found.error, CommandError)
+    assert "'clock'" in found.error.message
+    assert not probe.Probe(Fleet((found,)), ()).is_fit("other")
+    agent.close()
+
+
+def test_what_is_answered_late_is_no_answer_to_the_next(packed: bytes, tmp_path: Path) -> None:
+    agent = agents.here(packed, running_dir=tmp_path)
+    try:
+        with pytest.raises(CommandError, match="gave no answer to 'path'"):
+            agent.ask({"do": "path", "address": "127.0.0.1", "mtu": 1500}, timeout_s=0)
+        time.sleep(0.5)
+        with pytest.raises(CommandError, match="gave no answer to 'clock'"):
+            agent.ask({"do": "clock"}, timeout_s=10)
+    finally:
+        agent.close()
+
+
+def needed_port() -> Port:
+    return Port("kubelet", 10250, "tcp", "control_plane", "kubelet", source="control_plane")
 
 
 def test_an_agent_says_what_it_ran_into_and_goes_on(packed: bytes, tmp_path: Path) -> None:
@@ -183,6 +226,16 @@ def test_an_agent_says_what_it_ran_into_and_goes_on(packed: bytes, tmp_path: Pat
         agent.close()
 
 
+def test_what_other_hosts_get_is_whole(packed: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        names = set(archive.namelist())
+    source = Path(jsonschema.__file__).parent
+    read = {file.relative_to(source.parent) for file in source.glob("schemas/**/*") if file.is_file()}
+    assert {f"installer/vendor/{file}" for file in read} <= names
+    assert "installer/config/nodes.schema.json" in names
+    assert not any(name.endswith(".pyc") for name in names)
+
+
 def test_an_archive_that_does_not_work_is_named(server: Server) -> None:
     broken = agents.archive(Path("/nonexistent"))
     with Connection(server.entry(), paths=server.paths, terminal=Typist()) as host:
@@ -197,20 +250,33 @@ def test_other_hosts_get_the_configuration_without_what_is_this_ones(material: p
     assert data["networks"] == yaml.safe_load(material.config.text)["networks"]
 
 
-def test_one_question_is_answered_before_the_next_is_shown() -> None:
-    class Slow(Typist):
-        def ask(self, question: str) -> str:
-            self.questions.append(f"begin {question}")
-            time.sleep(0.05)
-            self.questions.append(f"end {question}")
-            return "yes"
+def test_what_weighs_most_is_the_exit_code() -> None:
+    def found(*errors: InstallerError | None, status: Status | None = None) -> probe.Probe:
+        hosts = tuple(Seen(f"host{number}", "worker", error=error) for number, error in enumerate(errors))
+        rows = () if status is None else (probe.Row("host0", "CSN612", status, "", "", ""),)
+        return probe.Probe(Fleet(hosts), rows)
 
-    slow = Slow("x")
-    asked = probe.OneByOne(slow)
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(asked.ask, "abcd")) == ["yes"] * 4
-    for begin, end in zip(slow.questions[::2], slow.questions[1::2], strict=True):
-        assert begin.replace("begin", "end") == end
+    unreached, stranger, refused = ReachError("x"), HostKeyError("x"), LoginError("x")
+    assert found(None).exit_code == 0
+    assert found(None, status=Status.WARNING).exit_code == 0
+    assert found(None, status=Status.FAILED).exit_code == 4
+    assert found(None, unreached, status=Status.FAILED).exit_code == 14
+    assert found(unreached, refused).exit_code == 16
+    assert found(unreached, refused, stranger).exit_code == 15
+    assert found(None, CommandError("x")).exit_code == 9
+
+
+def test_a_host_of_which_there_is_nothing_to_say_has_a_row() -> None:
+    row = probe.Row("b", "CSN612", Status.FAILED, "title", "evidence", "fix")
+    hosts = (Seen("this host", "bootstrap", is_member=True), Seen("a", "worker"), Seen("b", "worker"))
+    shown = probe.Probe(Fleet(hosts), (row,)).table()
+    assert [line[:3] for line in shown[1:]] == [("a", "-", "passed"), ("b", "CSN612", "failed")]
+
+
+def test_a_tree_without_what_is_asked_with(tmp_path: Path, material: probe.Material) -> None:
+    with pytest.raises(MediaError, match="is incomplete") as caught:
+        probe.gather_material(tmp_path, material.config, ())
+    assert "product.json" in caught.value.details
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from installer.base.errors import DegradedError, UnhealthyError
+from installer.base.errors import ClusterError, DegradedError, UnhealthyError
 from installer.base.mounts import Mount
 from installer.base.paths import Paths
 from installer.base.run import Completed
@@ -28,7 +28,7 @@ from installer.operations import (
     salt_state,
     status,
 )
-from installer.operations.cluster_state import NodeState, PodState
+from installer.operations.cluster_state import Member, NodeState, PodState
 from installer.operations.etcd_state import EtcdState
 from installer.operations.salt_state import SaltState
 from tests.unit.installer.helpers import make_config, make_context, make_product, product_bytes
@@ -71,6 +71,19 @@ def test_nodes() -> None:
     assert cluster_state.parse_nodes(NODES) == (
         NodeState("node1", "v1.36.4", "10.77.1.11", is_ready=True, roles="control-plane"),
     )
+
+
+def test_who_the_nodes_are() -> None:
+    worker = {"metadata": {"name": "a"}, "status": {"nodeInfo": {"machineID": "ab"}}}
+    assert cluster_state.parse_members({"items": [*NODES["items"], worker]}) == (
+        Member("a", "ab", is_control_plane=False),
+        Member("node1", "", is_control_plane=True),
+    )
+
+
+def test_without_a_cluster_it_has_no_nodes(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="no cluster on this host yet"):
+        cluster_state.get_members(tmp_path / "admin.conf")
 
 
 def test_pods() -> None:

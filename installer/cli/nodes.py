@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``caisson node check``: look at hosts that are to become nodes, all of them before the first is touched.
+
+The options that name a host, and the reading of them, are those of every command that is about other hosts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from installer.base.errors import UsageError
+from installer.base.paths import Paths
+from installer.base.terminal import Terminal
+from installer.base.ui import format_table
+from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
+from installer.config import bootstrap as config
+from installer.config import nodes
+from installer.config.nodes import NodeList
+from installer.operations import cluster_state, probe
+
+KEYS: Mapping[str, str] = {
+    key: option.lstrip("-").replace("-", "_").lower() for key, option in nodes.OPTIONS.items()
+}
+"""Key of an entry in nodes.yaml -> where argparse puts the option that says the same."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands."""
+    node = commands.add_parser("node", help="see whether other hosts can become nodes")
+    actions = node.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check", help="look at hosts over SSH, and at what is between them; change nothing there"
+    )
+    add_host_options(check)
+    add_common(check, has_config=False)
+    check.set_defaults(handler=_check)
+
+
+def add_host_options(parser: argparse.ArgumentParser) -> None:
+    """Add what names one host, or a file with many."""
+    parser.add_argument("host", metavar="HOST", nargs="?", help="its IPv4 address")
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="a list of hosts, in place of HOST and the options for it"
+    )
+    for option, value, meaning in (
+        ("--role", "ROLE", "what it becomes: worker or control-plane (default: worker)"),
+        ("--name", "NAME", "the node's name (default: the host's own)"),
+        ("--user", "USER", f"who logs in: root, or who becomes root by sudo (default: {nodes.DEFAULT_USER})"),
+        ("--port", "PORT", f"the port of its SSH server (default: {nodes.DEFAULT_PORT})"),
+        ("--identity", "FILE", "the private key that logs in (default: a password is asked for)"),
+        ("--host-key", "SHA256:..", "the fingerprint of its key (default: it is shown, to be confirmed)"),
+        ("--labels", "KEY=VALUE,..", "labels of the node"),
+        ("--taints", "KEY=VALUE:EFFECT,..", "taints of the node"),
+    ):
+        parser.add_argument(option, metavar=value, help=meaning)
+
+
+def read_hosts(arguments: Arguments, *, loaded: config.Config, control_planes: int) -> NodeList:
+    """Return the hosts that are meant; nobody was asked anything yet.
+
+    Raises:
+        UsageError: neither a host nor a file is named, or both.
+        ConfigError: what is said of them has faults; all of them are in ``details``.
+    """
+    given = {key: getattr(arguments, name) for key, name in KEYS.items()}
+    named = [nodes.OPTIONS[key] for key, value in given.items() if value is not None]
+    if arguments.file is None and given["address"] is None:
+        raise UsageError("no host is named", resolution="give HOST, its IPv4 address, or --file FILE")
+    if arguments.file is None:
+        return nodes.from_options(_typed(given), config=loaded, control_planes=control_planes)
+    if named:
+        raise UsageError(
+            f"--file and {', '.join(named)} exclude each other",
+            details="the file says all of its hosts",
+            resolution=f"write it into {arguments.file}, or leave --file out",
+        )
+    return nodes.load(arguments.file, config=loaded, control_planes=control_planes)
+
+
+def _typed(given: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return options as they would stand in the file: a number, and a path that is absolute."""
+    typed: dict[str, Any] = dict(given)
+    if re.fullmatch("[0-9]{1,9}", given["port"] or ""):
+        typed["port"] = int(given["port"] or "")
+    if given["identity"]:
+        typed["identity"] = str(Path(given["identity"]).absolute())
+    return typed
+
+
+# ---- the commands ----------------------------------------------------------------------------------------
+
+
+def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    need_root()
+    handle_signals()
+    loaded = config.load(paths.config_file)
+    members = cluster_state.get_members(paths.admin_kubeconfig_file)
+    control_planes = sum(member.is_control_plane for member in members)
+    hosts = read_hosts(arguments, loaded=loaded, control_planes=control_planes)
+    for note in hosts.notes:
+        say(f"note: {note}")
+    material = probe.gather_material(tree_dir, loaded, members)
+    started = time.monotonic()
+    say(f"the connections to {_count(len(hosts.nodes))}")
+    with probe.connections(hosts.nodes, paths=paths, terminal=Terminal()) as connected:
+        found = probe.probe(hosts.nodes, connected, material, say=say, paths=paths)
+    _show(arguments, found, time.monotonic() - started)
+    return found.exit_code
+
+
+def _show(arguments: Arguments, found: probe.Probe, took_s: float) -> None:
+    if arguments.json:
+        print(json.dumps(found.to_json(), indent=1))
+        return
+    for line in format_table(found.table()):
+        print(line)
+    titles = [host.title for host in found.fleet.hosts if not host.is_member]
+    unfit = [title for title in titles if not found.is_fit(title)]
+    said = (
+        f"not fit: {', '.join(unfit)}"
+        if unfit
+        else "fit to become " + ("a node" if len(titles) == 1 else "nodes")
+    )
+    print(f"{_count(len(titles))} in {took_s:.0f} s: {said}; nothing was changed there")
+
+
+def _count(number: int) -> str:
+    return "1 host" if number == 1 else f"{number} hosts"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``caisson node check``: what is said of hosts is read whole; nothing is sent to one that cannot be trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from installer.base.errors import ClusterError
+from installer.cli import main as cli
+from installer.cli import nodes as commands
+from installer.config import nodes
+from installer.operations import cluster_state
+from installer.operations.cluster_state import Member
+from tests.unit.installer import sshd
+from tests.unit.installer.helpers import CONFIG_TEXT, pack_installer, product_bytes
+from tests.unit.installer.sshd import Server, Typist
+
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.loopback,
+    pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
+]
+Captured = pytest.CaptureFixture[str]
+WRONG_KEY = "SHA256:" + "A" * 43
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with sshd.serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory, repository_dir: Path) -> Path:
+    """Return the installer's own copy on a host, as far as this command needs it."""
+    directory = tmp_path_factory.mktemp("tree")
+    with zipfile.ZipFile(io.BytesIO(pack_installer(repository_dir))) as packed:
+        packed.extractall(directory)
+    (directory / "product.json").write_bytes(product_bytes())
+    (directory / "salt/parameters").mkdir(parents=True)
+    ports = (repository_dir / "salt/parameters/ports.yaml").read_text()
+    (directory / "salt/parameters/ports.yaml").write_text(ports)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def cluster(server: Server, monkeypatch: pytest.MonkeyPatch) -> Typist:
+    """Let the host have a cluster of one node; return who sits at its terminal: nobody, until answers are added."""
+    typist = Typist()
+    monkeypatch.setattr(commands, "Terminal", lambda: typist)
+    monkeypatch.setattr(commands, "handle_signals", lambda: None)
+    monkeypatch.setattr(nodes, "UNUSABLE", ())  # the other host is this machine's loopback
+    monkeypatch.setattr(cluster_state, "get_members", lambda _: (Member("node1", "", is_control_plane=True),))
+    file = server.paths.config_file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(CONFIG_TEXT + "node: {name: node1}\n")
+    return typist
+
+
+def call(server: Server, tree: Path, *words: str) -> int:
+    return cli.main(["node", "check", *words], tree_dir=tree, paths=server.paths)
+
+
+def test_a_host_or_a_file_must_be_named(server: Server, tree: Path, capsys: Captured) -> None:
+    assert call(server, tree) == 2
+    assert "no host is named" in capsys.readouterr().err
+    assert call(server, tree, "10.77.1.12", "--file", "nodes.yaml", "--host-key", WRONG_KEY) == 2
+    assert "--file and HOST, --host-key exclude each other" in capsys.readouterr().err
+
+
+def test_all_faults_of_the_options_at_once(server: Server, tree: Path, capsys: Captured) -> None:
+    words = ["node9.example", "--role", "master", "--port", "ssh", "--host-key", "SHA256:x", "--labels", "a"]
+    words += ["--identity", "nonesuch", "--taints", "a:Never", "--user=-x", "--name", "A"]
+    assert call(server, tree, *words) == 3
+    said = capsys.readouterr().err
+    for option in (
+        "HOST",
+        "--role",
+        "--port",
+        "--host-key",
+        "--labels",
+        "--identity",
+        "--taints",
+        "--user",
+        "--name",
+    ):
+        assert f"{option}: " in said, said
+    assert f"{Path.cwd()}/nonesuch cannot be read" in said
+
+
+def test_all_faults_of_a_file_at_once(server: Server, tree: Path, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "nodes.yaml"
+    file.write_text(
+        "apiVersion: caisson/v1\nkind: NodeList\nnodes:\n"
+        "  - {address: 10.77.1.12, name: A}\n  - {address: 10.77.1.12, port: 0}\n  - {address: 10.233.3.4, x: 1}\n"
+    )
+    before = server.log
+    assert call(server, tree, "--file", str(file), "--json") == 3
+    details = json.loads(capsys.readouterr().out)["error"]["details"]
+    assert [line.split(": ")[0].partition(":")[2] for line in details] == ["4", "5", "5", "6", "6"]
+    assert server.log == before
+
+
+def test_without_a_cluster(
+    server: Server, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def refuse(_: Path) -> None:
+        raise ClusterError("there is no cluster")
+
+    monkeypatch.setattr(cluster_state, "get_members", refuse)
+    assert call(server, tree, "10.77.1.12") == 11
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert call(server, tree, "10.77.1.12") == 12
+
+
+def test_one_host_by_options(server: Server, tree: Path, capsys: Captured, cluster: Typist) -> None:
+    """This machine is taken for another host: it is reached, seen, and not fit, for it is no EL9 host."""
+    cluster.answers = ["yes"]
+    words = ["127.0.0.1", "--name", "node2", "--port", str(server.port), "--identity", str(server.identity)]
+    assert call(server, tree, *words, "--json") == 4
+    captured = capsys.readouterr()
+    data = json.loads(captured.out)
+    assert data["exit_code"] == 4
+    # The cluster's configuration may not be for this machine: its own node is told of, too.
+    (host,) = [host for host in data["hosts"] if host["host"] != "this host"]
+    assert host["host"] == "node2 (127.0.0.1)"
+    assert "CSN102" in {finding["id"] for finding in host["findings"]}
+    assert server.fingerprints[0] in cluster.questions[0]
+    assert "the preflights of each host" in captured.err
+    assert list(server.paths.ssh_dir.iterdir()) == []
+
+
+def test_what_a_list_says_is_one_table_and_one_exit_code(
+    server: Server, tree: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    file = tmp_path / "nodes.yaml"
+    file.write_text(
+        "apiVersion: caisson/v1\nkind: NodeList\nnodes:\n"
+        f"  - {{address: 127.0.0.1, name: node2, port: {server.port}, identity: {server.identity},"
+        f' hostKey: "{WRONG_KEY}", role: control-plane}}\n'
+    )
+    before = server.log
+    assert call(server, tree, "--file", str(file)) == 15
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].split() == ["HOST", "CODE", "STATUS", "CHECK", "FOUND", "->", "FIX"]
+    codes = [(line.split()[0], line.split()[2]) for line in lines if line.startswith("node")]
+    assert codes == [("node2", "CSN602")]
+    assert lines[-1].endswith("node2 (127.0.0.1); nothing was changed there")
+    assert "note: there will be 2 control planes" in captured.err
+    new = server.log.removeprefix(before)
+    assert "Accepted" not in new
+    assert "Failed" not in new
+    assert "user root" not in new
