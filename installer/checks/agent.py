@@ -58,6 +58,7 @@ def _carry_out(request: Mapping[str, Any], network: reach.Network) -> dict[str, 
         "look": look,
         "listen": network.listen,
         "connect": network.connect,
+        "heard": network.heard,
         "path": network.measure_path,
         "close": network.forget,
     }

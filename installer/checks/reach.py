@@ -25,6 +25,7 @@ from installer.base.run import run
 CONNECT_TIMEOUT_S = 3.0
 DATAGRAM_TIMEOUT_S = 0.7
 DATAGRAM_TRIES = 3
+WORD_BYTES, WORDS_KEPT = 8, 4096
 OPEN_FOR_S = 180
 """How long firewalld lets the others in, should nobody tell it to stop."""
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
@@ -41,6 +42,7 @@ class Network:
         self._listeners: list[socket.socket] = []
         self._rules: dict[str, list[str]] = {}
         self._thread: threading.Thread | None = None
+        self._heard: set[bytes] = set()
         self._is_over = threading.Event()
 
     def listen(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class Network:
         A connection is accepted and closed, a datagram is sent back.
         """
         self.forget({})
-        self._is_over = threading.Event()
+        self._is_over, self._heard = threading.Event(), set()
         held = []
         for port in request["ports"]:
             try:
@@ -62,26 +64,37 @@ class Network:
         if own and request.get("peers"):
             self._let_in(own, request["peers"])
         self._thread = threading.Thread(
-            target=_answer, args=(list(self._listeners), self._is_over), daemon=True
+            target=_answer, args=(list(self._listeners), self._is_over, self._heard), daemon=True
         )
         self._thread.start()
         return {"held": held}
 
     def connect(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Try ``targets`` (each protocol, address, port) side by side; return what came of each, in order."""
+        """Try ``targets`` (each protocol, address, port) side by side; return what came of each, in order.
+
+        With it comes the word that was sent in datagrams: whoever listens is asked whether it was heard, when the
+        answer did not get through. Calico lets VXLAN's port leave untracked, so a packet filter takes answers for new.
+        """
         targets = request["targets"]
         outcomes = [""] * len(targets)
+        words = [os.urandom(WORD_BYTES) for _ in targets]
 
         def attempt(index: int) -> None:
             target = targets[index]
-            outcomes[index] = _try(target["protocol"], (target["address"], int(target["port"])))
+            place = (target["address"], int(target["port"]))
+            is_datagram = target["protocol"] == "udp"
+            outcomes[index] = _try_datagram(place, words[index]) if is_datagram else _try_connection(place)
 
         threads = [threading.Thread(target=attempt, args=(index,)) for index in range(len(targets))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return {"outcomes": outcomes}
+        return {"outcomes": outcomes, "words": [word.hex() for word in words]}
+
+    def heard(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002  the shape of all answers
+        """Return the words that came in datagrams since it listens."""
+        return {"words": sorted(word.hex() for word in set(self._heard))}
 
     def measure_path(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the largest packet, up to ``mtu`` bytes, that reaches ``address`` whole and is answered; 0: none."""
@@ -158,21 +171,19 @@ def _listener(protocol: str, address: str, port: int) -> socket.socket:
     return made
 
 
-def _answer(listeners: Sequence[socket.socket], is_over: threading.Event) -> None:
+def _answer(listeners: Sequence[socket.socket], is_over: threading.Event, heard: set[bytes]) -> None:
     while not is_over.is_set():
         ready, _, _ = select.select(listeners, [], [], 0.2)
         for listener in ready:
             with contextlib.suppress(OSError):
                 if listener.type == socket.SOCK_DGRAM:
                     data, peer = listener.recvfrom(2048)
+                    if len(data) == WORD_BYTES and len(heard) < WORDS_KEPT:
+                        heard.add(data)
                     listener.sendto(data, peer)
                 else:
                     connection, _ = listener.accept()
                     connection.close()
-
-
-def _try(protocol: str, target: tuple[str, int]) -> str:
-    return _try_datagram(target) if protocol == "udp" else _try_connection(target)
 
 
 def _try_connection(target: tuple[str, int]) -> str:
@@ -187,11 +198,10 @@ def _try_connection(target: tuple[str, int]) -> str:
         return SILENT if exc.errno == errno.ETIMEDOUT else NO_WAY
 
 
-def _try_datagram(target: tuple[str, int]) -> str:
+def _try_datagram(target: tuple[str, int], word: bytes) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(DATAGRAM_TIMEOUT_S)
         for _ in range(DATAGRAM_TRIES):
-            word = os.urandom(8)
             try:
                 asking.connect(target)
                 asking.send(word)

@@ -15,7 +15,7 @@ import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 import yaml
@@ -34,6 +34,7 @@ from installer.base.terminal import Asked, Terminal
 from installer.checks import CHECKS
 from installer.checks.between import FLEET_CHECKS, Clock, Fleet, FleetCheck, Path, Seen, Tried
 from installer.checks.preflight import Finding, Severity, Status
+from installer.checks.reach import OPEN
 from installer.config.bootstrap import Config
 from installer.config.nodes import NodeEntry
 from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, needed, parse_ports
@@ -338,7 +339,9 @@ def _try_ports(hosts: Sequence[_Host], ports: Sequence[Port], pool: ThreadPoolEx
             held[host.title] = answer
         pairs = [(one, other) for one in hosts for other in hosts if one is not other]
         plans = [(one, other, _targets(one, other, ports, held[other.title])) for one, other in pairs]
-        return [tried for found in pool.map(lambda plan: _connect(*plan), plans) for tried in found]
+        results = [result for found in pool.map(lambda plan: _connect(*plan), plans) for result in found]
+        heard = {word for host in new for word in (host.ask({"do": "heard"}) or {"words": ()})["words"]}
+        return [replace(tried, outcome=OPEN) if word in heard else tried for tried, word in results]
 
 
 def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[Mapping[str, Any]]:
@@ -388,14 +391,17 @@ def _targets(
     ]
 
 
-def _connect(one: _Host, other: _Host, targets: Sequence[tuple[Port, str]]) -> list[Tried]:
+def _connect(one: _Host, other: _Host, targets: Sequence[tuple[Port, str]]) -> list[tuple[Tried, str]]:
+    """Return what came of each, with the word that was sent in datagrams."""
     if not targets:
         return []
     asked = [{"protocol": port.protocol, "address": address, "port": port.port} for port, address in targets]
     answer = one.ask({"do": "connect", "targets": asked})
+    if answer is None:
+        return []
     return [
-        Tried(one.title, other.title, port, address, outcome)
-        for (port, address), outcome in zip(targets, [] if answer is None else answer["outcomes"])
+        (Tried(one.title, other.title, port, address, outcome), str(word))
+        for (port, address), outcome, word in zip(targets, answer["outcomes"], answer["words"])
     ]
 
 

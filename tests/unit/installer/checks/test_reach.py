@@ -37,9 +37,9 @@ def port(protocol: str, number: int) -> dict[str, object]:
 def test_what_listens_is_reached_and_what_is_forgotten_is_not(network: Network) -> None:
     ports = [port("tcp", free_port()), port("udp", free_port())]
     assert network.listen({"ports": ports, "peers": []}) == {"held": []}
-    assert network.connect({"targets": ports}) == {"outcomes": ["open", "open"]}
+    assert network.connect({"targets": ports})["outcomes"] == ["open", "open"]
     network.forget({})
-    assert network.connect({"targets": ports}) == {"outcomes": ["refused", "refused"]}
+    assert network.connect({"targets": ports})["outcomes"] == ["refused", "refused"]
     assert network.listen({"ports": ports}) == {"held": []}
 
 
@@ -49,13 +49,27 @@ def test_a_port_that_another_holds_is_told(network: Network) -> None:
         other.listen()
         held = port("tcp", other.getsockname()[1])
         assert network.listen({"ports": [held, port("udp", free_port())], "peers": []}) == {"held": [held]}
-        assert network.connect({"targets": [held]}) == {"outcomes": ["open"]}
+        assert network.connect({"targets": [held]})["outcomes"] == ["open"]
+
+
+def test_a_datagram_whose_answer_is_lost_was_heard(network: Network) -> None:
+    """Whoever sent it does not know; the listener does."""
+    ports = [port("tcp", free_port()), port("udp", free_port())]
+    network.listen({"ports": ports, "peers": []})
+    word = b"8 bytes."
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for data in (word, b"noise of another length"):
+            asking.sendto(data, ("127.0.0.1", int(str(ports[1]["port"]))))
+        sent = network.connect({"targets": ports})["words"]
+        assert network.heard({}) == {"words": sorted([sent[1], word.hex()])}
+    network.listen({"ports": ports, "peers": []})
+    assert network.heard({}) == {"words": []}
 
 
 def test_many_connections_are_answered(network: Network) -> None:
     ports = [port("tcp", free_port()) for _ in range(5)]
     network.listen({"ports": ports, "peers": []})
-    assert network.connect({"targets": ports * 10}) == {"outcomes": ["open"] * 50}
+    assert network.connect({"targets": ports * 10})["outcomes"] == ["open"] * 50
 
 
 @pytest.mark.subprocess
