@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +17,7 @@ from installer.base import namespaces
 from installer.base.run import Completed
 from installer.checks import trials
 from installer.checks.trials import CONTAINER, PROGRAMS, Media, Trials
+from installer.config.facts import TRIAL_INTERFACES
 from tests.unit.installer.helpers import make_product
 
 
@@ -144,7 +144,7 @@ class Cabled:
     def run(self, words: Sequence[str]) -> Completed:
         self.words.append(" ".join(words))
         # Nothing can be taken away: that must not be a finding.
-        return Completed(1 if "delete" in words or "--remove" in words[-1] else 0, "", "no such device")
+        return Completed(1 if {"delete", "removeInterface"} & set(words) else 0, "", "no such device")
 
 
 @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ def test_what_takes_the_trial_s_zone_away_is_told_again(
     cabled = Cabled(monkeypatch, answers)
     network = ipaddress.IPv4Network("10.233.0.0/16")
     assert Trials()._send_packets(network, has_firewalld=True) == fault
-    told = "firewall-cmd --quiet --zone=trusted"
-    expected = f"{told} --change-interface=caistrial0 --change-interface=caistrial1"
-    assert cabled.words.count(expected) == tries
-    # Before, for what a killed run left, and after.
-    assert cabled.words.count("ip link delete caistrial0") == 2
-    assert cabled.words.count(f"{told} --remove-interface=caistrial0 --remove-interface=caistrial1") == 2
+    told = " ".join(trials.FIREWALLD)
+    for name in TRIAL_INTERFACES:
+        assert cabled.words.count(f"{told} changeZoneOfInterface ss trusted {name}") == tries
+        # Before, for what a killed run left, and after.
+        assert cabled.words.count(f"ip link delete {name}") == 2
+        assert cabled.words.count(f"{told} removeInterface ss trusted {name}") == 2
 
 
 def test_the_program_of_the_container_is_written_by_nobody_when_it_starts(
@@ -174,12 +174,34 @@ def test_the_program_of_the_container_is_written_by_nobody_when_it_starts(
     (tree / "usr/bin").mkdir(parents=True)
     (tree / "usr/bin/crictl").write_bytes(b"program")
 
-    @contextlib.contextmanager
-    def unpacked(*_: object) -> Iterator[Path]:
-        yield tree
-
-    monkeypatch.setattr(trials, "_unpacked", unpacked)
+    monkeypatch.setattr(trials, "_unpack", lambda *_: tree)
     monkeypatch.setattr(namespaces, "with_scratch_dir", lambda work, **_: work(tmp_path))
     monkeypatch.setattr(trials, "_run", lambda _: Completed(0, "", ""))
     Trials().run_container(Media(tmp_path, make_product()))
     assert (tmp_path / "bundle/rootfs/program").samefile(tree / "usr/bin/crictl")
+
+
+def test_each_package_is_unpacked_once_for_both_trials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    unpacked: list[str] = []
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/crictl").touch()
+
+    def unpack(_media: Media, packages: Sequence[str], _scratch: Path) -> Path:
+        unpacked.extend(packages)
+        return tree
+
+    monkeypatch.setattr(trials, "_unpack", unpack)
+    monkeypatch.setattr(namespaces, "with_scratch_dir", lambda work, **_: work(tmp_path))
+    monkeypatch.setattr(trials, "_run", lambda words: Completed(0, Path(words[0]).name, ""))
+    tried, media = Trials(), Media(tmp_path, make_product())
+    said = {name: completed.stdout for name, completed in tried.run_programs(media).items()}
+    assert tried.run_container(media).stdout == "runc"
+    assert sorted(unpacked) == sorted(PROGRAMS)
+    assert said == {
+        f"{package}: {program}": Path(program).name
+        for package, programs in PROGRAMS.items()
+        for program, *_ in programs
+    }
