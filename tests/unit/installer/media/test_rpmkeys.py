@@ -42,7 +42,7 @@ def test_good_packages_pass_and_the_keys_are_those_of_the_media(monkeypatch: pyt
 def test_a_bad_package_is_named(monkeypatch: pytest.MonkeyPatch, text: str, package: str) -> None:
     answer(monkeypatch, text, 1)
     with pytest.raises(PackageError) as caught:
-        rpmkeys.check_signatures([], [])
+        rpmkeys.check_signatures([], [Path("/m/a-1.rpm")])
     assert str(caught.value).startswith(
         f"package {package} does not have a good signature by a key of the media"
     )
@@ -52,4 +52,25 @@ def test_a_bad_package_is_named(monkeypatch: pytest.MonkeyPatch, text: str, pack
 def test_rpmkeys_that_fails_without_a_word_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "", 2)
     with pytest.raises(PackageError):
-        rpmkeys.check_signatures([], [])
+        rpmkeys.check_signatures([], [Path("/m/a-1.rpm")])
+
+
+def test_packages_are_dealt_out_by_size_and_none_is_left_out(tmp_path: Path) -> None:
+    sizes = {"a": 100, "b": 10, "c": 20, "d": 60, "e": 0}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    dealt = rpmkeys.parts([tmp_path / name for name in (*sizes, "missing")])
+    assert sorted(file.name for part in dealt for file in part) == [*sizes, "missing"]
+    assert [sum(sizes.get(file.name, 0) for file in part) for part in dealt] == [100, 90]
+    assert rpmkeys.parts([]) == []
+
+
+def test_a_fault_of_any_part_is_one_of_the_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def say(words: list[str], **_options: object) -> Completed:
+        is_bad = any(str(word).endswith("b.rpm") for word in words)
+        return Completed(1, FOREIGN, "") if is_bad else Completed(0, GOOD, "")
+
+    monkeypatch.setattr(rpmkeys, "run", say)
+    for names in (("a.rpm", "b.rpm"), ("b.rpm", "a.rpm")):
+        with pytest.raises(PackageError, match=r"kubelet-1\.36\.4"):
+            rpmkeys.check_signatures([], [tmp_path / name for name in names])
