@@ -82,8 +82,7 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
 
     def run_all(words: list[str], **_: Any) -> dict[str, Any]:
         asked.append(words)
-        listed = "dev-vdb.swap masked-runtime disabled\nswapfile.swap static -\n"
-        return {"retcode": 0, "stdout": listed if "list-unit-files" in words else UNITS, "stderr": ""}
+        return {"retcode": 0, "stdout": UNITS, "stderr": ""}
 
     module.__dict__["__salt__"] = {"cmd.run_all": run_all}
     state.__dict__.update(
@@ -99,14 +98,18 @@ def test_a_swap_partition_that_fstab_does_not_name_is_masked(tmp_path: Path) -> 
     )
     own = tmp_path / "swapfile.swap"
     own.write_text("[Swap]\nWhat=/swapfile\n")
-    module.UNITS_DIR = str(tmp_path)
+    module.UNITS_DIR, generated = str(tmp_path), tmp_path / "generated"
+    generated.mkdir()
+    for name in ("dev-vdb.swap", "swapfile.swap", "dev-vdb.swap.caisson", "data.mount"):
+        (generated / name).touch()
+    module.UNIT_SEARCH_DIRS = (str(tmp_path / "none"), str(tmp_path), str(generated))
     units = ["dev-gpt\\x2dauto.swap", "dev-vdb.swap", "swapfile.swap"]
     assert state.swap_off("x")["changes"] == {
         **dict.fromkeys([*units, "swap.target"], "masked"),
         f"{own}.caisson": "renamed, so that the unit can be masked",
     }
     # By name: a unit that is not loaded is found by no pattern.
-    assert asked[1][-3:] == ["*.swap", "dev-vdb.swap", "swapfile.swap"]
+    assert asked[0][-3:] == ["*.swap", "dev-vdb.swap", "swapfile.swap"]
     # The target too: sda may be sdb at the next boot, and its partition's unit another one.
     assert asked[-1] == ["systemctl", "mask", "--", *units, "swap.target"]
     assert not own.exists()
