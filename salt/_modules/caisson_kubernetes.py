@@ -20,6 +20,8 @@ KUBECONFIG = "/etc/kubernetes/admin.conf"
 FIELD_MANAGER = "caisson"
 # The block of the Corefile that kubeadm writes.
 OWN_BLOCK = ".:53"
+# Takes addresses over from host-local IPAM, which no cluster of Caisson's has ever had.
+UPGRADE_CONTAINER = "upgrade-ipam"
 
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout_s: int = 60) -> str:
@@ -44,7 +46,8 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
 
     Changes: the pool is ``pod_cidr`` with VXLAN always (upstream: CrossSubnet, which needs a fabric that routes pod
     addresses within a subnet); the node's address is looked for in ``workload_cidrs``; usage reports are off; both
-    workloads get a startup probe (see ``startup_probe``).
+    workloads get a startup probe (see ``startup_probe``); without ``upgrade-ipam``, which upstream's own comment lets
+    a fresh installation leave out.
     """
     environment = {
         "CALICO_IPV4POOL_CIDR": pod_cidr,
@@ -61,7 +64,10 @@ def calico_manifest(text: str, pod_cidr: str, workload_cidrs: list[str]) -> str:
         if not is_workload(document_text):
             continue
         document = yaml.safe_load(document_text)
-        for container in document["spec"]["template"]["spec"]["containers"]:
+        pod = document["spec"]["template"]["spec"]
+        if "initContainers" in pod:
+            pod["initContainers"] = [one for one in pod["initContainers"] if one["name"] != UPGRADE_CONTAINER]
+        for container in pod["containers"]:
             if container["name"] in variables:
                 _fit_container(container, variables[container["name"]])
                 patched.add(container["name"])
@@ -166,6 +172,23 @@ def apply(text: str) -> None:
         "-",
     )
     kubectl(*arguments, stdin=text, timeout_s=120)
+
+
+def await_network(node: str) -> None:
+    """Say of ``node`` that it has no network yet: no pod is put there until its calico-node runs, which takes it back.
+
+    Calico's plugin is in place before calico-node runs. A pod that starts in between is refused, and tried again some
+    ten seconds later. Source: Kubernetes, node condition NetworkUnavailable and its taint, which calico-node tolerates;
+    calico-node writes the condition at the end of its start (Calico, release notes of 19 Feb 2019).
+    """
+    condition = {
+        "type": "NetworkUnavailable",
+        "status": "True",
+        "reason": "CalicoIsNotRunning",
+        "message": "calico-node has not started on this node yet",
+    }
+    patch = json.dumps({"status": {"conditions": [condition]}})
+    kubectl("patch", "node", node, "--subresource", "status", "--type", "strategic", "--patch", patch)
 
 
 def sha256(text: str) -> str:

@@ -50,13 +50,15 @@ def ensure(
     return {**said, "changes": changes, "comment": done or comment}
 
 
-def wait(name: str, probe: Callable[[], str], timeout_s: float, *, test: bool) -> dict[str, Any]:
+def wait(
+    name: str, probe: Callable[[], str], timeout_s: float, *, test: bool, interval_s: float = 0.25
+) -> dict[str, Any]:
     """Carry out a state that only waits until ``probe`` finds no fault (returns "")."""
 
     def look() -> tuple[dict[str, Any], str]:
         if test:
             return {}, "not waited for in test mode"
-        return {}, f"so after {until(probe, timeout_s):.1f} s"
+        return {}, f"so after {until(probe, timeout_s, interval_s=interval_s):.1f} s"
 
     return ensure(name, look)
 

@@ -11,27 +11,34 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 SERVICE_TIMEOUT_S = 120.0
+# A kubectl takes a fifth of a second of a core, and the pods that are waited for want it too.
+READY_INTERVAL_S = 0.8
 APPLIED_ANNOTATION = "caisson.io/applied-sha256"
 
 
 def calico_applied(
-    name: str, source: str, pod_cidr: str, workload_cidrs: list[str], service_url: str
+    name: str, source: str, pod_cidr: str, workload_cidrs: list[str], service_url: str, node: str
 ) -> dict[str, Any]:
     """Make sure that Calico's manifest (file ``source``), made fit for this cluster, is applied.
 
     Its workloads come last, once ``service_url`` answers, which is kube-proxy's health: their first call to the API
-    goes to a service address, and would leave by the default route. Meanwhile the rest is applied.
+    goes to a service address, and would leave by the default route. Meanwhile the rest is applied. Where there was no
+    calico-node before, this ``node`` gets no pods until it runs (see ``caisson_kubernetes.await_network``).
 
     The digest of what was applied stands as an annotation on the DaemonSet, so a second run asks once and is quiet. A
     workload that somebody has deleted is applied again, with all else.
     """
     wanted = {"text": "", "digest": ""}
+    there: dict[str, dict[str, str]] = {}
 
     def look() -> tuple[dict[str, Any], str]:
         upstream = __salt__["caisson_kubernetes.read_text"](source)
         wanted["text"] = __salt__["caisson_kubernetes.calico_manifest"](upstream, pod_cidr, workload_cidrs)
         wanted["digest"] = __salt__["caisson_kubernetes.sha256"](wanted["text"])
-        if _applied_digest() == wanted["digest"]:
+        there.clear()
+        there.update(_workload_annotations())
+        digest = there.get("DaemonSet", {}).get(APPLIED_ANNOTATION, "")
+        if "Deployment" in there and digest == wanted["digest"]:
             return {}, "Calico's manifest is applied"
         return {"calico": f"manifest {wanted['digest'][:12]} applied"}, "would apply Calico's manifest"
 
@@ -46,6 +53,8 @@ def calico_applied(
         __salt__["caisson_result.until"](
             lambda: __salt__["caisson_wait.probe_url"](service_url), SERVICE_TIMEOUT_S
         )
+        if "DaemonSet" not in there:
+            __salt__["caisson_kubernetes.await_network"](node)
         __salt__["caisson_kubernetes.apply"]("---\n".join(workloads))
         annotation = f"{APPLIED_ANNOTATION}={wanted['digest']}"
         words = ("annotate", "--overwrite", "daemonset", "calico-node", annotation)
@@ -56,14 +65,13 @@ def calico_applied(
     return said
 
 
-def _applied_digest() -> str:
-    """Return the digest that was noted when Calico was applied, "" when a workload of it is not there."""
+def _workload_annotations() -> dict[str, dict[str, str]]:
+    """Return the annotations of Calico's workloads by kind; one that is not there is left out."""
     workloads = ("daemonset/calico-node", "deployment/calico-kube-controllers")
     arguments = ("--namespace", "kube-system", "get", *workloads, "--ignore-not-found", "--output", "json")
     answer = __salt__["caisson_kubernetes.kubectl"](*arguments)
     found = json.loads(answer) if answer.strip() else {"items": []}
-    notes = {item["kind"]: item["metadata"].get("annotations", {}) for item in found.get("items", [found])}
-    return str(notes.get("DaemonSet", {}).get(APPLIED_ANNOTATION, "")) if "Deployment" in notes else ""
+    return {item["kind"]: item["metadata"].get("annotations", {}) for item in found.get("items", [found])}
 
 
 def corefile_fits(name: str, nameservers: list[str]) -> dict[str, Any]:
@@ -92,5 +100,7 @@ def applied_ready(name: str, node: str, timeout_s: int = 300) -> dict[str, Any]:
     def probe() -> str:
         return "\n".join(__salt__["caisson_kubernetes.not_ready"](node))
 
-    said: dict[str, Any] = __salt__["caisson_result.wait"](name, probe, timeout_s, test=__opts__["test"])
+    said: dict[str, Any] = __salt__["caisson_result.wait"](
+        name, probe, timeout_s, test=__opts__["test"], interval_s=READY_INTERVAL_S
+    )
     return said

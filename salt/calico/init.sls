@@ -7,3 +7,4 @@ Apply Calico's manifest:
     - pod_cidr: {{ caisson['networks']['pods'] | json }}
     - workload_cidrs: {{ caisson['networks']['workload_plane'] | json }}
     - service_url: {{ ('http://127.0.0.1:' ~ port['kube-proxy-healthz'] ~ '/healthz') | json }}
+    - node: {{ caisson['node']['name'] | json }}

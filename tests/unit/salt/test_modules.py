@@ -185,6 +185,9 @@ metadata:
 spec:
   template:
     spec:
+      initContainers:
+        - {name: upgrade-ipam, command: [/opt/cni/bin/calico-ipam, -upgrade]}
+        - {name: install-cni, command: [/opt/cni/bin/install]}
       containers:
         - name: calico-node
           env:
@@ -216,7 +219,9 @@ def test_calico_manifest_is_patched_in_its_workloads_only() -> None:
     definition, daemon_set, deployment = module.split_documents(text)
     assert module.is_definition(definition)
     assert definition in MANIFEST
-    container = yaml.safe_load(daemon_set)["spec"]["template"]["spec"]["containers"][0]
+    pod = yaml.safe_load(daemon_set)["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["initContainers"]] == ["install-cni"]
+    (container,) = pod["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment["CALICO_IPV4POOL_VXLAN"] == "Always"
     assert environment["CALICO_IPV4POOL_CIDR"] == "10.233.0.0/16"

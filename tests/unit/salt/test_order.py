@@ -117,16 +117,17 @@ def test_calicos_workloads_wait_for_kube_proxy_and_nothing_else_does(tmp_path: P
             yaml.safe_load(document)["kind"] for document in module.split_documents(text)
         ),
         "caisson_kubernetes.kubectl": lambda *words: there[0] if "get" in words else done.append(words[2]),
+        "caisson_kubernetes.await_network": lambda node: done.append(f"no network on {node}"),
         "caisson_wait.probe_url": probe_url,
         "caisson_result.ensure": load("caisson_result").ensure,
         "caisson_result.until": lambda probe, _: probe(),
     }
     state.__dict__.update(__salt__=functions, __opts__={"test": False})
-    said = state.calico_applied("x", str(tmp_path / "calico.yaml"), "10.233.0.0/16", [], "http://proxy")
+    said = state.calico_applied("x", str(tmp_path / "calico.yaml"), "10.233.0.0/16", [], "http://proxy", "n1")
     assert said["result"] is True, said
     definition, *rest = done
     assert definition == "CustomResourceDefinition"
-    assert rest == ["ConfigMap", "http://proxy", "DaemonSet", "Deployment", "annotate"]
+    assert rest == ["ConfigMap", "http://proxy", "no network on n1", "DaemonSet", "Deployment", "annotate"]
     digest = module.sha256(
         module.calico_manifest((tmp_path / "calico.yaml").read_text(), "10.233.0.0/16", [])
     )
@@ -138,5 +139,10 @@ def test_calicos_workloads_wait_for_kube_proxy_and_nothing_else_does(tmp_path: P
         ([deployment], True),
     ):
         there[0] = json.dumps({"kind": "List", "items": items})
-        said = state.calico_applied("x", str(tmp_path / "calico.yaml"), "10.233.0.0/16", [], "http://proxy")
+        done.clear()
+        said = state.calico_applied(
+            "x", str(tmp_path / "calico.yaml"), "10.233.0.0/16", [], "http://proxy", "n1"
+        )
         assert (said["result"], bool(said["changes"])) == (True, is_again), items
+        # A calico-node that runs would not take it back.
+        assert ("no network on n1" in done) == (daemonset not in items)
