@@ -329,6 +329,7 @@ PHASES: tuple[Phase, ...] = (
         applies=States(
             ("salt_master.placed", "static_pods.placed", "images.begun", "salt_master"), local=True
         ),
+        standing=cluster.check_keys,
         undo="rm /etc/kubernetes/manifests/salt-master.yaml /etc/caisson/salt/master/master; its keys stay",
         about="Start salt-master, which knows the minion's key beforehand; registry and nginx start beside it.",
     ),
@@ -353,7 +354,7 @@ PHASES: tuple[Phase, ...] = (
         code="CSP206",
         name="nginx",
         title="serve packages and images from the media",
-        applies=States(("nginx", "images.begun"), local=True),
+        applies=States(("nginx",), local=True),
         undo=NGINX_UNDO,
         about="Serve packages and images from the media over HTTPS; images are pulled while other phases run.",
     ),
@@ -369,7 +370,16 @@ PHASES: tuple[Phase, ...] = (
         code="CSP301",
         name="control-plane",
         title="start the control plane by kubeadm's phases",
-        applies=States(("images.control_plane", "control_plane"), local=True),
+        applies=States(
+            (
+                "control_plane.certified",
+                "images.control_plane",
+                "control_plane.started",
+                "images.network_begun",
+                "control_plane",
+            ),
+            local=True,
+        ),
         undo=CONTROL_PLANE_UNDO,
         about="Run the phases of ``kubeadm init`` that are not done yet, or whose configuration has changed, wait for "
         "their pods, apply kube-proxy. A control plane of this cluster that Caisson did not make is left alone.",

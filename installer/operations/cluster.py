@@ -7,7 +7,7 @@ import json
 import time
 from functools import partial
 
-from installer.base.errors import CommandError, ConfigError, PreflightError, SaltError
+from installer.base.errors import CommandError, ConfigError, HostError, PreflightError, SaltError
 from installer.base.run import run
 from installer.config import changes, hosts
 from installer.engine import saltcall
@@ -20,6 +20,9 @@ ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
 PING_TIMEOUT_S = 120.0
 POLL_S = 0.3
+FIRST_ASK_AFTER_S = 15.0
+"""After a hand-over: the minion starts, and images are pulled; a question takes two seconds of a processor."""
+SERVICE_FILES = ("/etc/caisson/ca.crt", "/etc/caisson/pki/media.crt", "/etc/caisson/pki/media.key")
 PUBLISH_PORT = 4505
 """Where a minion listens for its master's jobs. Source: Salt, configuration of the master, ``publish_port``."""
 
@@ -37,6 +40,22 @@ def run_minion_local(context: Context) -> bool:
             resolution="check that the media is mounted: caisson status",
         )
     return changed
+
+
+def check_keys(context: Context) -> None:
+    """Look whether the keys and certificates of Caisson's own services are there.
+
+    Raises:
+        HostError: one is not, or is empty.
+    """
+    named = [context.paths.at(file) for file in SERVICE_FILES]
+    missing = [str(file) for file in named if not file.is_file() or file.stat().st_size == 0]
+    if missing:
+        raise HostError(
+            "keys or certificates of nginx are not there",
+            details="\n".join(missing),
+            resolution="the phase salt-master makes them",
+        )
 
 
 def check_minion_local(context: Context) -> None:
@@ -83,7 +102,7 @@ def run_minion_connected(context: Context) -> bool:
     None of them needs it: they work from the media. The phase ``verify-cluster`` waits for the answer.
     """
     changed = HAND_OVER(context)
-    _begin_to_ask(context)
+    _begin_to_ask(context, after_s=FIRST_ASK_AFTER_S if changed else 0.0)
     return changed
 
 
@@ -97,18 +116,23 @@ def await_answer(context: Context) -> None:
     context.beside.wait(context.ui.progress)
 
 
-def _begin_to_ask(context: Context) -> None:
-    context.beside.begin(ANSWER, partial(wait_for_answer, context))
+def _begin_to_ask(context: Context, after_s: float = 0.0) -> None:
+    context.beside.begin(ANSWER, partial(wait_for_answer, context, after_s=after_s))
 
 
-def wait_for_answer(context: Context, signs: Signs) -> None:
+def wait_for_answer(context: Context, signs: Signs, *, after_s: float = 0.0) -> None:
     """Ask until the minion answers its master, with a state's file and its pillar, or nobody wants to know.
+
+    The first time is in ``after_s`` seconds, or as soon as it is waited for.
 
     Raises:
         SaltError: it does not, for :data:`PING_TIMEOUT_S` since only this is waited for.
     """
     waited_since: float | None = None
+    asks_from = time.monotonic() + after_s
     while not signs.stop.wait(POLL_S):
+        if time.monotonic() < asks_from and not signs.awaited.is_set():
+            continue
         last = _fault(context)
         if not last:
             return

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 
 
 def running(
-    name: str, unit: str, reads: list[str] | None = None, check: str = "", *, reloads: bool = False
+    name: str,
+    unit: str,
+    reads: list[str] | None = None,
+    check: str = "",
+    *,
+    reloads: bool = False,
+    waits: bool = True,
 ) -> dict[str, Any]:
     """Make sure that ``unit`` is enabled and runs, started after the files in ``reads`` became what they are.
 
     When the first of them is not there, a service that runs is left alone. ``check`` names a function that raises when
     the service could not start with them; it is asked before anything is restarted. One that ``reloads`` reads all of
-    them again without an end in between.
+    them again without an end in between. With ``waits=False`` systemd is told to start it, and no more: whoever needs
+    the service waits for it.
     """
     changes: dict[str, Any] = {}
 
@@ -35,7 +42,7 @@ def running(
             __salt__["caisson_service.systemctl"]("enable", unit)
         if unit in changes:
             verb = "reload-or-restart" if reloads else "restart"
-            __salt__["caisson_service.systemctl"](verb, unit)
+            __salt__["caisson_service.systemctl"](verb, *([] if waits else ["--no-block"]), unit)
             __salt__["caisson_service.write_stamp"](unit, digest)
         return f"{unit}: " + ", ".join(f"{what} {how}" for what, how in changes.items())
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 include:
-  - control_plane.configured
+  - control_plane.certified
+  - control_plane.started
   - control_plane.initialised

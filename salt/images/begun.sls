@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# While other work is done; what is needed is waited for where it is needed.
+# While other work is done; what is needed is waited for where it is needed. The images of the network have their own turn
+# (images.network_begun): beside these they would keep both processors from what the control plane needs to start.
 {%- from 'parameters/ports.jinja' import port %}
 {%- import_yaml 'parameters/images.yaml' as needed %}
 {%- set caisson = pillar['caisson'] %}
-Begin to pull images:
+Begin to pull images of the control plane:
   caisson_pulls.started:
     - references:
-      {%- for id in needed['control_plane'] + needed['network'] %}
+      {%- for id in needed['control_plane'] %}
       - {{ caisson['images'][id]['reference'] | json }}
       {%- endfor %}
     - url: {{ ('https://' ~ caisson['node']['control_plane_address'] ~ ':' ~ port['media-https'] ~ '/v2/') | json }}

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+# The keys and certificates are made when the pods are placed (static_pods.placed): looking at them takes as long as all else.
 {%- set caisson = pillar['caisson'] %}
-include:
-  - pki
-
 Create nginx directory:
   file.directory:
     - name: /etc/caisson/nginx

@@ -12,7 +12,10 @@ include:
   - registry
   - nginx
   - firewall
+  - control_plane.certified
   - images.control_plane
+  - control_plane.started
+  - images.network_begun
   - control_plane
   - addons
   - images.network

@@ -27,9 +27,11 @@ Know the master's key:
     - source: /etc/caisson/salt/pki/master/master.pub
     - mode: '0644'
 
+# That it has started is not waited for: its answer to the master is, at the end of the run.
 Run salt-minion:
   caisson_service.running:
     - unit: salt-minion.service
+    - waits: false
     - reads: [/etc/salt/minion.d/90-caisson.conf, /etc/salt/pki/minion/minion_master.pub]
     - require:
       - file: Write minion configuration

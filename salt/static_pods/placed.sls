@@ -4,6 +4,7 @@
 include:
   - salt_master.placed
   - registry.configured
+  - pki
   - nginx.configured
 {%- for name in ['registry', 'nginx'] %}
 

@@ -192,3 +192,8 @@ def test_what_containerd_says_of_a_configuration(returncode: int, stderr: str, f
     found = load("caisson_containerd").faults_of(returncode, stderr)
     assert len(found) == faults, found
     assert not [fault for fault in found if "level=" in fault]
+
+
+def test_a_service_that_others_wait_for_is_only_told_to_start(host: Host) -> None:
+    host.file.write_text("two")
+    assert host.run(waits=False)[1] == [f"restart --no-block {UNIT}"]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from installer.base import files
 from installer.base.errors import ConfigError, MediaError
 from installer.base.run import Completed
 from installer.engine import runner, saltcall
 from installer.engine.phase import States
 from installer.media import dnf, repair, rpmkeys
-from installer.operations import OPERATIONS, bootstrap
+from installer.operations import OPERATIONS, bootstrap, cluster
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
 from tests.unit.installer.helpers import make_config, make_context, make_tree, product_bytes
@@ -218,6 +219,8 @@ def test_beyond_salt_s_configuration_it_must_be_the_present_one(tmp_path: Path) 
     with pytest.raises(ConfigError, match="--from control-plane: the configuration has changed"):
         runner.select(bootstrap.OPERATION, "control-plane", context)
     saltcall.write_configuration(context)
+    for name in cluster.SERVICE_FILES:
+        files.write_file(context.paths.at(name), "x")
     assert runner.select(bootstrap.OPERATION, "control-plane", context)[0].name == "control-plane"
     extra = "apiServer: {extraSans: [k8s.example.com]}\noverrides: {kubelet: {maxPods: 200}}\n"
     corrected = dataclasses.replace(context, config=make_config(extra))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.errors import CommandError, SaltError
+from installer.base.errors import CommandError, HostError, SaltError
 from installer.base.run import Completed
 from installer.engine import runner, saltcall
 from installer.engine.beside import Signs
@@ -128,6 +129,26 @@ def test_the_answer_may_take_as_long_as_the_other_phases(
     context.beside.wait(lambda _: None)
 
 
+def test_a_fresh_minion_is_left_in_peace_unless_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context(tmp_path)
+    asked: list[int] = []
+
+    def ask(_: object) -> str:
+        asked.append(1)
+        return ""
+
+    monkeypatch.setattr(cluster, "HAND_OVER", lambda _: True)
+    monkeypatch.setattr(cluster, "_listens_to_master", lambda: True)
+    monkeypatch.setattr(cluster, "_ask", ask)
+    assert cluster.run_minion_connected(context) is True
+    time.sleep(1.0)
+    assert asked == []
+    context.beside.wait(lambda _: None)
+    assert asked == [1]
+
+
 def test_a_look_that_hangs_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, True])
 
@@ -140,3 +161,23 @@ def test_a_look_that_hangs_is_repeated(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster, "_ask", lambda _: "")
     cluster.wait_for_answer(make_context(tmp_path), Signs())
     assert next(answers, None) is None
+
+
+@pytest.mark.parametrize("fault", ["", "gone", "empty"])
+def test_a_run_from_a_later_phase_asks_for_the_keys_that_it_passes_over(tmp_path: Path, fault: str) -> None:
+    """As nginx's pod would wait for a certificate that nothing makes any more."""
+    context = make_context(tmp_path)
+    made = [context.paths.at(name) for name in cluster.SERVICE_FILES]
+    for file in made:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    if fault == "gone":
+        made[1].unlink()
+    if fault == "empty":
+        made[1].write_bytes(b"")
+    standing = next(phase.standing for phase in PHASES if phase.name == "salt-master")
+    assert standing is not None
+    with pytest.raises(HostError) if fault else contextlib.nullcontext() as caught:
+        standing(context)
+    if caught is not None:
+        assert (caught.value.details, "salt-master" in caught.value.resolution) == (str(made[1]), True)
