@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -49,10 +50,13 @@ chroot root /media/bootstrap.sh --config /root/bootstrap.yaml --accept-lab-bundl
 find root etc.new -xdev -type f ! -path 'root/dev/*' -printf 'wrote: %p\n'
 exit "$status"
 """
+#: Where a job has its directory, which is named by its time and by chance.
+JOB = re.compile(r"/jobs/\d{8}-\d{6}-bootstrap-[0-9a-f]{6}/")
 #: What the installer writes before its first phase, and the configuration that it is given.
 WRITTEN = {
     "root/root/bootstrap.yaml", "etc.new/caisson/bootstrap.yaml", "root/run/caisson.lock",
     "root/var/lib/caisson/journal.jsonl", "root/var/log/caisson/bootstrap.log",
+    *(f"root/var/lib/caisson/jobs/ID/{name}" for name in ("job.json", "journal.jsonl", "output.log", "result.json")),
 }  # fmt: skip
 
 
@@ -147,7 +151,9 @@ def bootstrap(tree_dir: Path, box_dir: Path) -> tuple[int, str, set[str]]:
         check=False,
     )  # fmt: skip
     written = {
-        line.removeprefix("wrote: ") for line in done.stdout.splitlines() if line.startswith("wrote: ")
+        JOB.sub("/jobs/ID/", line.removeprefix("wrote: "))
+        for line in done.stdout.splitlines()
+        if line.startswith("wrote: ")
     }
     return done.returncode, done.stdout, written
 

@@ -240,6 +240,8 @@ _CHANGED = "tests/node/test_changed.py"
 _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
 _WRONG = "tests/node/test_when_wrong.py"
+_JOBS = "tests/node/test_jobs.py"
+_PROBE = "tests/node/test_probe.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
@@ -301,11 +303,25 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "/mnt/caisson/bootstrap.sh --config bootstrap.yaml": (
             f"{_BOOTSTRAP}::test_the_output_shows_phases_nodes_addresses_and_kubeconfig"
         ),
+        "/mnt/caisson/bootstrap.sh --config bootstrap.yaml --detach": (
+            f"{_JOBS}::test_the_same_command_goes_on_with_the_same_job"
+        ),
+        "caisson jobs": f"{_JOBS}::test_one_that_is_killed_says_that_it_was_interrupted",
+        "caisson job ID --follow": "tests/unit/installer/cli/test_jobs.py::test_one_that_succeeded",
         "cp /etc/caisson/bootstrap.yaml new.yaml": _CONFIG_DIFF,
         "caisson config diff --config new.yaml": _CONFIG_DIFF,
         "/mnt/caisson/bootstrap.sh --config new.yaml": f"{_CHANGED}::test_what_may_change_is_applied",
         f"HOME={DNF_DIR} {_DNF} install firewalld": _WITHOUT_FIREWALLD,
         "systemctl enable --now firewalld": _WITHOUT_FIREWALLD,
+    },
+    "docs/how-to/check-hosts-before-they-join.md": {
+        # As the lab asks a node for it (lab.node.Node.authorize).
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub": (
+            f"{_PROBE}::test_one_host_by_options_is_confirmed_on_the_terminal"
+        ),
+        "caisson node check --file nodes.yaml": (
+            f"{_PROBE}::test_one_is_fit_the_other_has_every_fault_and_nothing_is_left"
+        ),
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
