@@ -236,7 +236,7 @@ def test_firewalld_is_on_and_a_neighbour_reaches_the_table_only(cluster: Cluster
 
 def test_pods_reach_services_the_api_and_dns(cluster: Cluster) -> None:
     script = """
-    id=$(crictl ps --quiet --state running --name '^coredns$' | head -1)
+    id=$(crictl ps --quiet --state running --name '^coredns$' | sed -n 1p)
     pid=$(crictl inspect "$id" | python3 -c 'import json,sys; print(json.load(sys.stdin)["info"]["pid"])')
     in_pod() { nsenter --target "$pid" --net timeout 5 "$@"; }
     in_pod curl --silent --fail --output /dev/null http://10.96.0.10:9153/metrics
