@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -42,6 +43,7 @@ from installer.engine.jobrun import Work
 from installer.media import product
 from installer.operations import status, support
 
+HOSTS_SETTLE_S = 1.0
 COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
 TREE_DIR = Path(__file__).resolve().parents[2]
 
@@ -297,6 +299,11 @@ def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int: 
 def _hosts(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
     need_root()
     has_changed = hosts.keep(paths)
+    # systemd does not see what becomes of the file while the service that puts it right still runs.
+    is_settled = not has_changed
+    while not is_settled:
+        time.sleep(HOSTS_SETTLE_S)
+        is_settled = not hosts.keep(paths)
     if arguments.json:
         print(json.dumps({"format": 1, "changed": has_changed}))
     elif has_changed:

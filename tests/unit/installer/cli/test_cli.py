@@ -18,7 +18,7 @@ from installer.checks.preflight import Finding, Report, Result, Status
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import bootstrap as config
-from installer.config import changes, starter
+from installer.config import changes, hosts, starter
 from installer.config.facts import Address
 from installer.engine import saltcall
 from installer.engine.context import Context
@@ -321,3 +321,15 @@ def test_a_first_configuration_is_named_by_a_command_that_is_there(tree: Path, c
     """On a host where nothing is installed yet, there is no 'caisson'."""
     assert call(tree, "config", "check", "--config", "none.yaml") == 3
     assert "bootstrap.sh config init" in capsys.readouterr().err
+
+
+def test_names_are_put_back_until_nobody_takes_them_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What becomes of the file while the service that puts it right still runs, systemd does not see."""
+    answers = [True, True, False]
+    monkeypatch.setattr(cli, "HOSTS_SETTLE_S", 0.0)
+    monkeypatch.setattr(cli, "need_root", lambda: None)
+    monkeypatch.setattr(hosts, "keep", lambda _: answers.pop(0))
+    assert cli.main(["--program", "caisson", "hosts"], paths=Paths(tmp_path)) == 0
+    assert answers == []
