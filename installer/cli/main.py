@@ -298,12 +298,11 @@ def _config_explain(arguments: Arguments, tree_dir: Path, paths: Paths) -> int: 
 
 def _hosts(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
     need_root()
-    has_changed = hosts.keep(paths)
+    has_changed = False
     # systemd does not see what becomes of the file while the service that puts it right still runs.
-    is_settled = not has_changed
-    while not is_settled:
+    while hosts.keep(paths):
+        has_changed = True
         time.sleep(HOSTS_SETTLE_S)
-        is_settled = not hosts.keep(paths)
     if arguments.json:
         print(json.dumps({"format": 1, "changed": has_changed}))
     elif has_changed:
