@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Union
 
 import yaml
+
+from installer.base.errors import ConfigError
 
 KeyPath = tuple[Union[str, int], ...]
 MAXIMUM_DEPTH = 100
@@ -27,6 +30,28 @@ class Fault:
     line: int
     path: str
     message: str
+
+
+def read_text(file: Path, what: str, *, resolution: str) -> str:
+    """Return the text of a file that a person wrote, its line ends made one kind.
+
+    ``what`` names it in an error; ``resolution`` says what to do when it cannot be read.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"{what} {file} cannot be read", details=str(exc), resolution=resolution) from exc
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            f"{what} {file} is not UTF-8 text",
+            details=f"line {data.count(10, 0, exc.start) + 1} has the byte 0x{data[exc.start]:02x}",
+            resolution="save it as UTF-8, or use plain letters there",
+        ) from exc
 
 
 class Document:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from installer.base.document import Document, Fault, KeyPath, format_path
+from installer.base.document import Document, Fault, KeyPath, format_path, read_text
 from installer.base.errors import ConfigError
 from installer.config import schema
 from installer.config.authority import Authority, examine
@@ -108,23 +108,12 @@ def load(file: Path, *, host_addresses: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: it cannot be read, or has faults; all of them are in ``details``.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as exc:
-        raise ConfigError(
-            f"the configuration {file} cannot be read",
-            details=str(exc),
-            resolution="give its path with --config FILE; 'bootstrap.sh config init' of the mounted ISO prints a "
-            "first one for this host (once installed, also 'caisson config init')",
-        ) from exc
-    try:
-        text = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as exc:
-        raise ConfigError(
-            f"the configuration {file} is not UTF-8 text",
-            details=f"line {data.count(10, 0, exc.start) + 1} has the byte 0x{data[exc.start]:02x}",
-            resolution="save it as UTF-8, or use plain letters there",
-        ) from exc
+    text = read_text(
+        file,
+        "the configuration",
+        resolution="give its path with --config FILE; 'bootstrap.sh config init' of the mounted ISO prints a "
+        "first one for this host (once installed, also 'caisson config init')",
+    )
     return parse(text, file=file, host_addresses=host_addresses)
 
 

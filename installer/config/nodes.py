@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from installer.base.document import Document, Fault, KeyPath, format_path
+from installer.base.document import Document, Fault, KeyPath, format_path, read_text
 from installer.base.errors import ConfigError
 from installer.config import schema
 from installer.config.bootstrap import UNUSABLE, Config
@@ -113,22 +113,11 @@ def load(file: Path, *, config: Config | None = None, control_planes: int = 1) -
     Raises:
         ConfigError: it cannot be read, or has faults; all of them are in ``details``.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as exc:
-        raise ConfigError(
-            f"the list of nodes {file} cannot be read",
-            details=str(exc),
-            resolution="give the path of the file with --file FILE",
-        ) from exc
-    try:
-        text = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as exc:
-        raise ConfigError(
-            f"the list of nodes {file} is not UTF-8 text",
-            details=f"line {data.count(10, 0, exc.start) + 1} has the byte 0x{data[exc.start]:02x}",
-            resolution="save it as UTF-8, or use plain letters there",
-        ) from exc
+    text = read_text(
+        file,
+        "the list of nodes",
+        resolution="give the path of the file with --file FILE",
+    )
     return parse(text, file=file, config=config, control_planes=control_planes)
 
 
