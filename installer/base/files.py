@@ -46,6 +46,16 @@ def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode:
     return True
 
 
+def append_private(file: Path, text: str) -> None:
+    """Append to a log that is root's alone; what cannot be written is dropped."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as output:
+            output.write(text)
+    except OSError:
+        return
+
+
 def is_same(file: Path, data: bytes, *, mode: int) -> bool:
     """Say whether ``file`` is a regular file of ours with this content and mode.
 

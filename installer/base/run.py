@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Callable
 
 from installer.base.errors import CommandError
+from installer.base.files import append_private
 from installer.base.processes import Process
 from installer.base.session import Session
 
@@ -299,9 +300,4 @@ def _log(log_file: Path, words: Sequence[str], shown: Completed, seconds: float,
     for name, output in (("out", shown.stdout), ("err", shown.stderr)):
         tail = output if len(output) <= limit else "[..]" + output[-limit:]
         text += "".join(f"  {name}| {line}\n" for line in tail.splitlines())
-    try:
-        descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(text)
-    except OSError:
-        return
+    append_private(log_file, text)

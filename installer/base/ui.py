@@ -8,13 +8,14 @@ goes on. What is said may be copied to a file, for those who follow from elsewhe
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, TextIO
+
+from installer.base.files import append_private
 
 TERMINAL_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 9.0
@@ -159,22 +160,12 @@ class Ui:
 
     def _log(self, line: str) -> None:
         if self._log_file is not None:
-            _append(self._log_file, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+            append_private(self._log_file, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
 
     def _copy(self, line: str) -> None:
         if self._copy_file is not None:
             self._last_copied = self._clock()
-            _append(self._copy_file, f"{line}\n")
-
-
-def _append(file: Path, text: str) -> None:
-    """Append to a file that is root's alone; what cannot be written is dropped."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as output:
-            output.write(text)
-    except OSError:
-        return
+            append_private(self._copy_file, f"{line}\n")
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

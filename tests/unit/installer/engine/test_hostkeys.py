@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from installer.base.errors import HostKeyError, ReachError
 from installer.config.nodes import NodeEntry
 from installer.engine import hostkeys
-from tests.unit.installer import sshd
 from tests.unit.installer.sshd import Server, Typist
 
 pytestmark = [
@@ -23,12 +21,6 @@ pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with sshd.serving() as running:
-        yield running
 
 
 def test_a_scan_shows_what_ssh_keygen_shows(server: Server) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from installer.base.errors import CommandError
 from installer.engine import remotefiles
 from installer.engine.remotefiles import RemoteFile, put
 from installer.engine.ssh import Connection
-from tests.unit.installer import sshd
 from tests.unit.installer.sshd import PASSWORD, Server, Typist
 
 pytestmark = [
@@ -21,12 +19,6 @@ pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with sshd.serving() as running:
-        yield running
 
 
 @pytest.mark.parametrize("user", ["root", "asked"])

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,6 @@ pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with sshd.serving() as running:
-        yield running
 
 
 def connect(
