@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
 
 DIGEST_ANNOTATION = "caisson.io/configuration-sha256"
+ENTERED_ANNOTATION = "caisson.io/entered"
+MANIFESTS_DIR = Path("/etc/kubernetes/manifests")
 
 
 def _crictl(*arguments: str) -> dict[str, Any]:
@@ -42,6 +45,12 @@ def running_containers(name: str, digest: str) -> list[str]:
         return []
     containers = _crictl("ps", "--state", "running", "--output", "json").get("containers", [])
     return [entry["metadata"]["name"] for entry in containers if entry["podSandboxId"] in sandboxes]
+
+
+def is_entered(name: str) -> bool:
+    """Tell whether static pod ``name`` has the annotation with which it was entered in the cluster."""
+    file = MANIFESTS_DIR / f"{name}.yaml"
+    return file.is_file() and ENTERED_ANNOTATION in file.read_text()
 
 
 def explain(name: str) -> str:

@@ -3,6 +3,11 @@
 
 The kubelet restarts a static pod when its manifest changes, not when a file changes that the pod mounts. So the
 manifest carries a digest of those files: a changed configuration is a changed manifest.
+
+The digest is the pod's uid too. The kubelet would make one of the whole manifest: with a uid of its own a manifest may
+get an annotation that the kubelet takes over without starting the pod again. One is needed where the pod ran before
+there was an API server: the kubelet enters it there (as a mirror pod) when it looks at the pod for some reason, or
+after a minute or more. Source: Kubernetes 1.36, pkg/kubelet/config, applyDefaults and podsDifferSemantically.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 
 MANIFESTS_DIR = Path("/etc/kubernetes/manifests")
 DIGEST_ANNOTATION = "caisson.io/configuration-sha256"
+ENTERED_ANNOTATION = "caisson.io/entered"
+API_SERVER_FILE = "kube-apiserver.yaml"
+UID_LENGTH = 32
 
 
 def placed(name: str, source: str, configuration_files: list[str] | None = None) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def running(
 
 
 def _pod(source: str, configuration_files: list[str]) -> dict[str, Any]:
-    """Return the pod of the manifest, with the digest of all that it depends on."""
+    """Return the pod, with the digest of all that it depends on; entered, where there is an API server."""
     rendered = __salt__["cp.get_template"](source, "", template="jinja") or ""
     if not rendered:
         raise RuntimeError(f"{source} is not on the file server")
@@ -76,7 +84,11 @@ def _pod(source: str, configuration_files: list[str]) -> dict[str, Any]:
         if os.path.exists(path):
             digest.update(Path(path).read_bytes())
     digest.update(json.dumps(pod, sort_keys=True).encode())
-    pod["metadata"].setdefault("annotations", {})[DIGEST_ANNOTATION] = digest.hexdigest()
+    pod["metadata"]["uid"] = digest.hexdigest()[:UID_LENGTH]
+    annotations = pod["metadata"].setdefault("annotations", {})
+    annotations[DIGEST_ANNOTATION] = digest.hexdigest()
+    if (MANIFESTS_DIR / API_SERVER_FILE).exists():
+        annotations[ENTERED_ANNOTATION] = "with the API server"
     return pod
 
 

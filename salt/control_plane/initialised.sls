@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# What kubeadm's `init` does once the API answers. kubelet-finalize comes first, not last: the kubelet that it starts again
-# takes ten to twenty seconds to find the static pods Ready, and enters those that ran before there was an API.
+# What kubeadm's `init` does once the API answers, but for kubelet-finalize (control_plane.started).
 {%- from 'control_plane/phase.jinja' import phase %}
+{%- import_yaml 'parameters/static_pods.yaml' as table %}
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
 include:
   - control_plane.started
-
-Wait for the kubelet:
-  caisson_wait.url_answers:
-    - url: http://127.0.0.1:10248/healthz
-    - failhard: true
 {%- for endpoint in ['livez', 'readyz'] %}
 
 Wait for the API server's {{ endpoint }}:
@@ -19,7 +14,14 @@ Wait for the API server's {{ endpoint }}:
     - timeout_s: 240
     - failhard: true
 {%- endfor %}
-{{ phase('kubelet-finalize all', []) }}
+{%- for name in ['salt-master', 'registry', 'nginx'] if not salt['caisson_pod.is_entered'](name) %}
+
+Enter {{ name }}:
+  caisson_static_pod.placed:
+    - name: {{ name | json }}
+    - source: {{ ('salt://' ~ name | replace('-', '_') ~ '/files/pod.yaml.j2') | json }}
+    - configuration_files: {{ table['static_pods'].get(name, []) | json }}
+{%- endfor %}
 {{ phase('addon kube-proxy', [], restarts='daemonset/kube-proxy') }}
 {{ phase('upload-config all', []) }}
 {{ phase('mark-control-plane', []) }}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# The kubelet is taken over before the static pods are placed: the standalone kubelet would start them.
+# The kubelet is taken over before the static pods are placed: the standalone kubelet would start them. It is finalized
+# before them, too: one that is started again beside them asks for their health ten seconds later. Its client certificate
+# is in place as soon as it answers.
 {%- from 'control_plane/phase.jinja' import phase %}
 {%- set manifests = [] %}
 {%- for name in ['apiserver', 'controller-manager', 'scheduler'] %}{% do manifests.append('/etc/kubernetes/manifests/kube-' ~ name ~ '.yaml') %}{% endfor %}
@@ -17,5 +19,11 @@ Read unit files without the drop-in:
     - require:
       - file: Remove standalone kubelet drop-in
 {{ phase('kubelet-start', ['/var/lib/kubelet/config.yaml', '/var/lib/kubelet/kubeadm-flags.env']) }}
+
+Wait for the kubelet:
+  caisson_wait.url_answers:
+    - url: http://127.0.0.1:10248/healthz
+    - failhard: true
+{{ phase('kubelet-finalize all', []) }}
 {{ phase('etcd local', ['/etc/kubernetes/manifests/etcd.yaml']) }}
 {{ phase('control-plane all', manifests) }}

@@ -40,7 +40,7 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' \\) -prune -o \
   \\( -type f -o -type l \\) -printf '%m %u:%g %l %p\\n' 2>/dev/null | sort -k4
 for manifest in /etc/kubernetes/manifests/*; do
-  echo "$(grep -v caisson.io/configuration-sha256 "$manifest" | sha256sum | cut -c 1-64)  $manifest"
+  echo "$(grep -v -e caisson.io/configuration-sha256 -e '^  uid:' "$manifest" | sha256sum | cut -c 1-64)  $manifest"
 done
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \

@@ -64,12 +64,32 @@ def test_a_pod_that_was_placed_is_the_one_that_is_waited_for(pods: Any, tmp_path
     assert asked == list(digest.values())
 
 
+def test_a_pod_from_before_the_control_plane_is_entered_without_being_another_one(pods: Any) -> None:
+    """Its uid stays, so the kubelet does not start it again; the annotation makes it look at the pod once."""
+    file = pods.MANIFESTS_DIR / "nginx.yaml"
+    module: Any = load("caisson_pod")
+    module.MANIFESTS_DIR = pods.MANIFESTS_DIR
+    pods.placed("nginx", "salt://pod.yaml")
+    before = yaml.safe_load(file.read_text())
+    assert (module.is_entered("nginx"), module.is_entered("none")) == (False, False)
+    (pods.MANIFESTS_DIR / "kube-apiserver.yaml").touch()
+    assert pods.placed("nginx", "salt://pod.yaml")["changes"] == {str(file): "written"}
+    assert module.is_entered("nginx")
+    after = yaml.safe_load(file.read_text())
+    assert after["metadata"].pop("annotations").items() > before["metadata"].pop("annotations").items()
+    assert after == before
+    assert len(after["metadata"]["uid"]) == 32
+    assert pods.placed("nginx", "salt://pod.yaml")["changes"] == {}
+
+
 def test_a_configuration_that_changed_is_another_manifest(pods: Any, tmp_path: Path) -> None:
     configuration = tmp_path / "nginx.conf"
     configuration.write_text("a")
     pods.placed("nginx", "salt://pod.yaml", [str(configuration)])
+    uid = yaml.safe_load((pods.MANIFESTS_DIR / "nginx.yaml").read_text())["metadata"]["uid"]
     configuration.write_text("b")
     assert pods.placed("nginx", "salt://pod.yaml", [str(configuration)])["changes"]
+    assert yaml.safe_load((pods.MANIFESTS_DIR / "nginx.yaml").read_text())["metadata"]["uid"] != uid
 
 
 def test_images_are_imported_side_by_side_and_all_faults_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
