@@ -99,6 +99,11 @@ class Config:
         """The DNS name of the control plane."""
         return f"api.{self.cluster_name}.internal"
 
+    @property
+    def media_name(self) -> str:
+        """The DNS name under which other nodes ask for packages and images."""
+        return f"media.{self.cluster_name}.internal"
+
 
 def load(file: Path, *, host_addresses: Sequence[str] = ()) -> Config:
     """Read and check a configuration file against the addresses of the host, where these are given.

@@ -16,36 +16,45 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from installer.base import files
 from installer.base.errors import HostError
 from installer.base.paths import Paths
 
 MARK = "# caisson"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 LOOPBACK_NAME = re.compile(r"(?:.*\.)?localhost[46]?(?:\.localdomain[46]?)?\Z")
 """As EL writes them, and what RFC 6761 keeps for loopback."""
 LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 """An address of this host in the kernel's table of routes. Source: fib_trie_seq_show, net/ipv4/fib_trie.c."""
 
 
-def with_lines(text: str, address: str, endpoint: str, names: list[str]) -> str:
-    r"""Return the text of /etc/hosts with Caisson's two lines at its end. Pure.
+def with_lines(
+    text: str, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, str] = NOTHING
+) -> str:
+    r"""Return the text of /etc/hosts with Caisson's lines at its end. Pure.
 
-    The first resolves the cluster's endpoint, the second maps ``names`` to ``address`` for IPv6 questions. Lines of
-    an earlier run are replaced, everything else is kept as it is.
+    The first resolves the cluster's endpoint where that is this host, the last maps ``names`` to ``address`` for IPv6
+    questions; between them are names of the cluster that other hosts answer to (``elsewhere``: name -> address). Lines
+    of an earlier run are replaced, everything else is kept as it is.
 
     >>> print(with_lines("10.0.0.1 a\n", "10.0.0.1", "api.x.internal", ["a", "a.example"]), end="")
     10.0.0.1 a
     10.0.0.1 api.x.internal # caisson
     ::ffff:10.0.0.1 a a.example # caisson
+    >>> print(with_lines("", "10.0.0.2", "", ["b"], {"api.x.internal": "10.0.0.1"}), end="")
+    10.0.0.1 api.x.internal # caisson
+    ::ffff:10.0.0.2 b # caisson
     """
     # By line feeds only: str.splitlines() would also cut a comment at other characters.
     kept = [line for line in text.split("\n") if not line.endswith(MARK)]
     while kept and not kept[-1]:
         kept.pop()
-    own = [f"{address} {endpoint} {MARK}"]
+    own = [f"{address} {endpoint} {MARK}"] if endpoint else []
+    own += [f"{place} {name} {MARK}" for name, place in elsewhere.items()]
     if names:
         own.append(f"::ffff:{address} {' '.join(names)} {MARK}")
     return "\n".join([*kept, *own]) + "\n"
@@ -95,15 +104,25 @@ def choose_names(host_name: str, canonical: Sequence[tuple[str, str]]) -> list[s
     return [name for name in dict.fromkeys(names) if name and not LOOPBACK_NAME.match(name.lower())]
 
 
-def apply(paths: Paths, address: str, endpoint: str, names: Sequence[str]) -> bool:
+def apply(
+    paths: Paths,
+    address: str,
+    endpoint: str,
+    names: Sequence[str],
+    elsewhere: Mapping[str, str] = NOTHING,
+) -> bool:
     """Note what belongs into /etc/hosts, and put it there; return whether either was otherwise.
+
+    ``endpoint`` is empty on a host that is not the cluster's endpoint: its address is then ``elsewhere``.
 
     Raises:
         HostError: the host does not let its file be written.
     """
-    noted = json.dumps({"address": address, "endpoint": endpoint, "names": list(names)}, indent=1) + "\n"
-    changed = files.write_file(paths.names_file, noted)
-    return _write(paths, address, endpoint, list(names)) or changed
+    said: dict[str, object] = {"address": address, "endpoint": endpoint, "names": list(names)}
+    if elsewhere:
+        said["elsewhere"] = dict(elsewhere)
+    changed = files.write_file(paths.names_file, json.dumps(said, indent=1) + "\n")
+    return _write(paths, address, endpoint, list(names), elsewhere) or changed
 
 
 def keep(paths: Paths) -> bool:
@@ -119,14 +138,15 @@ def keep(paths: Paths) -> bool:
     try:
         noted = json.loads(paths.names_file.read_text(encoding="utf-8"))
         address, endpoint, names = str(noted["address"]), str(noted["endpoint"]), list(noted["names"])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        elsewhere = {str(name): str(place) for name, place in noted.get("elsewhere", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise HostError(
             f"{paths.names_file} does not say what belongs into /etc/hosts",
             details=f"{type(exc).__name__}: {exc}",
-            resolution="run the bootstrap again: it writes both files",
+            resolution="run the bootstrap again, or 'caisson node add' for another node: it writes both files",
         ) from exc
     more = _more_names(paths, address, names)
-    return _write(paths, address, endpoint, list(dict.fromkeys([*names, *more])))
+    return _write(paths, address, endpoint, list(dict.fromkeys([*names, *more])), elsewhere)
 
 
 def _more_names(paths: Paths, address: str, noted: Sequence[str]) -> list[str]:
@@ -173,6 +193,6 @@ def _read(paths: Paths) -> str:
         return ""
 
 
-def _write(paths: Paths, address: str, endpoint: str, names: list[str]) -> bool:
-    wanted = with_lines(_read(paths), address, endpoint, names)
+def _write(paths: Paths, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, str]) -> bool:
+    wanted = with_lines(_read(paths), address, endpoint, names, elsewhere)
     return files.edit_host_file(paths.hosts_file, wanted.encode("utf-8", errors="surrogateescape"))

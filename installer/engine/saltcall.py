@@ -68,6 +68,7 @@ def pillar(context: Context) -> dict[str, Any]:
         },
         "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
         "media_servers": [{"address": str(facts.control_plane_address)}],
+        "media_name": config.media_name,
     }
 
 

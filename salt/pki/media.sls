@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-{%- set node = pillar['caisson']['node'] %}
+{#- Other nodes ask for the media by a name: who serves it may change. #}
+{%- set node, media_name = pillar['caisson']['node'], pillar['caisson']['media_name'] %}
 include:
   - pki.authority
 
@@ -19,7 +20,7 @@ Create media server certificate:
     - signing_cert: /etc/caisson/pki/ca.crt
     - private_key: /etc/caisson/pki/media.key
     - CN: Caisson media server
-    - subjectAltName: {{ ('IP:' ~ node['control_plane_address'] ~ ', DNS:' ~ node['name']) | json }}
+    - subjectAltName: {{ ('IP:' ~ node['control_plane_address'] ~ ', DNS:' ~ node['name'] ~ ', DNS:' ~ media_name) | json }}
     - basicConstraints: critical, CA:FALSE
     - keyUsage: critical, digitalSignature
     - extendedKeyUsage: serverAuth

@@ -62,7 +62,12 @@ def test_the_made_certificates_pass_a_strict_check(tmp_path: Path, caisson: dict
     assert [state["comment"] for state in first if not state["result"]] == []
     pki_dir = tmp_path / "etc" / "pki"
     leaf = pki_dir / "media.crt", pki_dir / "media.key"
-    for name in (caisson["node"]["name"], caisson["node"]["control_plane_address"]):
+    names = (
+        caisson["node"]["name"],
+        caisson["node"]["control_plane_address"],
+        caisson["media_name"],
+    )
+    for name in names:
         handshake(tmp_path / "etc" / "ca.crt", leaf, name)
     second = apply(tmp_path, caisson)
     assert [state["changes"] for state in second if state["changes"] or not state["result"]] == []
@@ -75,7 +80,7 @@ def test_names_that_yaml_or_x509_would_misread(tmp_path: Path, caisson: dict[str
     pki_dir = tmp_path / "etc" / "pki"
     certificate = x509.load_pem_x509_certificate((pki_dir / "media.crt").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == [name]
+    assert names.get_values_for_type(x509.DNSName) == [name, caisson["media_name"]]
     handshake(tmp_path / "etc" / "ca.crt", (pki_dir / "media.crt", pki_dir / "media.key"), name)
 
 

@@ -108,6 +108,25 @@ def test_a_name_that_cloud_init_gives_is_added_without_asking_anybody(paths: Pat
     assert not hosts.keep(paths)
 
 
+ELSEWHERE = {"api.lab.internal": "10.77.1.11", "media.lab.internal": "10.77.1.11"}
+OF_A_NODE = (
+    "10.77.1.11 api.lab.internal # caisson\n10.77.1.11 media.lab.internal # caisson\n"
+    "::ffff:10.77.1.12 node2 # caisson\n"
+)
+
+
+def test_another_node_finds_the_cluster_elsewhere_and_itself_here(paths: Paths) -> None:
+    """At each boot too: what was noted is put back with all of its lines."""
+    paths.hosts_file.write_text("127.0.0.1 localhost\n")
+    assert hosts.apply(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
+    assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OF_A_NODE
+    assert not hosts.apply(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
+    paths.hosts_file.write_text("127.0.0.1 localhost\n10.9.9.9 api.lab.internal # caisson\n")
+    assert hosts.keep(paths)
+    assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OF_A_NODE
+    assert not hosts.keep(paths)
+
+
 @pytest.mark.parametrize("static", [None, "", "# set by hand\n\nnode1\n"])
 def test_a_name_that_a_dhcp_server_gave_is_not_added(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, static: str | None
@@ -169,7 +188,16 @@ def test_lines_as_cloud_init_writes_them_again_are_found(paths: Paths) -> None:
     assert paths.hosts_file.read_text().count("api.lab.internal") == 1
 
 
-@pytest.mark.parametrize("noted", [None, "", "{}", '{"address": "10.0.0.1", "endpoint": "api", "names": 3}'])
+@pytest.mark.parametrize(
+    "noted",
+    [
+        None,
+        "",
+        "{}",
+        '{"address": "10.0.0.1", "endpoint": "api", "names": 3}',
+        '{"address": "a", "endpoint": "b", "names": [], "elsewhere": 3}',
+    ],
+)
 def test_without_a_note_it_says_what_to_do(paths: Paths, noted: str | None) -> None:
     if noted is None:
         paths.names_file.unlink()
