@@ -21,6 +21,7 @@ from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
 from installer.config import changes
 from installer.config.ports import BOOTSTRAP_ROLE
+from installer.engine import pillartop
 from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
@@ -111,12 +112,11 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _configuration(context: Context) -> dict[Path, str]:
-    top = {"base": {"*": ["caisson"]}}
+    directory, others = context.paths.pillar_dir, pillartop.known(context.paths)
     return {
-        context.paths.pillar_dir / "top.sls": "#!json\n" + _canonical(top),
-        # Rendered as JSON only: what a user wrote is never read as a template.
-        context.paths.pillar_dir / "caisson.sls": "#!json\n" + _canonical({"caisson": pillar(context)}),
-        context.paths.at(LOCAL_DIR) / "minion": _canonical(local_configuration(context)),
+        directory / "top.sls": pillartop.render(pillartop.top(context.facts.node_name, others)),
+        directory / "caisson.sls": pillartop.render({"caisson": pillar(context)}),
+        context.paths.at(LOCAL_DIR) / "minion": pillartop.canonical(local_configuration(context)),
     }
 
 
@@ -252,7 +252,3 @@ def _is_consequence(state: Mapping[str, Any]) -> bool:
 
 def _log_file(context: Context) -> Path:
     return context.paths.log_dir / LOG_NAME
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"

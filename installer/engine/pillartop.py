@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say which node gets which pillar: each one its own, by its exact name, never by a pattern.
+
+The bootstrap node's is ``caisson.sls``. Each further node has a file of its own below ``nodes/`` (nodepillar.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from installer.base import files
+from installer.base.paths import Paths
+
+NODES_DIR = "nodes"
+HEADING = "#!json\n"
+
+
+def file_name(node_name: str) -> str:
+    """Return the name of a node's file, without its suffix: a dot would be a directory to Salt.
+
+    A node's name has no underscore (RFC 1123), so two nodes never share a file.
+
+    >>> file_name("node2.example")
+    'node2_example'
+    """
+    return node_name.replace(".", "_")
+
+
+def top(own_name: str, others: Iterable[str]) -> dict[str, Any]:
+    """Return the top file of the pillar: the bootstrap node and the ``others``, each by its exact name. Pure.
+
+    Matched as a list of one: to a compound match, Salt's default here, a node called ``not`` would be an operator.
+    Source: Salt 3008.3, salt/matchers/confirm_top.py and list_match.py.
+
+    >>> top("node1", ["node2"])["base"]["node2"]
+    [{'match': 'list'}, 'nodes.node2']
+    """
+    given = {own_name: "caisson", **{name: f"{NODES_DIR}.{file_name(name)}" for name in others}}
+    return {"base": {name: [{"match": "list"}, sls] for name, sls in given.items()}}
+
+
+def known(paths: Paths) -> list[str]:
+    """Return the names of the further nodes that have a pillar."""
+    found = (paths.pillar_dir / NODES_DIR).glob("[!.]*.sls")
+    return sorted(file.stem.replace("_", ".") for file in found)
+
+
+def render(value: Any) -> str:
+    """Return data as the text of a pillar's file: as JSON, so that nothing an operator wrote is read as a template."""
+    return HEADING + canonical(value)
+
+
+def canonical(value: Any) -> str:
+    """Return a value as JSON that is the same for equal values."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def write(paths: Paths, own_name: str, caisson: Mapping[str, Any]) -> bool:
+    """Write a node's pillar, then the top file that gives it to that node; return whether either was otherwise."""
+    name = str(caisson["node"]["name"])
+    file = paths.pillar_dir / NODES_DIR / f"{file_name(name)}.sls"
+    changed = files.write_file(file, render({"caisson": caisson}), mode=0o600, dir_mode=0o700)
+    return write_top(paths, own_name) or changed
+
+
+def write_top(paths: Paths, own_name: str) -> bool:
+    """Write the top file for all nodes that have a pillar; return whether it was otherwise."""
+    text = render(top(own_name, known(paths)))
+    return files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
+
+
+def forget(paths: Paths, own_name: str, node_name: str) -> bool:
+    """Take a node's pillar away, from the top file first; return whether there was one."""
+    file = paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls"
+    if not file.exists():
+        return False
+    others = [name for name in known(paths) if name != node_name]
+    text = render(top(own_name, others))
+    files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
+    file.unlink()
+    return True
