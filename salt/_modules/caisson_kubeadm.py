@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 CONFIGURATION_FILE = "/etc/caisson/kubeadm/init.yaml"
+DISCOVERY_FILE = "/run/caisson-join/discovery.conf"
+"""In memory, root's alone, written over SSH by the node that adds this one."""
 PATCHES_DIR = "/etc/kubernetes/patches"
 STAMPS_DIR = "/var/lib/caisson/kubeadm"
 CERTIFICATE_VALIDITY = "43800h0m0s"  # five years
@@ -72,21 +74,12 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the documents of the file given to ``kubeadm init phase ... --config``."""
     node, networks, cluster = caisson["node"], caisson["networks"], caisson["cluster"]
     address = node["control_plane_address"]
-    accepted = [entry["id"] for entry in caisson["overrides"]["ignore_preflights"]]
-    ignored = sorted({*EXPECTED_PREFLIGHTS, *(name for name in accepted if not OWN_CODE.match(name))})
     init = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
         "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
-        "nodeRegistration": {
-            "name": node["name"],
-            "criSocket": CRI_SOCKET,
-            "imagePullPolicy": "IfNotPresent",
-            "ignorePreflightErrors": ignored,
-            "kubeletExtraArgs": [{"name": "node-ip", "value": address}],
-            # One node must be able to run everything; dedicated control planes are a later choice of the operator.
-            "taints": [],
-        },
+        # One node must be able to run everything; dedicated control planes are a later choice of the operator.
+        "nodeRegistration": _registration(caisson, taints=[]),
         "patches": {"directory": PATCHES_DIR},
     }
     sans = [*caisson["api_server"]["extra_sans"], *([networks["vip"]] if networks["vip"] else [])]
@@ -114,6 +107,41 @@ def configuration(caisson: dict[str, Any]) -> list[dict[str, Any]]:
         **caisson["overrides"]["kube_proxy"],
     }
     return [init, cluster_configuration, kubelet, kube_proxy]
+
+
+def _registration(caisson: dict[str, Any], *, taints: list[dict[str, str]]) -> dict[str, Any]:
+    """Return how a node is registered."""
+    accepted = [entry["id"] for entry in caisson["overrides"]["ignore_preflights"]]
+    ignored = sorted({*EXPECTED_PREFLIGHTS, *(name for name in accepted if not OWN_CODE.match(name))})
+    return {
+        "name": caisson["node"]["name"],
+        "criSocket": CRI_SOCKET,
+        "imagePullPolicy": "IfNotPresent",
+        "ignorePreflightErrors": ignored,
+        "kubeletExtraArgs": [{"name": "node-ip", "value": caisson["node"]["control_plane_address"]}],
+        "taints": taints,
+    }
+
+
+def join_configuration(caisson: dict[str, Any]) -> dict[str, Any]:
+    """Return the file given to ``kubeadm join phase ... --config`` on a worker.
+
+    The token is in the discovery file, as the credentials of its user: so this file holds no secret.
+    Source: kubeadm 1.36, discovery.For; validation.go, ValidateDiscovery: a file needs no tlsBootstrapToken.
+    """
+    return {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "JoinConfiguration",
+        "discovery": {"file": {"kubeConfigPath": DISCOVERY_FILE}},
+        "nodeRegistration": _registration(caisson, taints=caisson["node"].get("taints", [])),
+        "patches": {"directory": PATCHES_DIR},
+        "timeouts": {"discovery": "1m0s"},
+    }
+
+
+def node_patches(caisson: dict[str, Any]) -> dict[str, str]:
+    """Return those of the patches that are read where no control plane is."""
+    return {name: text for name, text in patches(caisson).items() if name.startswith("kubeletconfiguration")}
 
 
 def patches(caisson: dict[str, Any]) -> dict[str, str]:

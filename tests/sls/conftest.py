@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config.facts import Facts
-from installer.engine import saltcall
+from installer.config.nodes import NodeEntry, Taint
+from installer.engine import nodepillar, saltcall
 from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.media import product
@@ -103,11 +105,8 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
     return Compiler(REPOSITORY_DIR / "salt", tmp_path_factory.mktemp("minion"), GRAINS)
 
 
-@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
-def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the pillar of one configuration."""
-    name: str = request.param
-    authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
+def _context(name: str, authority_dir: Path, state_dir: Path) -> Context:
+    """Return the bootstrap node of the cluster that has one of the configurations."""
     configuration = config.parse(CONFIGURATIONS[name].replace("AUTHORITY", str(authority_dir)))
     facts = Facts(
         node_name="node1",
@@ -120,8 +119,7 @@ def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         nameservers=() if name == "least" else ("192.0.2.1",),
         endpoint=configuration.endpoint,
     )
-    state_dir = tmp_path_factory.mktemp("state")
-    context = Context(
+    return Context(
         config=configuration,
         facts=facts,
         product=_product(),
@@ -131,6 +129,26 @@ def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         source_dir=Path("/mnt/caisson"),
         config_file=Path("/etc/caisson/bootstrap.yaml"),
     )
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
+def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of one configuration."""
+    authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
+    context = _context(request.param, authority_dir, tmp_path_factory.mktemp("state"))
     # As Salt reads it back: what is no JSON would be found here.
     read_back: dict[str, Any] = json.loads(json.dumps({"caisson": saltcall.pillar(context)}))
+    return read_back
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
+def worker_pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of a worker in the cluster of one configuration."""
+    name: str = request.param
+    authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
+    context = _context(name, authority_dir, tmp_path_factory.mktemp("state"))
+    entry = NodeEntry("192.0.2.12", name="node2", taints=(Taint("gpu", "yes", "NoSchedule"),))
+    facts = replace(context.facts, node_name="node2", control_plane_address="192.0.2.12")
+    caisson = nodepillar.pillar(context, entry, facts, media_port=8443, cluster_ca_sha256="5" * 64)
+    read_back: dict[str, Any] = json.loads(json.dumps({"caisson": caisson}))
     return read_back

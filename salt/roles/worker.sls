@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a worker is, as one list; 'caisson node add' applies it part by part, in this order.
+include:
+  - host
+  - containerd
+  - images.node
+  - kubelet.installed
+  - kubelet.configured
+  - firewall
+  - kubelet.joined
