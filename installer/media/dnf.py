@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Install packages from the media and from nowhere else.
 
-dnf gets a configuration of its own: one repository (the media, ``file://``), signatures checked, no plugins,
-its own cache and logs. What the host has configured (repositories, excludes, plugins, proxies) is neither
-read nor changed. The keys of the media are in a keyring that only this dnf looks at: in rpm's database every
-repository of the host would be trusted with them.
+dnf gets a configuration of its own: one repository (the media: ``file://``, or served by another node over HTTPS,
+with Caisson's own authority), signatures checked, no plugins, its own cache and logs. What the host has configured
+(repositories, excludes, plugins, proxies) is neither read nor changed. The keys of the media are in a keyring that
+only this dnf looks at: in rpm's database every repository of the host would be trusted with them.
 
 This is the only driver of dnf: Salt's states (``caisson_dnf``) call it from the installer's copy on the host.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
@@ -53,7 +54,8 @@ KEY_BLOCK = re.compile(
 CUT_SCRIPT = re.compile(r"%(\w+)\((\S+)\) scriptlet failed, signal (\d+)")
 KEY_IMPORT = re.compile(r"^(Importing GPG key|Key imported|\s*(Userid|Fingerprint|From)\s*:)")
 
-# What dnf says, and what it means; {0} is the first group. Source: dnf 4.14 (EL9), rpm 4.16.
+# What dnf says, and what it means; {0} is the first group. Source: dnf 4.14 (EL9), rpm 4.16; librepo shows curl's
+# numbers (libcurl-errors(3)).
 TELLTALES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"Failing package is: (\S+)"),
@@ -64,6 +66,21 @@ TELLTALES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         re.compile(r"Public key for (\S+) is not (?:installed|trusted)"),
         "package {0} is signed by a key that is not on the media",
         "the media is damaged or was tampered with: do not install from it; compare the ISO's checksum",
+    ),
+    (
+        re.compile(r"Curl error \(6\): .*? for https://([^/:\s]+)"),
+        "the media server {0} has no address here",
+        "run the same command again: it writes the name into /etc/hosts",
+    ),
+    (
+        re.compile(r"Curl error \((?:7|28)\): .*? for https://([^/:\s]+)"),
+        "the media server {0} does not answer",
+        "check on the bootstrap node that nginx runs (caisson status), and that its port is open to this host",
+    ),
+    (
+        re.compile(r"Curl error \(60\): .*? for https://([^/:\s]+)"),
+        "the certificate of the media server {0} is refused",
+        "check the clocks of both hosts; then run the same command again: it sends the authority's certificate",
     ),
     (
         re.compile(r"Package (\S+) is not signed"),
@@ -121,12 +138,23 @@ def render_main(paths: Paths) -> str:
     return "# Written by Caisson: only Caisson uses it.\n[main]\n" + _lines(options)
 
 
-def render_repository(media_dir: Path, product: Product) -> str:
-    """Return the definition of the only repository: the media."""
+@dataclass(frozen=True)
+class Served:
+    """The media as another node serves it: the repository's address, and the authority that vouches for the server."""
+
+    url: str
+    ca_file: str
+
+
+def render_repository(media_dir: Path, product: Product, served: Served | None = None) -> str:
+    """Return the definition of the only repository: the media, mounted here or served by another node.
+
+    The keys of its packages are in ``media_dir`` either way.
+    """
     keys = " ".join(f"file://{media_dir}/{key}" for key in product.rpm_keys)
     options = {
         "name": f"Caisson {product.full_version}" + (" lab" if product.is_lab else ""),
-        "baseurl": f"file://{media_dir}/{repository.REPOSITORY}",
+        "baseurl": f"file://{media_dir}/{repository.REPOSITORY}" if served is None else served.url,
         "enabled": "1",
         "gpgcheck": "1",
         "gpgkey": keys,
@@ -134,6 +162,8 @@ def render_repository(media_dir: Path, product: Product) -> str:
         "metadata_expire": "0",
         "skip_if_unavailable": "0",
     }
+    if served is not None:
+        options |= {"sslverify": "1", "sslcacert": served.ca_file, "timeout": "10", "retries": "3"}
     return "# Written by Caisson.\n[caisson]\n" + _lines(options)
 
 
@@ -149,13 +179,13 @@ def render_macros(paths: Paths) -> str:
     return f"%_keyring fs\n%_keyringpath {paths.dnf_dir}/keys\n"
 
 
-def write_files(paths: Paths, media_dir: Path, product: Product) -> bool:
+def write_files(paths: Paths, media_dir: Path, product: Product, served: Served | None = None) -> bool:
     """Write dnf's own configuration and keyring below ``paths``; return whether anything changed."""
     (paths.dnf_dir / "vars").mkdir(parents=True, exist_ok=True)
     (paths.log_dir / "dnf").mkdir(parents=True, exist_ok=True)
     written = [
         write_file(paths.dnf_dir / "dnf.conf", render_main(paths)),
-        write_file(paths.dnf_dir / "repos.d/caisson.repo", render_repository(media_dir, product)),
+        write_file(paths.dnf_dir / "repos.d/caisson.repo", render_repository(media_dir, product, served)),
         write_file(paths.dnf_dir / ".rpmmacros", render_macros(paths)),
     ]
     wanted = split_keys([media_dir / key for key in product.rpm_keys])
@@ -207,6 +237,7 @@ def install(
     product: Product,
     progress: Callable[[str], None],
     detail: Callable[[str], None],
+    served: Served | None = None,
 ) -> bool:
     """Install packages of the media by name, with what they need; return whether anything changed.
 
@@ -216,7 +247,7 @@ def install(
     Raises:
         PackageError: dnf or rpm refused; the message names the package where dnf does.
     """
-    is_configured = write_files(paths, media_dir, product)
+    is_configured = write_files(paths, media_dir, product, served)
     note = transaction.read(paths)
     if not _unsettled(names, product, note):
         return is_configured

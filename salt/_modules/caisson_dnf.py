@@ -25,8 +25,14 @@ def missing(names: list[str]) -> list[str]:
 def install(names: list[str]) -> None:
     """Install ``names``, with what they need, in one transaction. Raises RuntimeError with the installer's words."""
     media_dir = Path(__pillar__["caisson"]["media_dir"])
-    told = {"progress": _progress, "detail": log.info}
+    told = {"progress": _progress, "detail": log.info, "served": _served()}
     __salt__["caisson_installer.call"](DRIVER, "install", names, media_dir=media_dir, **_where(), **told)
+
+
+def _served() -> Any:
+    """Return by whom the media is served, None where it is mounted."""
+    said = __pillar__["caisson"].get("repository")
+    return said and __salt__["caisson_installer.call"](DRIVER, "Served", **said)
 
 
 def _where() -> dict[str, Any]:

@@ -22,6 +22,8 @@ from tests.unit.installer.helpers import make_context, make_product, write_repos
 def test_the_configuration(golden: GoldenCheck) -> None:
     golden("dnf.conf", dnf.render_main(Paths()))
     golden("caisson.repo", dnf.render_repository(Path("/srv/caisson/0.1.0"), make_product()))
+    served = dnf.Served("https://media.lab.internal:8443/repo/el9", "/etc/caisson/ca.crt")
+    golden("served.repo", dnf.render_repository(Path("/opt/caisson/0.1.0"), make_product(), served))
 
 
 def test_the_command_line() -> None:
@@ -336,6 +338,30 @@ SAID = {
             "runc-4:1.2-1.el9.x86_64 from @System\n"
         ),
         "package containerd.io-2.3.7-1.el9.x86_64 conflicts with runc-4:1.2-1.el9.x86_64 of this host",
+    ),
+    "a media server without an address": (
+        (
+            "Error: Failed to download metadata for repo 'caisson': Cannot download repomd.xml: Curl error (6): "
+            "Couldn't resolve host name for https://media.lab.internal:8443/repo/el9/repodata/repomd.xml [Could not "
+            "resolve host: media.lab.internal]\n"
+        ),
+        "the media server media.lab.internal has no address here",
+    ),
+    "a media server that is away": (
+        (
+            "Error: Failed to download metadata for repo 'caisson': Cannot download repomd.xml: Curl error (7): "
+            "Couldn't connect to server for https://media.lab.internal:8443/repo/el9/repodata/repomd.xml [Failed to "
+            "connect to media.lab.internal port 8443: Connection refused]\n"
+        ),
+        "the media server media.lab.internal does not answer",
+    ),
+    "another's certificate": (
+        (
+            "Error: Failed to download metadata for repo 'caisson': Cannot download repomd.xml: Curl error (60): SSL "
+            "peer certificate or SSH remote key was not OK for https://media.lab.internal:8443/repo/el9/repodata/"
+            "repomd.xml [SSL certificate problem: self-signed certificate]\n"
+        ),
+        "the certificate of the media server media.lab.internal is refused",
     ),
     "anything else": ("Error: disk I/O error\n", "dnf could not install kubelet: exit code 1"),
 }
