@@ -7,14 +7,11 @@ Each phase may be run again at any time: it looks, and acts only where something
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from installer.base import files
 from installer.base.errors import InstallerError, MediaError, PreflightError
-from installer.base.run import run
 from installer.base.ui import format_bytes
-from installer.base.units import parse_units
 from installer.checks import readiness
 from installer.checks.preflight import Status
 from installer.engine.context import Context
@@ -23,16 +20,9 @@ from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import cluster, installed, report
+from installer.operations import cluster, handed_over, installed, report
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
-#: Services of the packages, each with the file that is there once a phase of ours has set it up.
-HANDED_OVER = {
-    "salt-minion.service": "/etc/salt/minion.d/90-caisson.conf",
-    "containerd.service": "/etc/containerd/conf.d/90-overrides.toml",
-    "kubelet.service": "/etc/systemd/system/kubelet.service.d/11-caisson.conf",
-}
-STARTED_STATES = ("active", "activating", "reloading", "deactivating")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
 #: How a person takes a phase back: commands, to be run from the last phase to the first. They remove what Caisson made,
@@ -193,7 +183,7 @@ def run_preflight(context: Context) -> bool:
 
 def run_stop_minion(context: Context) -> bool:
     """Stop and disable a salt-minion that is not this cluster's; none is fine, and so is our own."""
-    return _keep_off(context, ["salt-minion.service"])
+    return handed_over.keep_off(context.paths, ["salt-minion.service"])
 
 
 def run_install_minion(context: Context) -> bool:
@@ -222,29 +212,13 @@ def run_install_minion(context: Context) -> bool:
     if was_cut and is_changed:
         # Of a package that rpm's database had lost an empty configuration file is nobody's, and rpm keeps it.
         _repair(context)
-    return _keep_off(context, list(HANDED_OVER)) or is_changed or is_repaired
+    return handed_over.keep_off(context.paths, list(handed_over.HANDED_OVER)) or is_changed or is_repaired
 
 
 def _repair(context: Context) -> bool:
     return repair.repair(
         paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
     )
-
-
-def _keep_off(context: Context, units: Sequence[str]) -> bool:
-    """Stop and disable those of ``units`` that no phase has set up yet; return whether there were any."""
-    early = [unit for unit in units if not context.paths.at(HANDED_OVER[unit]).exists()]
-    if not early:
-        return False
-    said = run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *early], timeout_s=30).stdout
-    found = [
-        unit
-        for unit, facts in parse_units(said).items()
-        if facts.get("ActiveState") in STARTED_STATES or facts.get("UnitFileState") == "enabled"
-    ]
-    if found:
-        run(["systemctl", "disable", "--now", *found], timeout_s=120)
-    return bool(found)
 
 
 PHASES: tuple[Phase, ...] = (

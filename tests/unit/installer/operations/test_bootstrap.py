@@ -15,7 +15,7 @@ from installer.base.run import Completed
 from installer.engine import runner, saltcall
 from installer.engine.phase import States
 from installer.media import dnf, repair, rpmkeys
-from installer.operations import OPERATIONS, bootstrap, cluster
+from installer.operations import OPERATIONS, bootstrap, cluster, handed_over
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
 from tests.unit.installer.helpers import make_config, make_context, make_tree, product_bytes
@@ -136,14 +136,14 @@ def test_stop_minion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: str, enabled: str, *, expected: bool
 ) -> None:
     systemd = Systemd({"salt-minion.service": (active, enabled), "kubelet.service": ("active", "enabled")})
-    monkeypatch.setattr(bootstrap, "run", systemd)
+    monkeypatch.setattr(handed_over, "run", systemd)
     assert bootstrap.run_stop_minion(make_context(tmp_path)) is expected
     assert systemd.disabled == ["salt-minion.service"] * expected
 
 
 def test_a_minion_that_was_handed_over_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemd = Systemd({"salt-minion.service": ("active", "enabled")})
-    monkeypatch.setattr(bootstrap, "run", systemd)
+    monkeypatch.setattr(handed_over, "run", systemd)
     file = tmp_path / "etc/salt/minion.d/90-caisson.conf"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -161,15 +161,15 @@ def test_what_the_packages_start_is_stopped_until_its_phase(
         asked.append(names)
         return False
 
-    systemd = Systemd(dict.fromkeys(bootstrap.HANDED_OVER, ("active", "enabled")))
-    monkeypatch.setattr(bootstrap, "run", systemd)
+    systemd = Systemd(dict.fromkeys(handed_over.HANDED_OVER, ("active", "enabled")))
+    monkeypatch.setattr(handed_over, "run", systemd)
     monkeypatch.setattr(dnf, "install", install)
     context = make_context(tmp_path)
     assert bootstrap.run_install_minion(context) is True
     assert asked == [dnf.HOST_PACKAGES]
     assert systemd.disabled == ["salt-minion.service", "containerd.service", "kubelet.service"]
     systemd.disabled = []
-    for file in bootstrap.HANDED_OVER.values():
+    for file in handed_over.HANDED_OVER.values():
         context.paths.at(file).parent.mkdir(parents=True, exist_ok=True)
         context.paths.at(file).touch()
     assert bootstrap.run_install_minion(context) is False
@@ -192,7 +192,7 @@ def test_after_a_cut_run_what_is_installed_anew_is_looked_at_too(
     Source: rpm 4.18, a package with %config(noreplace) over an empty file: that stays, the package's is .rpmnew.
     """
     done: list[str] = []
-    monkeypatch.setattr(bootstrap, "run", Systemd({}))
+    monkeypatch.setattr(handed_over, "run", Systemd({}))
 
     def carry_out(what: str, *, has_changed: bool) -> bool:
         done.append(what)
