@@ -26,7 +26,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, jobs, nodes
+from installer.cli import bootstrap, explanations, jobs, nodes, on_node
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -110,6 +110,7 @@ def make_parser(program: str) -> Parser:
     keep.set_defaults(handler=_hosts)
 
     nodes.add_commands(commands)
+    on_node.add_command(commands)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
     explain.add_argument(
