@@ -57,6 +57,23 @@ for entry in json.loads(stream.readline()):
     digests[path] = digest.hexdigest()
 print(json.dumps(digests))
 """
+COMPARER = """
+import hashlib, json, os, stat, sys
+for entry in json.load(sys.stdin):
+    try:
+        with open(os.open(entry["path"], os.O_RDONLY | os.O_NOFOLLOW), "rb") as source:
+            status = os.fstat(source.fileno())
+            is_same = (
+                stat.S_ISREG(status.st_mode)
+                and stat.S_IMODE(status.st_mode) == entry["mode"]
+                and status.st_size == entry["size"]
+                and hashlib.sha256(source.read()).hexdigest() == entry["sha256"]
+            )
+    except OSError:
+        is_same = False
+    if not is_same:
+        print(json.dumps(entry["path"]))
+"""
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,34 @@ def no_python(host: Connection) -> HostError:
     )
 
 
+def differing(host: Connection, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """Return which of the files are not there, or not as they are to be: content, mode, and no link.
+
+    Raises:
+        HostError: the host has no Python that serves.
+        CommandError: it could not be looked there.
+        ReachError: the connection was lost.
+    """
+    words = python_words(["-c", COMPARER])
+    said = host.run(words, timeout_s=TIMEOUT_S, stdin=json.dumps(_listed(files)).encode(), check=False)
+    if said.returncode == NO_PYTHON:
+        raise no_python(host)
+    if said.returncode != 0:
+        last = said.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise CommandError(
+            f"the files of {host.entry.title} cannot be compared", details=last[0], resolution="start again"
+        )
+    paths = {json.loads(line) for line in said.stdout.splitlines()}
+    return [file for file in files if file.path in paths]
+
+
+def _listed(files: Sequence[RemoteFile]) -> list[dict[str, object]]:
+    return [
+        {"path": file.path, "size": len(file.data), "mode": file.mode, "sha256": file.sha256}
+        for file in files
+    ]
+
+
 def put(host: Connection, files: Sequence[RemoteFile], *, is_secret: bool = False) -> None:
     """Write files as root, each whole or not at all; directories that are missing are made.
 
@@ -95,14 +140,10 @@ def put(host: Connection, files: Sequence[RemoteFile], *, is_secret: bool = Fals
         CommandError: one could not be written there.
         ReachError: the connection was lost.
     """
-    listed = [
-        {"path": file.path, "size": len(file.data), "mode": file.mode, "sha256": file.sha256}
-        for file in files
-    ]
     said = host.run(
         python_words(["-c", RECEIVER]),
         timeout_s=TIMEOUT_S,
-        stdin=json.dumps(listed).encode() + b"\n" + b"".join(file.data for file in files),
+        stdin=json.dumps(_listed(files)).encode() + b"\n" + b"".join(file.data for file in files),
         check=False,
         is_secret=is_secret,
     )

@@ -61,3 +61,24 @@ def test_a_host_without_python_is_named(server: Server, monkeypatch: pytest.Monk
         pytest.raises(Exception, match=r"no Python 3\.9 or newer on 127\.0\.0\.1"),
     ):
         put(host, [RemoteFile(f"{server.directory}/x", b"")])
+
+
+def test_what_is_there_already_is_not_sent(server: Server, tmp_path: Path) -> None:
+    target = server.directory / "compared"
+    target.mkdir()
+    files = [
+        RemoteFile(f"{target}/{name}", name.encode(), 0o600) for name in ("same", "other", "open", "gone")
+    ]
+    files.append(RemoteFile(f"{target}/link", b"same", 0o600))
+    for name, text, mode in (("same", "same", 0o600), ("other", "xther", 0o600), ("open", "open", 0o644)):
+        (target / name).write_text(text)
+        (target / name).chmod(mode)
+    (target / "link").symlink_to(target / "same")
+    (target / "dir").mkdir()
+    files.append(RemoteFile(f"{target}/dir", b""))
+    with Connection(server.entry(), paths=server.paths, terminal=Typist()) as host:
+        found = remotefiles.differing(host, files)
+        assert [Path(file.path).name for file in found] == ["other", "open", "gone", "link", "dir"]
+        put(host, [file for file in found if not file.path.endswith("dir")])
+        assert [Path(file.path).name for file in remotefiles.differing(host, files)] == ["dir"]
+    assert not (target / "link").is_symlink()
