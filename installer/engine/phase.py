@@ -69,14 +69,17 @@ class Phase:
     @property
     def carried_out_by(self) -> str:
         """Who does it: Salt, with the names of its states, or the installer itself."""
-        return str(self.applies) if isinstance(self.applies, States) else "the installer"
+        return "the installer" if inspect.isfunction(self._function) else str(self.applies)
 
     @property
     def explanation(self) -> str:
         """More than the title says: ``about``, or what the installer's own function says of itself."""
-        applies = self.applies.func if isinstance(self.applies, functools.partial) else self.applies
-        own = "" if isinstance(applies, States) else inspect.getdoc(applies)
+        own = inspect.getdoc(self._function) if inspect.isfunction(self._function) else ""
         return self.about or own or self.title
+
+    @property
+    def _function(self) -> Applies:
+        return self.applies.func if isinstance(self.applies, functools.partial) else self.applies
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from installer.engine.phase import Operation
-from installer.operations import bootstrap
+from installer.operations import bootstrap, node_add
 
-OPERATIONS: tuple[Operation, ...] = (bootstrap.OPERATION,)
+OPERATIONS: tuple[Operation, ...] = (bootstrap.OPERATION, node_add.OPERATION)
 """Every operation; a code is that of one phase among all of theirs."""

@@ -111,10 +111,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found on all hosts."""
+    """What was found on all hosts; ``facts`` by their titles, of those that have an address in each plane."""
 
     fleet: Fleet
     rows: tuple[Row, ...]
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """Return one table for all hosts, with its heading; a host of which there is nothing to say has a row, too."""
@@ -256,7 +257,8 @@ def probe(
     seen = [_seen(host, clocks.get(host.title)) for host in hosts]
     seen += [error for error in looked if isinstance(error, Seen)]
     fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.members)
-    return Probe(fleet, tuple(_rows(fleet, looked, material)))
+    gathered = {host.title: host.facts for host in hosts[1:] if host.facts}
+    return Probe(fleet, tuple(_rows(fleet, looked, material)), gathered)
 
 
 def _in_order(seen: Sequence[Seen], entries: Sequence[NodeEntry]) -> tuple[Seen, ...]:

@@ -16,7 +16,7 @@ from installer.engine import pillartop, saltcall
 from tests.sls import compiler  # it makes Salt fit to be imported beside pytest
 from tests.unit.installer.helpers import make_context
 
-assert compiler
+assert compiler.GRAINS
 
 NAMES = ("node2", "node2.example", "not", "10023", "null", "node-2", "e")
 

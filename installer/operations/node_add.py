@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases by which a host becomes a worker, in the order in which they run, for one host.
+
+Each may be run again at any time: it looks, and acts only where something is not as it should be. On the other host
+nothing is written before the phase ``send``; from ``runtime`` on states run there by jobs of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+from installer.base import files
+from installer.base.errors import ClusterError, HostError, InstallerError, PreflightError, SaltError
+from installer.base.run import run
+from installer.base.ui import format_seconds
+from installer.checks.preflight import Status
+from installer.config.facts import Facts
+from installer.config.ports import PORTS_FILE, read_ports
+from installer.engine import nodepillar, pillartop, remotefiles, saltssh
+from installer.engine.context import Context
+from installer.engine.phase import Operation, Phase
+from installer.engine.remotefiles import RemoteFile
+from installer.operations import bootstrap, bus, cluster_state, joining, node_jobs, node_tree, probe, tokens
+from installer.operations.joining import Joining
+from installer.operations.node_jobs import Detached
+
+NAME = "node-add"
+CLUSTER_CA_FILE = "/etc/kubernetes/pki/ca.crt"
+MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
+MINION_FILES = {
+    "key": "/etc/salt/pki/minion/minion_master.pub",
+    "configuration": "/etc/salt/minion.d/90-caisson.conf",
+}
+DISCOVERY_FILE = "/run/caisson-join/discovery.conf"
+"""As the state has it: ``caisson_join``."""
+JOINED_FILES = (
+    "/etc/kubernetes/kubelet.conf",
+    CLUSTER_CA_FILE,
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/var/lib/kubelet/config.yaml",
+)
+SETTLE_TIMEOUT_S = 2400.0
+SERVICE_TIMEOUT_S = 120.0
+HELLO_TIMEOUT_S = 15.0
+HELLO_POLL_S = 0.3
+READY_TIMEOUT_S = 300.0
+READY_POLL_S = 1.0
+PODS_OF_A_NODE = ("calico-node", "kube-proxy")
+KUBECTL_TIMEOUT_S = 60.0
+
+
+# ---- before a byte is written --------------------------------------------------------------------------------
+
+
+def run_connect(context: Context) -> bool:
+    """Take up the connection to the host: its key was confirmed, somebody is logged in and root there."""
+    host = joining.of(context).host
+    context.ui.detail(f"connected to {host.entry.title}")
+    return False
+
+
+def run_probe(context: Context) -> bool:
+    """Run the preflights of a node on the host, and look at what is between it and this one; change nothing.
+
+    What was found decides what the node is told: its addresses, its name.
+    """
+    node = joining.of(context)
+    title = node.entry.title
+    found = node.found or probe.probe(
+        [node.entry], {title: node.host}, node.material, say=context.ui.progress, paths=context.paths
+    )
+    rows = [row for row in found.rows if row.host == title]
+    if rows:
+        context.ui.table([("HOST", "CODE", "STATUS", "CHECK", "FOUND -> FIX"), *(row.cells for row in rows)])
+    if not found.is_fit(title) or title not in found.facts:
+        failed = [row for row in rows if row.status is Status.FAILED]
+        raise PreflightError(
+            f"{title} is not fit to become a node",
+            details="\n".join(f"{row.code} {row.title}: {row.evidence} -> {row.fix}" for row in failed),
+            resolution="fix each on that host, or ignore it by its code in overrides.ignorePreflights, with the reason",
+        )
+    facts = found.facts[title]
+    node.facts = Facts(**{**facts, "nameservers": tuple(facts["nameservers"])})
+    node.caisson = nodepillar.pillar(
+        context,
+        node.entry,
+        node.facts,
+        media_port=_media_port(context),
+        cluster_ca_sha256=hashlib.sha256(_cluster_ca(context)).hexdigest(),
+    )
+    return False
+
+
+def _media_port(context: Context) -> int:
+    own_dir = context.paths.self_dir(context.product.full_version)
+    return next(port.port for port in read_ports(own_dir / PORTS_FILE) if port.name == "media-https")
+
+
+def _cluster_ca(context: Context) -> bytes:
+    file = context.paths.at(CLUSTER_CA_FILE)
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise HostError(
+            f"the cluster's authority cannot be read: {file}: {exc.strerror}",
+            resolution="start this on the bootstrap node, after its bootstrap",
+        ) from exc
+
+
+# ---- Salt's way to the host ----------------------------------------------------------------------------------
+
+
+def run_send(context: Context) -> bool:
+    """Send the installer, the states, the keys and the pillar over SSH: those files that are not there already."""
+    node = joining.of(context)
+    missing = remotefiles.differing(node.host, node_tree.wanted(context, node.caisson))
+    if missing:
+        size = sum(len(file.data) for file in missing)
+        context.ui.progress(f"{len(missing)} files, {size // 1024} KiB, to arrive")
+        remotefiles.put(node.host, missing)
+    return bool(missing)
+
+
+def run_install_minion(context: Context) -> bool:
+    """Let the host install its packages from this node's repository, started by salt-ssh in raw mode.
+
+    All packages of a node come in one transaction; beside it the cluster's names, and the minion's key.
+    """
+    node = joining.of(context)
+    context.ui.progress(f"the packages of {node.name}")
+    words = [node_jobs.COMMAND_FILE, "on-node", "settle", "--json"]
+    said = saltssh.run_raw(node.host, words, timeout_s=SETTLE_TIMEOUT_S, paths=context.paths)
+    for line in said.stderr.splitlines():
+        context.ui.detail(f"{node.name}: {line}")
+    answer = node_jobs.answer_of(said.stdout, node, "settle")
+    node.public_key = str(answer["public_key"])
+    return bool(answer["has_changed"])
+
+
+def run_keys(context: Context) -> bool:
+    """Let the master know the minion's key, and the minion the master's, before they ever speak; give it its pillar."""
+    node = joining.of(context)
+    master_dir = context.paths.at(MASTER_PKI_DIR)
+    sent = [
+        RemoteFile(MINION_FILES["key"], _read_master_key(master_dir / "master.pub")),
+        RemoteFile(
+            MINION_FILES["configuration"],
+            nodepillar.minion_configuration(node.caisson, context.facts.control_plane_address).encode(),
+        ),
+    ]
+    missing = remotefiles.differing(node.host, sent)
+    if missing:
+        node.must_restart_minion = True
+        remotefiles.put(node.host, missing)
+    written = (
+        pillartop.write(context.paths, context.facts.node_name, node.caisson),
+        files.write_file(master_dir / "minions" / node.name, node.public_key, dir_mode=0o700),
+    )
+    return bool(missing) or any(written)
+
+
+def _read_master_key(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise HostError(
+            f"the key of the salt-master cannot be read: {file}: {exc.strerror}",
+            resolution="check that the salt-master runs on this host: caisson status",
+        ) from exc
+
+
+def run_hello(context: Context) -> bool:
+    """Start the minion, and wait until it answers its master with the installer's own words.
+
+    One that does not in time is started again once: it may hold a connection to a master of before.
+    """
+    node = joining.of(context)
+    _systemctl(node, "enable", "salt-minion.service")
+    # It reads its configuration and keys at its start.
+    is_kept = _is_active(node) and not node.must_restart_minion
+    if is_kept and _has_answered(node, context, limit_s=0.0):
+        return False
+    for _ in range(2):
+        _systemctl(node, "restart", "salt-minion.service")
+        if _has_answered(node, context, limit_s=HELLO_TIMEOUT_S):
+            node.must_restart_minion = False
+            return True
+    raise SaltError(
+        f"the minion of {node.name} does not answer its master after {format_seconds(2 * HELLO_TIMEOUT_S)}",
+        details="it was started twice",
+        resolution="see there: journalctl -u salt-minion -n 50; and that the ports 4505 and 4506 of this node are "
+        "open to it: caisson node check",
+    )
+
+
+def _is_active(node: Joining) -> bool:
+    words = ["systemctl", "is-active", "--quiet", "salt-minion.service"]
+    return node.host.run(words, timeout_s=SERVICE_TIMEOUT_S, check=False).returncode == 0
+
+
+def _systemctl(node: Joining, *words: str) -> None:
+    node.host.run(["systemctl", *words], timeout_s=SERVICE_TIMEOUT_S)
+
+
+def _has_answered(node: Joining, context: Context, *, limit_s: float) -> bool:
+    """Ask once the minion is connected: a question that nobody hears takes a dozen seconds."""
+    deadline = time.monotonic() + limit_s
+    connected = ["ss", "--tcp", "--numeric", "--no-header", "state", "established", "( dport = :4505 )"]
+    context.ui.progress(f"the minion of {node.name} to answer its master")
+    while True:
+        is_connected = bool(node.host.run(connected, timeout_s=30, check=False).stdout.strip())
+        if is_connected and isinstance(bus.ask(node.name, "caisson_job.look", "hello"), dict):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(HELLO_POLL_S)
+
+
+# ---- the node ------------------------------------------------------------------------------------------------
+
+
+def run_join(context: Context, *, states: Detached) -> bool:
+    """Let the host join: a token that lives minutes goes over SSH into its memory, kubeadm's phases run there.
+
+    A host that is a node already gets no token. The token is taken back however this ends.
+    """
+    node = joining.of(context)
+    if _is_joined(node):
+        return states(context)
+    try:
+        tokens.take_back(context.paths, node.name)
+        text = tokens.discovery(
+            context.config.endpoint, _cluster_ca(context), tokens.create(context.paths, node.name)
+        )
+        remotefiles.put(node.host, [RemoteFile(DISCOVERY_FILE, text.encode(), 0o600)], is_secret=True)
+        return states(context)
+    finally:
+        _forget_token(context, node)
+
+
+def _is_joined(node: Joining) -> bool:
+    words = ["/bin/sh", "-c", 'for file; do test -s "$file" || exit 1; done', "sh", *JOINED_FILES]
+    return node.host.run(words, timeout_s=30, check=False).returncode == 0
+
+
+def _forget_token(context: Context, node: Joining) -> None:
+    """Take the token back, in the cluster and on the host; where that cannot be said, it ends by itself."""
+    for where, forget in (
+        (node.name, partial(node.host.run, ["rm", "-f", DISCOVERY_FILE], timeout_s=30)),
+        ("the cluster", partial(tokens.take_back, context.paths, node.name)),
+    ):
+        try:
+            forget()
+        except InstallerError as exc:
+            context.ui.note(
+                f"note: the token of the join stays in {where} for up to {tokens.TTL}: {exc.message}"
+            )
+
+
+def run_wait(context: Context) -> bool:
+    """Give the node its labels, and wait until it is Ready, its calico-node and its kube-proxy too."""
+    node = joining.of(context)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while lacking := _lacking(context, node):
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{node.name} is not Ready after {format_seconds(READY_TIMEOUT_S)}",
+                details="\n".join(lacking),
+                resolution=f"see: kubectl describe node {node.name}; there: journalctl -u kubelet -n 50; crictl ps -a",
+            )
+        context.ui.progress(f"Ready: {', '.join(lacking)}")
+        time.sleep(READY_POLL_S)
+    return _label(context, node)
+
+
+def _lacking(context: Context, node: Joining) -> list[str]:
+    """Return what of the node is not Ready; that the API does not answer for a moment is one of it."""
+    file = context.paths.admin_kubeconfig_file
+    try:
+        nodes, pods = cluster_state.get_nodes(file), cluster_state.get_pods(file)
+    except ClusterError as exc:
+        return [exc.message]
+    return lacking(node.name, nodes, pods)
+
+
+def lacking(
+    name: str,
+    nodes: tuple[cluster_state.NodeState, ...],
+    pods: tuple[cluster_state.PodState, ...],
+) -> list[str]:
+    """Return what of a node is not Ready. Pure."""
+    is_ready = any(node.name == name and node.is_ready for node in nodes)
+    here = [pod for pod in pods if pod.node == name and pod.is_ours]
+    waiting = [
+        app
+        for app in PODS_OF_A_NODE
+        if not any(pod.name.startswith(f"{app}-") and pod.is_ready for pod in here)
+    ]
+    return [*([] if is_ready else [f"node {name}"]), *waiting]
+
+
+def _label(context: Context, node: Joining) -> bool:
+    """Set the labels that were asked for: the kubelet itself may not set all of them (NodeRestriction)."""
+    labels = [f"{key}={value}" for key, value in sorted(node.entry.labels.items())]
+    if not labels:
+        return False
+    kubectl = ["kubectl", "--kubeconfig", str(context.paths.admin_kubeconfig_file)]
+    shown = run([*kubectl, "get", "node", node.name, "--output=json"], timeout_s=KUBECTL_TIMEOUT_S).stdout
+    there = json.loads(shown)["metadata"].get("labels", {})
+    if all(there.get(key) == value for key, value in node.entry.labels.items()):
+        return False
+    run([*kubectl, "label", "node", node.name, "--overwrite", *labels], timeout_s=KUBECTL_TIMEOUT_S)
+    return True
+
+
+# ---- as data -------------------------------------------------------------------------------------------------
+
+ON_THE_HOST = "on that host: "
+SEND_UNDO = (
+    f"{ON_THE_HOST}rm -r /opt/caisson/VERSION-BUILD; rm /usr/bin/caisson /etc/caisson/ca.crt "
+    "/etc/caisson/pillar/top.sls /etc/caisson/pillar/caisson.sls /etc/caisson/salt/local/minion"
+)
+INSTALL_UNDO = (
+    f"{ON_THE_HOST}{bootstrap.PACKAGES_UNDO}; rm /etc/caisson/hosts.json; sed -i '/# caisson$/d' /etc/hosts"
+)
+KEYS_UNDO = (
+    "rm /etc/caisson/salt/pki/master/minions/NODE, take NODE out of /etc/caisson/pillar/top.sls, and rm its file below "
+    f"/etc/caisson/pillar/nodes; {ON_THE_HOST}rm /etc/salt/minion.d/90-caisson.conf "
+    "/etc/salt/pki/minion/minion_master.pub"
+)
+JOIN_UNDO = (
+    f"{bootstrap.KUBECTL} drain NODE --ignore-daemonsets --delete-emptydir-data; {bootstrap.KUBECTL} delete node NODE; "
+    f"{ON_THE_HOST}systemctl disable --now kubelet; rm /etc/kubernetes/kubelet.conf /etc/kubernetes/pki/ca.crt "
+    "/etc/caisson/kubeadm/join.yaml /etc/kubernetes/patches/kubeletconfiguration0+strategic.json"
+)
+
+PHASES: tuple[Phase, ...] = (
+    Phase(
+        code="CSP401",
+        name="connect",
+        title="connect to the host",
+        applies=run_connect,
+        undo="none: changes nothing",
+    ),
+    Phase(
+        code="CSP402",
+        name="probe",
+        title="check the host, and the way to it",
+        applies=run_probe,
+        undo="none: changes nothing",
+    ),
+    Phase(
+        code="CSP403",
+        name="send",
+        title="send the installer and its states",
+        applies=run_send,
+        undo=SEND_UNDO,
+    ),
+    Phase(
+        code="CSP404",
+        name="install-packages",
+        title="install the packages of the node from this node's repository",
+        applies=run_install_minion,
+        undo=INSTALL_UNDO,
+    ),
+    Phase(
+        code="CSP405",
+        name="keys",
+        title="exchange the keys of minion and master",
+        applies=run_keys,
+        undo=KEYS_UNDO,
+    ),
+    Phase(
+        code="CSP406",
+        name="hello",
+        title="let the minion answer its master",
+        applies=run_hello,
+        undo=f"{ON_THE_HOST}systemctl disable --now salt-minion",
+    ),
+    Phase(
+        code="CSP407",
+        name="runtime",
+        title="prepare the host, start containerd, pull the images of a node",
+        applies=Detached(("host", "containerd", "images.node")),
+        undo=f"{ON_THE_HOST}{bootstrap.RUNTIME_UNDO}",
+        about="Prepare the host, start containerd, pull what every node runs from this node, by name and over HTTPS.",
+    ),
+    Phase(
+        code="CSP408",
+        name="kubelet",
+        title="set up the kubelet",
+        applies=Detached(("kubelet.installed", "kubelet.configured")),
+        undo=f"{ON_THE_HOST}{bootstrap.KUBELET_UNDO}",
+        about="Set up the kubelet's unit; it starts when the host joins.",
+    ),
+    Phase(
+        code="CSP409",
+        name="node-firewall",
+        title="open a worker's ports in firewalld",
+        applies=Detached(("firewall",)),
+        undo=f"{ON_THE_HOST}{bootstrap.FIREWALL_UNDO}",
+        about="Open in firewalld what the port table names for the role of the node, and nothing else of it.",
+    ),
+    Phase(
+        code="CSP410",
+        name="join",
+        title="join the cluster by kubeadm's phases",
+        applies=partial(run_join, states=Detached(("kubelet.joined",))),
+        undo=JOIN_UNDO,
+    ),
+    Phase(
+        code="CSP411",
+        name="wait",
+        title="wait until the node is Ready",
+        applies=run_wait,
+        undo="none: labels go with the node",
+    ),
+)
+
+OPERATION = Operation(NAME, PHASES)

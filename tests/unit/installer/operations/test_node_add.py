@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases of an addition, each alone: SSH, the bus and the cluster are played; what is written here is real."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from installer.base.errors import (
+    ClusterError,
+    InstallerError,
+    MediaError,
+    PreflightError,
+    ReachError,
+    SaltError,
+)
+from installer.base.run import Completed
+from installer.base.ui import Ui
+from installer.checks.between import Fleet, Seen
+from installer.checks.preflight import Status
+from installer.config.nodes import NodeEntry
+from installer.engine import remotefiles, saltssh
+from installer.engine.journal import Journal
+from installer.engine.remotefiles import RemoteFile
+from installer.engine.ssh import Connection
+from installer.media import mounting
+from installer.operations import (
+    OPERATIONS,
+    bus,
+    cluster_state,
+    joining,
+    node_add,
+    node_jobs,
+    node_tree,
+    tokens,
+)
+from installer.operations.cluster_state import NodeState, PodState
+from installer.operations.joining import Joining, NodeContext
+from installer.operations.node_jobs import Detached
+from installer.operations.probe import Material, Probe, Row
+from tests.unit.installer.helpers import make_context, product_bytes
+
+FACTS = {
+    "node_name": "node2",
+    "control_plane_address": "10.77.1.12",
+    "control_plane_interface": "eth0",
+    "control_plane_cidr": "10.77.1.0/24",
+    "workload_plane_address": "10.77.2.12",
+    "workload_plane_interface": "eth1",
+    "workload_plane_cidr": "10.77.2.0/24",
+    "nameservers": [],
+    "endpoint": "api.lab.internal",
+}
+PORTS = Path(__file__).parents[4] / "salt/parameters/ports.yaml"
+TOKEN = "abcdef.0123456789abcdef"
+
+
+class Host:
+    """The other host: its files, what was run on it, and what its services say."""
+
+    def __init__(self) -> None:
+        self.entry = NodeEntry("10.77.1.12", name="node2", labels={"rack": "r1"})
+        self.files: dict[str, RemoteFile] = {}
+        self.secret: list[str] = []
+        self.ran: list[str] = []
+        self.answers: dict[str, Completed] = {}
+
+    def run(self, words: Sequence[str], **_: object) -> Completed:
+        line = " ".join(words)
+        self.ran.append(line)
+        if line.startswith("rm -f"):
+            self.files.pop(words[-1], None)
+        return next((said for part, said in self.answers.items() if part in line), Completed(0, "", ""))
+
+    def differing(self, _: object, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+        return [file for file in files if self.files.get(file.path) != file]
+
+    def put(self, _: object, files: Sequence[RemoteFile], *, is_secret: bool = False) -> None:
+        self.files.update({file.path: file for file in files})
+        self.secret += [file.path for file in files if is_secret]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host()
+    monkeypatch.setattr(remotefiles, "differing", host.differing)
+    monkeypatch.setattr(remotefiles, "put", host.put)
+    monkeypatch.setattr(mounting, "check_custody", lambda _: None)
+    monkeypatch.setattr(node_add, "HELLO_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(node_add, "READY_POLL_S", 0.0)
+    return host
+
+
+@pytest.fixture
+def context(tmp_path: Path, host: Host) -> NodeContext:
+    """Return the bootstrap node with its media, its keys and the host that joins, which was looked at."""
+    base = make_context(tmp_path, ui=Ui(io.StringIO(), is_terminal=False, interval_s=3600))
+    for path, text in (
+        ("/etc/kubernetes/pki/ca.crt", "CA"),
+        ("/etc/caisson/ca.crt", "services CA"),
+        ("/etc/caisson/salt/pki/master/master.pub", "master's"),
+        ("/srv/caisson/0.1.0/product.json", product_bytes().decode()),
+        ("/srv/caisson/0.1.0/installer/x.py", "x"),
+        ("/srv/caisson/0.1.0/salt/top.sls", "base: {}"),
+        ("/srv/caisson/0.1.0/salt/parameters/ports.yaml", PORTS.read_text()),
+        ("/opt/caisson/0.1.0/salt/parameters/ports.yaml", PORTS.read_text()),
+        ("/srv/caisson/0.1.0/keys/k.asc", "key"),
+    ):
+        file = base.paths.at(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    node = Joining(host.entry, cast("Connection", host), cast("Material", None), found_fit())
+    journal = Journal(base.paths.journal_file, operation=node_add.NAME, run_id="run1")
+    found = NodeContext(**{**vars(base), "journal": journal, "joining": node})
+    node_add.run_probe(found)
+    return found
+
+
+def found_fit(*rows: Row) -> Probe:
+    title = "node2 (10.77.1.12)"
+    return Probe(Fleet((Seen(title, "worker", identity={}),), (), (), {}), rows, {title: FACTS})
+
+
+def node_of(context: NodeContext) -> Joining:
+    return joining.of(context)
+
+
+# ---- as data ------------------------------------------------------------------------------------------------
+
+
+def test_codes_and_names_are_one_s_own_among_all() -> None:
+    phases = [phase for operation in OPERATIONS for phase in operation.phases]
+    assert len({phase.code for phase in phases}) == len(phases)
+    assert len({phase.name for phase in phases}) == len(phases)
+    assert all(phase.code.startswith("CSP4") for phase in node_add.PHASES)
+    assert all(phase.undo and phase.explanation for phase in node_add.PHASES)
+
+
+def test_the_states_of_the_phases_are_those_of_the_role() -> None:
+    """All of them, in the role's own order."""
+    role = (PORTS.parents[1] / "roles/worker.sls").read_text()
+    included = [line.strip()[2:] for line in role.splitlines() if line.startswith("  - ")]
+    applied: list[str] = []
+    for phase in node_add.PHASES:
+        found = phase.applies
+        if hasattr(found, "keywords"):
+            found = found.keywords["states"]
+        applied += found.sls if isinstance(found, Detached) else ()
+    assert applied == included
+
+
+def test_an_operation_without_another_host_is_a_fault_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another host"):
+        node_add.run_connect(make_context(tmp_path))
+
+
+# ---- before a byte is written -------------------------------------------------------------------------------
+
+
+def test_no_connection_says_why(context: NodeContext) -> None:
+    assert node_add.run_connect(context) is False
+    node_of(context).connected = ReachError("nobody listens")
+    with pytest.raises(ReachError, match="nobody listens"):
+        node_add.run_connect(context)
+
+
+def test_a_host_that_is_not_fit_gets_nothing(context: NodeContext, host: Host) -> None:
+    row = Row("node2 (10.77.1.12)", "CSN101", Status.FAILED, "Memory", "1 GiB", "give it more")
+    node_of(context).found = found_fit(row)
+    with pytest.raises(PreflightError, match="not fit") as caught:
+        node_add.run_probe(context)
+    assert "CSN101 Memory: 1 GiB -> give it more" in caught.value.details
+    assert (host.files, host.ran) == ({}, [])
+
+
+def test_what_was_found_decides_what_it_is_told(context: NodeContext) -> None:
+    node = node_of(context)
+    assert node.name == "node2"
+    assert node.caisson["repository"]["url"] == "https://media.lab.internal:8443/repo/el9"
+    assert node.caisson["cluster"]["ca_sha256"] == hashlib.sha256(b"CA").hexdigest()
+
+
+# ---- Salt's way to the host ---------------------------------------------------------------------------------
+
+
+def test_only_what_is_not_there_is_sent(context: NodeContext, host: Host) -> None:
+    assert node_add.run_send(context) is True
+    assert node_add.run_send(context) is False
+    own = str(context.paths.self_dir("0.1.0"))
+    for name in ("installer/x.py", "product.json", "salt/top.sls", "keys/k.asc"):
+        assert f"{own}/{name}" in host.files
+    assert host.files["/etc/caisson/ca.crt"].data == b"services CA"
+    assert host.files["/etc/caisson/pillar/caisson.sls"].mode == 0o600
+    command = host.files["/usr/bin/caisson"]
+    assert (command.mode, f'"{own}/installer"'.encode() in command.data) == (0o755, True)
+    assert not [path for path in host.files if path.endswith(".key")]
+
+
+def test_without_media_nothing_is_sent(context: NodeContext, host: Host) -> None:
+    (context.media_dir / "product.json").unlink()
+    with pytest.raises(MediaError, match="not mounted"):
+        node_add.run_send(context)
+    assert host.files == {}
+
+
+def test_packages_by_salt_ssh(context: NodeContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run_raw(_: object, words: Sequence[str], **__: object) -> Completed:
+        asked.append(words)
+        return Completed(0, json.dumps({"has_changed": True, "public_key": "minion's"}) + "\n", "dnf ..\n")
+
+    monkeypatch.setattr(saltssh, "run_raw", run_raw)
+    assert node_add.run_install_minion(context) is True
+    assert asked == [["/usr/bin/caisson", "on-node", "settle", "--json"]]
+    assert node_of(context).public_key == "minion's"
+
+
+def test_both_keys_are_known_before_anybody_speaks(context: NodeContext, host: Host) -> None:
+    node_of(context).public_key = "minion's"
+    assert node_add.run_keys(context) is True
+    master_dir = context.paths.at("/etc/caisson/salt/pki/master")
+    assert (master_dir / "minions/node2").read_text() == "minion's"
+    assert host.files["/etc/salt/pki/minion/minion_master.pub"].data == b"master's"
+    assert b'"master": "10.77.1.11"' in host.files["/etc/salt/minion.d/90-caisson.conf"].data
+    assert (context.paths.pillar_dir / "nodes/node2.sls").is_file()
+    assert node_of(context).must_restart_minion
+    assert node_add.run_keys(context) is False
+
+
+def hello(context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> bool:
+    host.answers["ss --tcp"] = Completed(0, "ESTAB\n", "")
+    left = list(answers)
+    monkeypatch.setattr(bus, "ask", lambda *_: left.pop(0) if left else bus.NO_ANSWER)
+    return node_add.run_hello(context)
+
+
+def test_a_minion_that_answers_is_left_alone(
+    context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hello(context, host, monkeypatch, {"state": "lost"}) is False
+    assert not [line for line in host.ran if "restart" in line]
+
+
+def test_one_that_has_new_keys_is_started_again(
+    context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node_of(context).must_restart_minion = True
+    assert hello(context, host, monkeypatch, {"state": "lost"}) is True
+    assert len([line for line in host.ran if "restart" in line]) == 1
+    assert not node_of(context).must_restart_minion
+
+
+def test_one_that_is_silent_is_started_twice_and_named(
+    context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SaltError, match="does not answer its master") as caught:
+        hello(context, host, monkeypatch)
+    assert len([line for line in host.ran if "restart" in line]) == 2
+    assert "4505 and 4506" in caught.value.resolution
+
+
+# ---- the node -----------------------------------------------------------------------------------------------
+
+
+class Tokens:
+    """The cluster's tokens, and how the join went."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+        self.there: list[str] = ["of a run that was killed"]
+        self.host = host
+        self.seen: list[str] = []
+        self.error: InstallerError | None = None
+        monkeypatch.setattr(tokens, "create", self.create)
+        monkeypatch.setattr(tokens, "take_back", self.take_back)
+        monkeypatch.setattr(node_jobs, "carry_out", self.carry_out)
+
+    def create(self, *_: object) -> str:
+        self.there.append(TOKEN)
+        return TOKEN
+
+    def take_back(self, *_: object) -> int:
+        self.there.clear()
+        return 0
+
+    def carry_out(self, _: object, sls: Sequence[str], *__: object) -> dict[str, Any]:
+        self.seen = [*self.host.files, *self.there]
+        assert tuple(sls) == ("kubelet.joined",)
+        if self.error is not None:
+            raise self.error
+        return {"total": 3, "changed": ["Join the cluster"], "error": None}
+
+
+def join(context: NodeContext) -> bool:
+    (phase,) = (phase for phase in node_add.PHASES if phase.name == "join")
+    return phase.applies(context)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, host: Host) -> Tokens:
+    host.answers["test -s"] = Completed(1, "", "")
+    return Tokens(monkeypatch, host)
+
+
+def test_the_token_is_there_for_the_join_and_gone_after_it(
+    context: NodeContext, host: Host, made: Tokens
+) -> None:
+    assert join(context) is True
+    assert made.seen == [node_add.DISCOVERY_FILE, TOKEN]
+    assert (made.there, host.files) == ([], {})
+    assert host.secret == [node_add.DISCOVERY_FILE]
+    assert TOKEN not in " ".join(host.ran)
+
+
+def test_it_is_gone_also_when_the_join_failed(context: NodeContext, host: Host, made: Tokens) -> None:
+    made.error = SaltError("kubeadm refused")
+    with pytest.raises(SaltError, match="kubeadm refused"):
+        join(context)
+    assert (made.there, host.files) == ([], {})
+
+
+def test_a_lost_connection_hides_no_other_error(
+    context: NodeContext, host: Host, made: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.error = SaltError("the job is gone")
+
+    def lose(words: Sequence[str], **_: object) -> Completed:
+        if words[0] == "rm":
+            raise ReachError("the connection was lost")
+        return Completed(1, "", "")
+
+    monkeypatch.setattr(host, "run", lose)
+    with pytest.raises(SaltError, match="the job is gone"):
+        join(context)
+    assert made.there == []
+
+
+def test_a_node_gets_no_token(context: NodeContext, host: Host, made: Tokens) -> None:
+    host.answers["test -s"] = Completed(0, "", "")
+    join(context)
+    assert node_add.DISCOVERY_FILE not in made.seen
+    assert TOKEN not in made.seen
+
+
+def test_the_two_sides_mean_the_same_files() -> None:
+    module = (PORTS.parents[1] / "_modules/caisson_join.py").read_text()
+    assert f'DISCOVERY_FILE = "{node_add.DISCOVERY_FILE}"' in module
+    for file in node_add.JOINED_FILES:
+        assert file.removeprefix("/etc/kubernetes/") in module
+
+
+def pod(name: str, *, is_ready: bool = True, node: str = "node2") -> PodState:
+    return PodState("kube-system", name, "Running", is_ready, 0, node, is_ours=True)
+
+
+READY = (
+    NodeState("node1", "v1", "a", is_ready=True, roles="-"),
+    NodeState("node2", "v1", "b", is_ready=True, roles="-"),
+)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pods", "expected"),
+    [
+        (READY, (pod("calico-node-a"), pod("kube-proxy-b")), []),
+        (READY[:1], (), ["node node2", "calico-node", "kube-proxy"]),
+        (READY, (pod("calico-node-a", is_ready=False), pod("kube-proxy-b")), ["calico-node"]),
+        (READY, (pod("calico-node-a"), pod("kube-proxy-b", node="node1")), ["kube-proxy"]),
+        (READY, (pod("calico-node-old", is_ready=False), pod("calico-node-a"), pod("kube-proxy-b")), []),
+    ],
+)
+def test_what_a_node_lacks(
+    nodes: tuple[NodeState, ...], pods: tuple[PodState, ...], expected: list[str]
+) -> None:
+    assert node_add.lacking("node2", nodes, pods) == expected
+
+
+def test_it_waits_over_an_api_that_is_away_and_labels_once(
+    context: NodeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [ClusterError("the Kubernetes API does not answer"), READY, READY]
+    labels: dict[str, str] = {}
+
+    def get_nodes(_: Path) -> tuple[NodeState, ...]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("tuple[NodeState, ...]", answer)
+
+    def kubectl(words: Sequence[str], **_: object) -> Completed:
+        if "label" in words:
+            labels.update(word.split("=") for word in words if "=" in word and not word.startswith("--"))
+        return Completed(0, json.dumps({"metadata": {"labels": labels}}), "")
+
+    monkeypatch.setattr(cluster_state, "get_nodes", get_nodes)
+    monkeypatch.setattr(cluster_state, "get_pods", lambda _: (pod("calico-node-a"), pod("kube-proxy-b")))
+    monkeypatch.setattr(node_add, "run", kubectl)
+    assert node_add.run_wait(context) is True
+    assert labels == {"rack": "r1"}
+    assert node_add.run_wait(context) is False
+
+
+def test_one_that_never_is_ready_is_named(context: NodeContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_add, "READY_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(cluster_state, "get_nodes", lambda _: READY)
+    monkeypatch.setattr(cluster_state, "get_pods", lambda _: ())
+    with pytest.raises(ClusterError, match="node2 is not Ready") as caught:
+        node_add.run_wait(context)
+    assert caught.value.details.splitlines() == ["calico-node", "kube-proxy"]
+
+
+def test_the_tree_of_a_node_has_no_bytecode(context: NodeContext) -> None:
+    directory = context.media_dir / "salt/_modules/__pycache__"
+    directory.mkdir(parents=True)
+    (directory / "x.pyc").write_text("x")
+    assert not [file for file in node_tree.wanted(context, node_of(context).caisson) if "pyc" in file.path]

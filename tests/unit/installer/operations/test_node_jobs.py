@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs on another node: the bus starts them and is asked; when it is silent SSH is; no answer is no information."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from installer.base.errors import ReachError, SaltError, to_json
+from installer.base.run import Completed
+from installer.base.ui import Ui
+from installer.config.nodes import NodeEntry
+from installer.engine.ssh import Connection
+from installer.operations import bus, node_jobs
+from installer.operations.joining import Joining
+from installer.operations.probe import Material
+
+SLS = ("kubelet.installed", "kubelet.configured")
+JOB = "kubelet-installed-run1"
+RUNNING = {"state": "running", "result": None, "progress": "A"}
+LOST = {"state": "lost", "result": None, "progress": ""}
+
+
+def ended(error: object = None) -> dict[str, Any]:
+    return {"state": "ended", "result": {"total": 2, "changed": ["A"], "error": error}, "progress": ""}
+
+
+class Node:
+    """The other node: what the bus and SSH answer, one thing after the other; the last one stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by_bus: list[Any] = []
+        self.by_ssh: list[Any] = []
+        self.asked: list[tuple[str, ...]] = []
+        self.entry = NodeEntry("10.77.1.12", name="node2")
+        monkeypatch.setattr(bus, "ask", self.ask)
+        monkeypatch.setattr(node_jobs, "POLL_S", 0.0)
+        self.ui = Ui(io.StringIO(), is_terminal=False, interval_s=3600)
+
+    def ask(self, minion_id: str, function: str, *words: str) -> Any:
+        self.asked.append(("bus", minion_id, function, *words))
+        return self.by_bus.pop(0) if len(self.by_bus) > 1 else self.by_bus[0]
+
+    def run(self, words: Sequence[str], **_: object) -> Completed:
+        self.asked.append(("ssh", *words))
+        answer = self.by_ssh.pop(0) if len(self.by_ssh) > 1 else self.by_ssh[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return Completed(0, answer if isinstance(answer, str) else json.dumps(answer), "")
+
+    def carry_out(self) -> Any:
+        joining = Joining(self.entry, cast("Connection", self), cast("Material", None))
+        joining.caisson = {"node": {"name": "node2"}}
+        return node_jobs.carry_out(joining, SLS, "run1", self.ui)
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    return Node(monkeypatch)
+
+
+def test_the_bus_starts_it_and_tells_how_it_ended(node: Node) -> None:
+    node.by_bus = [JOB, RUNNING, ended()]
+    assert node.carry_out()["changed"] == ["A"]
+    assert node.asked == [
+        ("bus", "node2", "caisson_job.start", JOB, *SLS),
+        ("bus", "node2", "caisson_job.look", JOB),
+        ("bus", "node2", "caisson_job.look", JOB),
+    ]
+
+
+def test_a_bus_that_is_dead_is_not_needed(node: Node) -> None:
+    node.by_bus, node.by_ssh = [bus.NO_ANSWER], [json.dumps(JOB), RUNNING, ended()]
+    assert node.carry_out()["changed"] == ["A"]
+    assert ("ssh", "/usr/bin/caisson", "on-node", "start", JOB, *SLS, "--json") in node.asked
+
+
+def test_two_questions_without_an_answer_say_nothing(node: Node) -> None:
+    node.by_bus = [JOB, bus.NO_ANSWER, "ERROR: x", RUNNING, bus.NO_ANSWER, bus.NO_ANSWER, ended()]
+    node.carry_out()
+    assert not [words for words in node.asked if words[0] == "ssh"]
+
+
+def test_a_job_of_a_run_that_was_killed_is_waited_for(node: Node) -> None:
+    node.by_bus = ["host-run0", RUNNING, ended(to_json(SaltError("x"))), JOB, ended()]
+    assert node.carry_out()["total"] == 2
+    assert ("bus", "node2", "caisson_job.look", "host-run0") in node.asked
+
+
+def test_what_it_failed_for_names_the_node(node: Node) -> None:
+    node.by_bus = [
+        JOB,
+        ended(to_json(SaltError("1 state failed", details="no room", resolution="make some"))),
+    ]
+    with pytest.raises(SaltError, match="1 state failed on node2") as caught:
+        node.carry_out()
+    assert (caught.value.details, caught.value.resolution) == ("no room", "make some")
+
+
+def test_a_job_that_is_gone_says_how_to_go_on(node: Node) -> None:
+    node.by_bus = [JOB, LOST]
+    with pytest.raises(SaltError, match="gone without a result"):
+        node.carry_out()
+
+
+def test_neither_way_reaches_the_host(node: Node) -> None:
+    node.by_bus, node.by_ssh = [JOB, bus.NO_ANSWER], [ReachError("the connection was lost")]
+    with pytest.raises(ReachError):
+        node.carry_out()
+
+
+def test_a_job_without_end_is_an_error(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_jobs, "LIMIT_S", 0.0)
+    node.by_bus = [JOB, RUNNING]
+    with pytest.raises(SaltError, match="still runs") as caught:
+        node.carry_out()
+    assert "last heard of: A" in caught.value.details
+
+
+@pytest.mark.parametrize(
+    "said", ["", "Traceback\n", '{"format": 1, "error": {"exit_code": 8, "message": "m"']
+)
+def test_words_that_are_no_answer(node: Node, said: str) -> None:
+    node.by_bus, node.by_ssh = [bus.NO_ANSWER], [said]
+    with pytest.raises(SaltError, match="gave no answer to 'start'"):
+        node.carry_out()
+
+
+def test_an_error_over_ssh_keeps_its_class(node: Node) -> None:
+    error = {"format": 1, "error": to_json(ReachError("no way", details="d", resolution="r"))}
+    node.by_bus, node.by_ssh = [bus.NO_ANSWER], [json.dumps(error)]
+    with pytest.raises(ReachError, match=r"no way on node2 \(10.77.1.12\)"):
+        node.carry_out()
