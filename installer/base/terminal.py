@@ -7,6 +7,7 @@ import contextlib
 import getpass
 import queue
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -97,3 +98,47 @@ class Asked(Terminal):
             if self._is_over.is_set():
                 return ""
         return question.answer
+
+
+class Remembering(Terminal):
+    """A terminal that keeps the secrets that were typed, by their questions: a job is told them (:class:`Told`)."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self.secrets: dict[str, str] = {}
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether somebody can be asked."""
+        return self._terminal.is_there
+
+    def ask(self, question: str) -> str:
+        """Return the line that is typed."""
+        return self._terminal.ask(question)
+
+    def ask_secret(self, question: str) -> str:
+        """Return what is typed, which is not shown, and keep it."""
+        answer = self._terminal.ask_secret(question)
+        if answer:
+            self.secrets[question] = answer
+        return answer
+
+
+class Told(Terminal):
+    """Answers that were given before, where nobody sits any more; every other question gets none."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        self._secrets = secrets
+
+    @property
+    def is_there(self) -> bool:
+        """Tell that nobody can be asked."""
+        return False
+
+    def ask(self, question: str) -> str:  # noqa: ARG002  the same for all terminals
+        """Return nothing."""
+        return ""
+
+    def ask_secret(self, question: str) -> str:
+        """Return what was typed before to this very question; empty when nothing was."""
+        return self._secrets.get(question, "")

@@ -41,14 +41,14 @@ from installer.config import bootstrap as config
 from installer.config import changes, facts, hosts, starter
 from installer.engine.jobrun import Work
 from installer.media import product
-from installer.operations import status, support
+from installer.operations import adding, node_add, status, support
 
 HOSTS_SETTLE_S = 1.0
 COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 
-WORKS: dict[str, Work] = {bootstrap.NAME: bootstrap.work}
+WORKS: dict[str, Work] = {bootstrap.NAME: bootstrap.work, node_add.NAME: adding.work}
 """What each operation does as a job of its own unit."""
 
 

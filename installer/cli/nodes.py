@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``caisson node check``: look at hosts that are to become nodes, all of them before the first is touched.
+"""``caisson node add`` and ``caisson node check``: look at hosts, and make them nodes.
 
-The options that name a host, and the reading of them, are those of every command that is about other hosts.
+All are looked at before the first is touched. The options that name a host, and the reading of them, are those of
+every command that is about other hosts.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import UsageError
+from installer.base.errors import InstallerError, UsageError
 from installer.base.paths import Paths
-from installer.base.terminal import Terminal
+from installer.base.terminal import Remembering, Terminal
 from installer.base.ui import format_table
+from installer.cli import jobs
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
 from installer.config import nodes
-from installer.config.nodes import NodeList
-from installer.operations import cluster_state, probe
+from installer.config.nodes import NodeList, Role
+from installer.engine.jobrecord import Request
+from installer.operations import cluster_state, node_add, probe
 
 KEYS: Mapping[str, str] = {
     key: option.lstrip("-").replace("-", "_").lower() for key, option in nodes.OPTIONS.items()
@@ -32,8 +35,14 @@ KEYS: Mapping[str, str] = {
 
 def add_commands(commands: Any) -> None:
     """Add the commands."""
-    node = commands.add_parser("node", help="see whether other hosts can become nodes")
+    node = commands.add_parser(
+        "node", help="add other hosts to the cluster, or see whether they can be added"
+    )
     actions = node.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = actions.add_parser("add", help="make hosts nodes of the cluster, over SSH")
+    add_host_options(add)
+    add_common(add, has_config=False)
+    add.set_defaults(handler=_add)
     check = actions.add_parser(
         "check", help="look at hosts over SSH, and at what is between them; change nothing there"
     )
@@ -94,6 +103,53 @@ def _typed(given: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 # ---- the commands ----------------------------------------------------------------------------------------
+
+
+def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    """Ask for the job; what only somebody at the terminal can say, the keys and the passwords, is asked before."""
+    need_root()
+    loaded = config.load(paths.config_file)
+    members = cluster_state.get_members(paths.admin_kubeconfig_file)
+    control_planes = sum(member.is_control_plane for member in members)
+    hosts = read_hosts(arguments, loaded=loaded, control_planes=control_planes)
+    _refuse_control_planes(hosts)
+    for note in hosts.notes:
+        say(f"note: {note}")
+    terminal = Remembering(Terminal())
+    say(f"the connections to {_count(len(hosts.nodes))}")
+    with probe.connections(hosts.nodes, paths=paths, terminal=terminal) as connected:
+        errors = [found for found in connected.values() if isinstance(found, InstallerError)]
+    if len(errors) == len(hosts.nodes):
+        raise errors[0]
+    data = [nodes.to_data(entry) for entry in hosts.nodes]
+    request = Request(node_add.NAME, {"nodes": data}, _command(arguments))
+    return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
+
+
+def _refuse_control_planes(hosts: NodeList) -> None:
+    """Refuse what this version cannot do.
+
+    Raises:
+        UsageError: a host is to become a control plane.
+    """
+    others = [entry.title for entry in hosts.of(Role.CONTROL_PLANE)]
+    if others:
+        raise UsageError(
+            "this version adds workers only",
+            details=f"to become control planes: {', '.join(others)}",
+            resolution="leave them out, or give them the role worker; no host was asked anything",
+        )
+
+
+def _command(arguments: Arguments) -> tuple[str, ...]:
+    """Return what was typed, to be typed again."""
+    words = [str(arguments.program), "node", "add"]
+    words += [arguments.host] if arguments.host else ["--file", str(Path(arguments.file).absolute())]
+    for key, option in nodes.OPTIONS.items():
+        value = getattr(arguments, KEYS[key])
+        if key != "address" and value is not None:
+            words += [option, str(value)]
+    return tuple(words)
 
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

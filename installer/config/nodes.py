@@ -173,6 +173,27 @@ def from_options(
     return _build(data, control_planes)
 
 
+def to_data(entry: NodeEntry) -> dict[str, Any]:
+    """Return an entry as it would stand in the file; what is left out there is left out here."""
+    said = {
+        "address": entry.address,
+        "role": entry.role.value,
+        "name": entry.name,
+        "user": entry.user,
+        "port": entry.port,
+        "identity": "" if entry.identity is None else str(entry.identity),
+        "hostKey": entry.host_key,
+        "labels": dict(entry.labels),
+        "taints": [str(taint) for taint in entry.taints],
+    }
+    return {key: value for key, value in said.items() if value not in ("", {}, [])}
+
+
+def from_data(entries: Sequence[Mapping[str, Any]]) -> tuple[NodeEntry, ...]:
+    """Return entries that :func:`to_data` wrote down; they were checked before."""
+    return _build({"nodes": entries}, 1).nodes
+
+
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of the list."""
     return schema.load("nodes")

@@ -84,7 +84,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Operation:
-    """A list of phases, run in this order under one name; the journal knows its phases by that name."""
+    """A list of phases, run in this order under one name; the journal knows its phases by that name.
+
+    ``begins_anywhere``: a run may begin at a later phase (``--from``), for none needs what another found in this run.
+    """
 
     name: str
     phases: tuple[Phase, ...]
+    begins_anywhere: bool = True

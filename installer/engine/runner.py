@@ -78,7 +78,7 @@ def run_phases(
         number = operation.phases.index(phase) + 1
         context.journal.start(phase.name)
         context.ui.phase(phase.label, phase.title, number=number, total=len(operation.phases))
-        outcomes.append(_run_phase(phase, context, clock))
+        outcomes.append(_run_phase(operation, phase, context, clock))
     return tuple(outcomes)
 
 
@@ -93,7 +93,7 @@ def describe(outcomes: Sequence[Outcome]) -> str:
     return f"{len(outcomes)} phases in {total}, {changed} change{'' if changed == 1 else 's'}"
 
 
-def _run_phase(phase: Phase, context: Context, clock: Callable[[], float]) -> Outcome:
+def _run_phase(operation: Operation, phase: Phase, context: Context, clock: Callable[[], float]) -> Outcome:
     started = clock()
     try:
         has_changed = phase.applies(context)
@@ -104,9 +104,9 @@ def _run_phase(phase: Phase, context: Context, clock: Callable[[], float]) -> Ou
         context.ui.phase_end(f"FAILED after {format_seconds(seconds)}")
         context.journal.failed(phase.name, seconds=seconds)
         if isinstance(exc, KeyboardInterrupt):
-            raise _in_phase(phase, StoppedError("stopped")) from exc
+            raise _in_phase(operation, phase, StoppedError("stopped")) from exc
         if isinstance(exc, InstallerError):
-            raise _in_phase(phase, exc) from exc
+            raise _in_phase(operation, phase, exc) from exc
         raise
     seconds = clock() - started
     context.journal.done(phase.name, changed=has_changed, seconds=seconds)
@@ -128,9 +128,10 @@ def _look_again(phase: Phase, start_from: str, context: Context) -> None:
         ) from exc
 
 
-def _in_phase(phase: Phase, error: InstallerError) -> InstallerError:
+def _in_phase(operation: Operation, phase: Phase, error: InstallerError) -> InstallerError:
     """Return the error with the name of its phase and how to go on."""
-    again = "run the same command again; to begin at this phase, with the configuration as it is: "
-    again += f"--from {phase.name}"
+    again = "run the same command again"
+    if operation.begins_anywhere:
+        again += f"; to begin at this phase, with the configuration as it is: --from {phase.name}"
     resolution = f"{error.resolution}\n{again}" if error.resolution else again
     return type(error)(f"{phase.label}: {error.message}", details=error.details, resolution=resolution)

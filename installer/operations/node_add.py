@@ -421,4 +421,4 @@ PHASES: tuple[Phase, ...] = (
     ),
 )
 
-OPERATION = Operation(NAME, PHASES)
+OPERATION = Operation(NAME, PHASES, begins_anywhere=False)

@@ -12,15 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.errors import ClusterError
+from installer.base.errors import ClusterError, LoginError
+from installer.base.terminal import Told
+from installer.cli import jobs
 from installer.cli import main as cli
 from installer.cli import nodes as commands
 from installer.config import nodes
-from installer.operations import cluster_state
+from installer.engine import hostkeys
+from installer.engine.jobrecord import Request
+from installer.engine.ssh import Connection
+from installer.operations import cluster_state, probe
 from installer.operations.cluster_state import Member
 from tests.unit.installer import sshd
 from tests.unit.installer.helpers import CONFIG_TEXT, pack_installer, product_bytes
-from tests.unit.installer.sshd import Server, Typist
+from tests.unit.installer.sshd import PASSWORD, Server, Typist
 
 pytestmark = [
     pytest.mark.subprocess,
@@ -159,3 +164,75 @@ def test_what_a_list_says_is_one_table_and_one_exit_code(
     assert "Accepted" not in new
     assert "Failed" not in new
     assert "user root" not in new
+
+
+# ---- caisson node add ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, str]]]:
+    """Return what the commands of a test ask for as jobs, with the secrets beside them; nothing is started."""
+    found: list[tuple[Request, dict[str, str]]] = []
+
+    def ask(
+        _: object, request: Request, __: object, ___: object, *, secrets: dict[str, str] | None = None
+    ) -> int:
+        found.append((request, dict(secrets or {})))
+        return 0
+
+    monkeypatch.setattr(jobs, "ask_and_follow", ask)
+    return found
+
+
+def add(server: Server, tree: Path, *words: str) -> int:
+    return cli.main(["node", "add", *words], tree_dir=tree, paths=server.paths)
+
+
+def test_a_job_is_asked_for_and_told_the_password_beside_its_request(
+    server: Server, tree: Path, cluster: Typist, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    """The key is confirmed and the password typed at the terminal; the job has none. sudo wants it, too."""
+    hostkeys.forget(server.paths.known_hosts_file, server.entry())
+    cluster.answers = ["yes", PASSWORD]
+    words = ["127.0.0.1", "--user", "asked", "--port", str(server.port), "--name", "node2", "--labels", "a=b"]
+    assert add(server, tree, *words, "--taints", "gpu:NoSchedule") == 0
+    ((request, secrets),) = asked
+    data = {
+        "address": "127.0.0.1",
+        "role": "worker",
+        "name": "node2",
+        "user": "asked",
+        "port": server.port,
+        "labels": {"a": "b"},
+        "taints": ["gpu:NoSchedule"],
+    }
+    assert (request.operation, request.arguments) == ("node-add", {"nodes": [data]})
+    assert list(secrets.values()) == [PASSWORD]
+    assert PASSWORD not in json.dumps([request.arguments, list(request.command)])
+    assert request.command[:4] == ("caisson", "node", "add", "127.0.0.1")
+    (entry,) = nodes.from_data(request.arguments["nodes"])
+    with probe.connections([entry], paths=server.paths, terminal=Told(secrets)) as connected:
+        (host,) = connected.values()
+        assert isinstance(host, Connection), host
+        assert host.run(["id", "-u"], timeout_s=30).stdout == "0\n"
+    with probe.connections([entry], paths=server.paths, terminal=Told({})) as connected:
+        (refused,) = connected.values()
+        assert isinstance(refused, LoginError)
+
+
+def test_control_planes_are_refused_before_anybody_is_asked(
+    server: Server, tree: Path, capsys: Captured, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    before = server.log
+    words = ["127.0.0.1", "--port", str(server.port), "--identity", str(server.identity)]
+    assert add(server, tree, *words, "--role", "control-plane") == 2
+    assert "adds workers only" in capsys.readouterr().err
+    assert (asked, server.log) == ([], before)
+
+
+def test_no_job_for_hosts_of_which_none_can_be_reached(
+    server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    words = ["127.0.0.1", "--port", str(server.port), "--identity", str(server.identity)]
+    assert add(server, tree, *words, "--host-key", WRONG_KEY) == 15
+    assert asked == []
