@@ -23,7 +23,8 @@ from installer.checks import between
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import nodes
-from installer.operations import bootstrap
+from installer.engine.phase import Operation
+from installer.operations import bootstrap, node_add
 from lab import likeness
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
@@ -260,23 +261,48 @@ everywhere: `/etc/kubernetes`, `/var/lib/etcd`, `/var/lib/kubelet`, `/var/lib/co
 """
 
 
+PHASES_HEADINGS = [
+    "",
+    "Code",
+    "Name",
+    "What it does",
+    "Who does it",
+    "How a person takes it back, the last phase first",
+]
+
+
+def _phases_table(operation: Operation) -> str:
+    return table(
+        PHASES_HEADINGS,
+        [
+            (str(number), phase.code, f"`{phase.name}`", phase.title, phase.carried_out_by, phase.undo)
+            for number, phase in enumerate(operation.phases, start=1)
+        ],
+    )
+
+
 def phases_page() -> str:
-    """Return the phases of a bootstrap."""
-    rows = [
-        (str(number), phase.code, f"`{phase.name}`", phase.title, phase.carried_out_by, phase.undo)
-        for number, phase in enumerate(bootstrap.PHASES, start=1)
-    ]
-    return f"""# Phases of a bootstrap
+    """Return the phases of a bootstrap, and those by which a worker is added."""
+    return f"""# Phases
 
 They run in this order; each looks first and acts only where something is not as it should be, so all may be
-run again at any time. `--from NAME` starts at one of them. Their beginnings and ends are in the journal,
-`/var/lib/caisson/journal.jsonl`.
+run again at any time. Their beginnings and ends are in the journal, `/var/lib/caisson/journal.jsonl`.
 
 > **Never run `kubeadm reset` on a node of Caisson.** It deletes etcd's data and empties
 > `/etc/kubernetes/manifests`, where nginx, the registry and the salt-master are too.
 > [When something is wrong](../how-to/when-something-is-wrong.md).
 
-{table(["", "Code", "Name", "What it does", "Who does it", "How a person takes it back, the last phase first"], rows)}
+## Of a bootstrap
+
+`--from NAME` starts at one of them.
+
+{_phases_table(bootstrap.OPERATION)}
+
+## Of `caisson node add`, for each host
+
+All run on the bootstrap node; what they do on the other host they do over SSH or by a job there. NODE is its name.
+
+{_phases_table(node_add.OPERATION)}
 """
 
 
@@ -359,8 +385,9 @@ def _options(parser: argparse.ArgumentParser, command: str) -> Iterator[Sequence
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             titles = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            for name, below in action.choices.items():
-                yield (f"`{command} {name}`", "", titles.get(name, ""))
+            # What has no help is no one's to type.
+            for name, below in ((name, action.choices[name]) for name in titles):
+                yield (f"`{command} {name}`", "", titles[name])
                 yield from _options(below, f"{command} {name}")
         elif action.dest != "help" and action.help != argparse.SUPPRESS:
             name = action.option_strings[-1] if action.option_strings else ""

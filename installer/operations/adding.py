@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from installer.base.errors import InstallerError, StoppedError
-from installer.base.files import rotate
 from installer.base.terminal import Told
 from installer.config import bootstrap as config
 from installer.config import facts, nodes
@@ -24,8 +23,6 @@ from installer.operations.cluster_state import Member
 from installer.operations.joining import Joining, NodeContext
 from installer.operations.probe import Material, Probe
 
-LOG_NAME = "node-add.log"
-LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
 IDENTITY_TIMEOUT_S = 30.0
 
 Connected = Mapping[str, "Connection | InstallerError"]
@@ -72,8 +69,6 @@ def _context(task: Task) -> NodeContext:
     addresses = facts.read_addresses()
     loaded = config.load(paths.config_file, host_addresses=[address.address for address in addresses])
     media_dir = paths.media_dir(found.full_version)
-    paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    rotate(paths.log_dir / LOG_NAME, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
     return NodeContext(
         config=loaded,
         facts=facts.gather(loaded, addresses),

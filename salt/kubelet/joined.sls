@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A further node joins. The token that lets it is in a file in memory that came over SSH; nothing here holds it.
+# The kubelet is installed and set up by then (kubelet.configured, the phase before).
 {%- set caisson = pillar['caisson'] %}
-include:
-  - kubelet.configured
-
 Write kubeadm's configuration of the join:
   file.managed:
     - name: /etc/caisson/kubeadm/join.yaml
@@ -35,8 +33,6 @@ Remove kubeadm patches of before:
 Start the kubelet at each boot:
   caisson_service.enabled:
     - unit: kubelet.service
-    - require:
-      - sls: kubelet.configured
 
 Join the cluster:
   caisson_join.joined:

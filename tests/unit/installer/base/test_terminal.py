@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.terminal import Asked, Terminal
+from installer.base.terminal import Asked, Remembering, Terminal, Told
 
 pytestmark = pytest.mark.subprocess
 SCRIPT = (
@@ -106,3 +106,25 @@ def test_after_ctrl_c_nobody_waits_for_an_answer() -> None:
     assert sorted(future.result() for future in told)[:2] == ["", ""]
     assert asked.ask("late") == ""
     assert time.monotonic() - started < 5
+
+
+def test_what_was_typed_is_told_to_who_asks_the_same_question() -> None:
+    class Typed(Terminal):
+        is_there = True
+
+        def ask_secret(self, question: str) -> str:
+            return "secret" if question == "password of a: " else ""
+
+        def ask(self, question: str) -> str:
+            return f"answer to {question}"
+
+    remembering = Remembering(Typed())
+    assert remembering.is_there
+    assert remembering.ask("key?") == "answer to key?"
+    assert remembering.ask_secret("password of a: ") == "secret"
+    assert remembering.ask_secret("password of b: ") == ""
+    assert remembering.secrets == {"password of a: ": "secret"}
+    told = Told(remembering.secrets)
+    assert not told.is_there
+    assert told.ask("key?") == ""
+    assert (told.ask_secret("password of a: "), told.ask_secret("password of b: ")) == ("secret", "")

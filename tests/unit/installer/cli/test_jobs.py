@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,6 @@ def test_a_unit_carries_its_job_out_once(
 
 
 def test_an_operation_that_this_caisson_does_not_know(paths: Paths, capsys: Captured) -> None:
-    job = jobrecord.prepare(paths, REQUEST)
+    job = jobrecord.prepare(paths, replace(REQUEST, operation="media-eject"))
     assert caisson(paths, "job", job.id, "--run") == 2
-    assert "does not know how to carry out 'node-add'" in capsys.readouterr().err
+    assert "does not know how to carry out 'media-eject'" in capsys.readouterr().err
