@@ -35,7 +35,7 @@ def create(paths: Paths, node_name: str) -> str:
     Raises:
         ClusterError: kubeadm made none.
     """
-    words = ["kubeadm", "--kubeconfig", str(paths.admin_kubeconfig_file), "token", "create", "--ttl", TTL]
+    words = ["kubeadm", "token", "create", "--kubeconfig", str(paths.admin_kubeconfig_file), "--ttl", TTL]
     words += ["--usages", "authentication", "--description", description(node_name)]
     said = run(words, timeout_s=TIMEOUT_S, check=False, is_secret=True)
     found = TOKEN.findall(said.stdout)

@@ -395,7 +395,10 @@ def test_it_waits_over_an_api_that_is_away_and_labels_once(
 
     def kubectl(words: Sequence[str], **_: object) -> Completed:
         if "label" in words:
-            labels.update(word.split("=") for word in words if "=" in word and not word.startswith("--"))
+            for word in words:
+                key, _, value = word.partition("=")
+                if value and not word.startswith("--"):
+                    labels[key] = value
         return Completed(0, json.dumps({"metadata": {"labels": labels}}), "")
 
     monkeypatch.setattr(cluster_state, "get_nodes", get_nodes)
