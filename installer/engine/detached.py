@@ -19,7 +19,7 @@ from installer.base.errors import InstallerError, SaltError, UsageError, to_json
 from installer.base.files import write_file
 from installer.base.paths import Paths
 from installer.base.run import run
-from installer.engine import jobunit, leftovers, saltcall
+from installer.engine import jobunit, leftovers, saltcall, torn
 from installer.engine import lock as lockfile
 from installer.engine.saltworker import LOCAL_DIR, SALT_CALL
 
@@ -98,11 +98,22 @@ def carry_out(paths: Paths, job_id: str, sls: Sequence[str], *, salt_call: str =
         paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with lockfile.hold(paths.lock_file, patience_s=LOCK_PATIENCE_S):
             leftovers.wait(paths.running_dir, progress=lambda _: None)
+            _clear_cut(paths, job_id)
             applied = _apply(paths, sls, salt_call)
         said.update(total=applied.total, changed=list(applied.changed))
     except InstallerError as exc:
         said["error"] = to_json(exc)
     write_file(directory(paths, job_id) / "result.json", json.dumps(said, indent=1) + "\n", mode=0o600)
+
+
+def _clear_cut(paths: Paths, job_id: str) -> None:
+    """Remove what jobs that were cut off (they have no result) have left half-written, and then what tells of them."""
+    others = (place for place in directory(paths, job_id).parent.iterdir() if place.name != job_id)
+    cut = [place for place in others if not (place / "result.json").exists()]
+    if cut:
+        torn.remove(paths)
+    for place in cut:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _apply(paths: Paths, sls: Sequence[str], salt_call: str) -> saltcall.Applied:

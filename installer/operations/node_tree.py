@@ -13,7 +13,6 @@ from installer.base.paths import Paths
 from installer.engine import nodepillar
 from installer.engine.context import Context
 from installer.engine.remotefiles import RemoteFile
-from installer.media import mounting
 from installer.operations import bootstrap
 
 TREES = ("salt", "keys")
@@ -27,7 +26,6 @@ def wanted(context: Context, caisson: Mapping[str, Any]) -> list[RemoteFile]:
         MediaError: the media is not mounted, or not root's alone.
         HostError: the authority's certificate is not there.
     """
-    mounting.check_custody(context.media_dir)
     bootstrap.check_mounted(context)
     own_dir = Path(str(caisson["self_dir"]))
     sources = {**bootstrap.self_files(context.media_dir), **_trees(context.media_dir)}

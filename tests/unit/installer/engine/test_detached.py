@@ -109,6 +109,25 @@ def test_without_result_and_unit_it_is_lost(paths: Paths) -> None:
     assert detached.look(paths, "runtime-ab12", active=list)["state"] == "lost"
 
 
+def test_what_a_power_cut_left_half_written_goes_before_the_next_job(paths: Paths) -> None:
+    """Of a job that has ended nothing can be: what is on the disk counts before its result does."""
+    empty = paths.at("/etc/salt/pki/minion/minion.pub")
+    empty.parent.mkdir(parents=True)
+    empty.touch()
+    start(paths, Units())
+    carry_out(paths, GOOD)
+    start(paths, Units(), "kubelet-cd34")
+    assert empty.exists()
+    carry_out(paths, GOOD, "kubelet-cd34")
+    assert empty.exists()
+    start(paths, Units(), "firewall-cut")
+    start(paths, Units(), "host-ef56")
+    carry_out(paths, GOOD, "host-ef56")
+    assert not empty.exists()
+    assert not detached.directory(paths, "firewall-cut").exists()
+    assert detached.look(paths, "kubelet-cd34", active=list)["state"] == "ended"
+
+
 def test_what_it_waits_for_is_told(paths: Paths) -> None:
     units = Units()
     start(paths, units)
