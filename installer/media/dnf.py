@@ -140,7 +140,7 @@ def render_main(paths: Paths) -> str:
 
 @dataclass(frozen=True)
 class Served:
-    """The media as another node serves it: the repository's address, and the authority that vouches for the server."""
+    """The media as another node serves it: its address, and the server's authority."""
 
     url: str
     ca_file: str

@@ -24,7 +24,17 @@ from installer.engine import nodepillar, pillartop, remotefiles, saltssh
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.engine.remotefiles import RemoteFile
-from installer.operations import bootstrap, bus, cluster_state, joining, node_jobs, node_tree, probe, tokens
+from installer.operations import (
+    bootstrap,
+    bus,
+    cluster,
+    cluster_state,
+    joining,
+    node_jobs,
+    node_tree,
+    probe,
+    tokens,
+)
 from installer.operations.joining import Joining
 from installer.operations.node_jobs import Detached
 
@@ -192,8 +202,8 @@ def run_hello(context: Context) -> bool:
     raise SaltError(
         f"the minion of {node.name} does not answer its master after {format_seconds(2 * HELLO_TIMEOUT_S)}",
         details="it was started twice",
-        resolution="see there: journalctl -u salt-minion -n 50; and that the ports 4505 and 4506 of this node are "
-        "open to it: caisson node check",
+        resolution="see there: journalctl -u salt-minion -n 50; and that the ports of this node's "
+        "salt-master are open to it: caisson node check",
     )
 
 
@@ -209,7 +219,8 @@ def _systemctl(node: Joining, *words: str) -> None:
 def _has_answered(node: Joining, context: Context, *, limit_s: float) -> bool:
     """Ask once the minion is connected: a question that nobody hears takes a dozen seconds."""
     deadline = time.monotonic() + limit_s
-    connected = ["ss", "--tcp", "--numeric", "--no-header", "state", "established", "( dport = :4505 )"]
+    published = f"( dport = :{cluster.PUBLISH_PORT} )"
+    connected = ["ss", "--tcp", "--numeric", "--no-header", "state", "established", published]
     context.ui.progress(f"the minion of {node.name} to answer its master")
     while True:
         is_connected = bool(node.host.run(connected, timeout_s=30, check=False).stdout.strip())

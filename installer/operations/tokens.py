@@ -83,7 +83,7 @@ def owned(said: str, wanted: str) -> list[str]:
 
 
 def discovery(endpoint: str, authority: bytes, token: str) -> str:
-    """Return the discovery file: where the cluster is, what vouches for it, and the token as its user's. Pure.
+    """Return the discovery file: where the cluster is, its authority, and the token as its user's. Pure.
 
     The kubelet of a worker keeps the server in its kubelet.conf: so it is the endpoint's name, no node's address.
     Source: kubeadm 1.36, discovery/file, discovery.For; JSON is YAML.

@@ -14,6 +14,7 @@ OTHERS_OWN = {
     ("installer/config/control_plane.py", 6443),
     ("installer/operations/cluster.py", 4505),
     ("installer/operations/report.py", 6443),
+    ("installer/operations/tokens.py", 6443),
     ("salt/_modules/caisson_kubeadm.py", 6443),
     ("salt/control_plane/initialised.sls", 6443),
     ("salt/control_plane/initialised.sls", 10248),
