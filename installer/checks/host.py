@@ -19,7 +19,7 @@ from installer.config import changes, control_plane
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts, host_name
 from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, of_role, read_ports
-from installer.engine.journal import read
+from installer.engine.journal import SETTLE, read
 from installer.media.product import Product
 
 COMMAND_TIMEOUT_S = 60.0
@@ -154,5 +154,5 @@ def _find_media(tree_dir: Path, product: Product | None, paths: Paths) -> Path |
 
 
 def is_ours(paths: Paths) -> bool:
-    """Say whether an earlier bootstrap left services behind."""
-    return any(entry.phase == FIRST_LASTING_PHASE for entry in read(paths.journal_file))
+    """Say whether an earlier bootstrap left services behind, or this host was begun to be made a further node."""
+    return any(entry.phase in (FIRST_LASTING_PHASE, SETTLE) for entry in read(paths.journal_file))

@@ -25,6 +25,8 @@ from installer.base.files import fsync_dir
 START, DONE, FAILED = "start", "done", "failed"
 BOOTSTRAP = "bootstrap"
 """The operation of entries that name none: 0.1.0 knew no other."""
+SETTLE = "settle"
+"""What a further node does to itself: the operation and its only phase, on that node."""
 
 
 @dataclass(frozen=True)

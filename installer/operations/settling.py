@@ -8,6 +8,7 @@ What was done is looked for and left: the second time changes nothing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from installer.base.paths import Paths
 from installer.base.run import run
 from installer.config import changes, hosts
 from installer.engine import saltcall
+from installer.engine.journal import SETTLE, Journal
 from installer.engine.saltworker import LOCAL_DIR, SALT_CALL
 from installer.media import dnf, product
 from installer.operations import handed_over, installed
@@ -52,6 +54,11 @@ def settle(paths: Paths, tree_dir: Path, *, progress: Say, detail: Say) -> Settl
             resolution="run 'caisson node add' on the bootstrap node: it starts this itself",
         )
     found = product.load(tree_dir)
+    journal = Journal(paths.journal_file, operation=SETTLE)
+    is_known = journal.has_done(SETTLE)
+    if not is_known:  # from here on the preflights take what they find for Caisson's own
+        journal.start(SETTLE)
+    started = time.monotonic()
     changed = [_name(paths, caisson)]
     installed.note(found, paths)
     changed.append(
@@ -67,7 +74,10 @@ def settle(paths: Paths, tree_dir: Path, *, progress: Say, detail: Say) -> Settl
     )
     changed.append(handed_over.keep_off(paths, list(handed_over.HANDED_OVER)))
     is_made, public_key = _make_key(paths)
-    return Settled(any([*changed, is_made]), public_key)
+    has_changed = any([*changed, is_made])
+    if not is_known:
+        journal.done(SETTLE, changed=has_changed, seconds=time.monotonic() - started)
+    return Settled(has_changed, public_key)
 
 
 def _name(paths: Paths, caisson: Mapping[str, Any]) -> bool:

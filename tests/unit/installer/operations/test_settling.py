@@ -12,6 +12,7 @@ import pytest
 from installer.base.errors import HostError, SaltError
 from installer.base.paths import Paths
 from installer.base.run import Completed
+from installer.checks.host import is_ours
 from installer.cli import main as cli
 from installer.config import hosts
 from installer.config.facts import Address, gather
@@ -98,6 +99,22 @@ def test_the_second_time_changes_nothing(host: Host) -> None:
     host.send()
     host.settle()
     assert host.settle() == settling.Settled(has_changed=False, public_key=KEY)
+
+
+def test_what_the_preflights_find_from_then_on_is_caisson_s_own(host: Host) -> None:
+    """Else a node that is added again, or after an addition that failed, would be refused for its own services."""
+    host.send()
+    assert not is_ours(host.paths)
+    host.is_broken = True
+    with pytest.raises(SaltError):
+        host.settle()
+    assert is_ours(host.paths)
+    host.is_broken = False
+    host.settle()
+    before = host.paths.journal_file.read_bytes()
+    host.settle()
+    assert is_ours(host.paths)
+    assert host.paths.journal_file.read_bytes() == before
 
 
 def test_a_host_that_was_told_nothing_is_left_alone(host: Host) -> None:
