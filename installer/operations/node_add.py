@@ -18,7 +18,7 @@ from installer.base.errors import ClusterError, HostError, InstallerError, Prefl
 from installer.base.run import run
 from installer.base.ui import format_seconds
 from installer.checks.preflight import Status
-from installer.config.facts import Facts
+from installer.config.facts import NODE_NAME, Facts
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine import nodepillar, pillartop, remotefiles, saltssh
 from installer.engine.context import Context
@@ -53,6 +53,7 @@ JOINED_FILES = (
     "/var/lib/kubelet/pki/kubelet-client-current.pem",
     "/var/lib/kubelet/config.yaml",
 )
+NAME_LIMIT = 63
 SETTLE_TIMEOUT_S = 2400.0
 SERVICE_TIMEOUT_S = 120.0
 HELLO_TIMEOUT_S = 15.0
@@ -94,6 +95,7 @@ def run_probe(context: Context) -> bool:
             resolution="fix each on that host, or ignore it by its code in overrides.ignorePreflights, with the reason",
         )
     facts = found.facts[title]
+    _refuse_name(context, node, str(facts["node_name"]), found)
     node.facts = Facts(**{**facts, "nameservers": tuple(facts["nameservers"])})
     node.caisson = nodepillar.pillar(
         context,
@@ -103,6 +105,26 @@ def run_probe(context: Context) -> bool:
         cluster_ca_sha256=hashlib.sha256(_cluster_ca(context)).hexdigest(),
     )
     return False
+
+
+def _refuse_name(context: Context, node: Joining, name: str, found: probe.Probe) -> None:
+    """Refuse a name that is not the one that was looked at: files here get it, and the master's keys.
+
+    The other host says its name itself, and is not trusted with what it says.
+
+    Raises:
+        PreflightError: it is no node's name, this node's, or another than was asked for or compared.
+    """
+    seen = [host for host in found.fleet.hosts if host.title == node.entry.title]
+    compared = {str(host.identity.get("name", "")) for host in seen} | ({node.entry.name} - {""})
+    is_name = bool(NODE_NAME.match(name)) and len(name) <= NAME_LIMIT
+    if not is_name or name == context.facts.node_name or compared != {name}:
+        raise PreflightError(
+            f"{node.entry.title} says that its name is {name!r}",
+            details=f"looked at as: {', '.join(sorted(map(repr, compared)))}",
+            resolution="give the node's name with --name, or 'name' in the list; then look at that host: it does not "
+            "answer as Caisson does",
+        )
 
 
 def _media_port(context: Context) -> int:

@@ -124,7 +124,9 @@ def context(tmp_path: Path, host: Host) -> NodeContext:
 
 def found_fit(*rows: Row) -> Probe:
     title = "node2 (10.77.1.12)"
-    return Probe(Fleet((Seen(title, "worker", identity={}),), (), (), {}), rows, {title: FACTS})
+    return Probe(
+        Fleet((Seen(title, "worker", identity={"name": "node2"}),), (), (), {}), rows, {title: FACTS}
+    )
 
 
 def node_of(context: NodeContext) -> Joining:
@@ -184,6 +186,29 @@ def test_what_was_found_decides_what_it_is_told(context: NodeContext) -> None:
     assert node.name == "node2"
     assert node.caisson["repository"]["url"] == "https://media.lab.internal:8443/repo/el9"
     assert node.caisson["cluster"]["ca_sha256"] == hashlib.sha256(b"CA").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "identity"),
+    [
+        ("../node1", "../node1"),
+        ("node1", "node1"),
+        ("node3", "node2"),
+        ("node2", "node3"),
+        ("node3", "node3"),
+        ("n" * 64, "n" * 64),
+        ("", ""),
+    ],
+)
+def test_a_host_is_not_trusted_with_its_name(
+    context: NodeContext, host: Host, name: str, identity: str
+) -> None:
+    """Of that name are a pillar and an accepted key on this node: the bootstrap node's own, say."""
+    title = host.entry.title
+    fleet = Fleet((Seen(title, "worker", identity={"name": identity}),), (), (), {})
+    node_of(context).found = Probe(fleet, (), {title: {**FACTS, "node_name": name}})
+    with pytest.raises(PreflightError, match="says that its name is"):
+        node_add.run_probe(context)
 
 
 # ---- Salt's way to the host ---------------------------------------------------------------------------------

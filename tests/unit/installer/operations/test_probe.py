@@ -299,3 +299,17 @@ def test_a_tree_without_what_is_asked_with(tmp_path: Path, material: probe.Mater
 def test_who_needs_which_port(repository_dir: Path, source: str, target: str, names: list[str]) -> None:
     ports = read_ports(repository_dir / PORTS_FILE)
     assert [port.name for port in needed(ports, source, target)] == names
+
+
+def test_what_a_host_says_of_itself_is_kept_for_what_it_is_told(
+    server: Server, material: probe.Material
+) -> None:
+    one = entry(server, name="node9")
+    found = look(server, [one, replace(entry(server, name="node3"), port=1)], material)
+    assert set(found.facts) == {one.title}
+    said = found.facts[one.title]
+    gathered = facts.Facts(**{**said, "nameservers": tuple(said["nameservers"])})
+    assert gathered.node_name == "node9"
+    assert gathered.control_plane_address in {address.address for address in facts.read_addresses()}
+    (seen,) = (host for host in found.fleet.hosts if host.title == one.title)
+    assert seen.identity["name"] == "node9"
