@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job on a node, by the real salt-call in local mode: with the pillar and the configuration that a node is sent."""
+"""A node by itself, by the real salt-call in local mode: with the pillar and configuration that a node is sent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from installer.base.errors import from_json
 from installer.base.paths import Paths
 from installer.engine import detached, nodepillar
+from installer.operations import settling
 
 SALT_CALL = Path(sys.executable).with_name("salt-call")
 TREE = {
@@ -70,3 +71,19 @@ def test_what_fails_is_told_in_salt_s_own_words(paths: Paths, sls: str, words: s
     error = from_json(result["error"])
     assert error.exit_code == 10
     assert words in error.details
+
+
+def test_the_minion_s_key_is_made_once(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, repository_dir: Path
+) -> None:
+    """By Caisson's own module, which the configuration that a node is sent lets Salt find."""
+    configuration = paths.at("/etc/caisson/salt/local/minion")
+    said = json.loads(configuration.read_text())
+    said["module_dirs"] = [str(repository_dir / "salt/_modules")]
+    configuration.write_text(json.dumps(said))
+    monkeypatch.setattr(settling, "SALT_CALL", str(SALT_CALL))
+    is_made, public_key = settling._make_key(paths)
+    assert is_made
+    assert public_key.startswith("-----BEGIN PUBLIC KEY-----")
+    assert paths.at("/etc/salt/pki/minion/minion.pem").stat().st_mode & 0o077 == 0
+    assert settling._make_key(paths) == (False, public_key)
