@@ -50,7 +50,7 @@ def site() -> Iterator[Site]:
         driver.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/id"], timeout_s=60)
         host = lab.start_node("node2")
         fingerprint = host.authorize(driver.read_file("/root/id.pub"))
-        words = (host.control_plane_address, "--name", "node2", "--identity", "/root/id")
+        words: tuple[str, ...] = (host.control_plane_address, "--name", "node2", "--identity", "/root/id")
         words += ("--host-key", fingerprint, "--labels", "rack=r1", "--taints", "gpu=yes:PreferNoSchedule")
         lab.switch.reset()
         found = Site(lab, driver, host, words)

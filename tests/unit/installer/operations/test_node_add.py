@@ -418,7 +418,7 @@ def test_it_waits_over_an_api_that_is_away_and_labels_once(
             raise answer
         return cast("tuple[NodeState, ...]", answer)
 
-    def kubectl(words: Sequence[str], **_: object) -> Completed:
+    def kubectl(words: Sequence[str], **_options: object) -> Completed:
         if "label" in words:
             for word in words:
                 key, _, value = word.partition("=")
