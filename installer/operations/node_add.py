@@ -371,6 +371,16 @@ JOIN_UNDO = (
     "/etc/caisson/kubeadm/join.yaml /etc/kubernetes/patches/kubeletconfiguration0+strategic.json"
 )
 
+PREPARED = (
+    "host",
+    "containerd",
+    "images.node_begun",
+    "kubelet.installed",
+    "kubelet.configured",
+    "firewall",
+    "images.node",
+)
+
 PHASES: tuple[Phase, ...] = (
     Phase(
         code="CSP401",
@@ -416,37 +426,23 @@ PHASES: tuple[Phase, ...] = (
     ),
     Phase(
         code="CSP407",
-        name="runtime",
-        title="prepare the host, start containerd, pull the images of a node",
-        applies=Detached(("host", "containerd", "images.node")),
-        undo=f"{ON_THE_HOST}{bootstrap.RUNTIME_UNDO}",
-        about="Prepare the host, start containerd, pull what every node runs from this node, by name and over HTTPS.",
+        name="prepare",
+        title="prepare the host: container runtime, kubelet, ports, images",
+        applies=Detached(PREPARED),
+        undo=f"{ON_THE_HOST}{bootstrap.FIREWALL_UNDO}; {bootstrap.KUBELET_UNDO}; {bootstrap.RUNTIME_UNDO}",
+        about="Start containerd, and pull what every node runs from this node, by name and over HTTPS. Meanwhile "
+        "set up the kubelet's unit, and open in firewalld what the port table names for the role of the node. One job: "
+        "to start Salt takes seconds.",
     ),
     Phase(
         code="CSP408",
-        name="kubelet",
-        title="set up the kubelet",
-        applies=Detached(("kubelet.installed", "kubelet.configured")),
-        undo=f"{ON_THE_HOST}{bootstrap.KUBELET_UNDO}",
-        about="Set up the kubelet's unit; it starts when the host joins.",
-    ),
-    Phase(
-        code="CSP409",
-        name="node-firewall",
-        title="open a worker's ports in firewalld",
-        applies=Detached(("firewall",)),
-        undo=f"{ON_THE_HOST}{bootstrap.FIREWALL_UNDO}",
-        about="Open in firewalld what the port table names for the role of the node, and nothing else of it.",
-    ),
-    Phase(
-        code="CSP410",
         name="join",
         title="join the cluster by kubeadm's phases",
         applies=partial(run_join, states=Detached(("kubelet.joined",))),
         undo=JOIN_UNDO,
     ),
     Phase(
-        code="CSP411",
+        code="CSP409",
         name="wait",
         title="wait until the node is Ready",
         applies=run_wait,

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# What runs on every node. A further node has no media mounted: even the first of them is pulled.
+# What runs on every node.
 {%- import_yaml 'parameters/images.yaml' as needed %}
 {%- set images = pillar['caisson']['images'] %}
 include:
   - containerd.running
+
+Wait for the images of the node to be pulled:
+  caisson_pulls.ended:
+    - references:
+      {%- for id in needed['node'] %}
+      - {{ images[id]['reference'] | json }}
+      {%- endfor %}
+    - require:
+      - sls: containerd.running
 
 Pull images of the node:
   caisson_image.pulled:
@@ -12,4 +21,4 @@ Pull images of the node:
         {{ images[id]['reference'] | json }}: {{ [images[id]['digest'], images[id]['platform_digest']] | json }}
       {%- endfor %}
     - require:
-      - sls: containerd.running
+      - caisson_pulls: Wait for the images of the node to be pulled

@@ -3,8 +3,9 @@
 include:
   - host
   - containerd
-  - images.node
+  - images.node_begun
   - kubelet.installed
   - kubelet.configured
   - firewall
+  - images.node
   - kubelet.joined
