@@ -241,6 +241,7 @@ _NODE = "tests/node/test_lab_node.py"
 _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run"
 _WRONG = "tests/node/test_when_wrong.py"
 _JOBS = "tests/node/test_jobs.py"
+_NODE_ADD = "tests/node/test_node_add.py"
 _PROBE = "tests/node/test_probe.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
@@ -322,6 +323,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson node check --file nodes.yaml": (
             f"{_PROBE}::test_one_is_fit_the_other_has_every_fault_and_nothing_is_left"
         ),
+    },
+    "docs/how-to/add-a-worker.md": {
+        # As the lab asks a node for it (lab.node.Node.authorize).
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub": f"{_NODE_ADD}::test_it_is_a_node_with_its_pods",
+        "caisson node add 10.1.0.21 --name worker1 --identity /root/.ssh/id_ed25519 --host-key SHA256:FINGERPRINT": (
+            f"{_NODE_ADD}::test_it_is_a_node_with_its_pods"
+        ),
+        "kubectl get nodes": f"{_NODE_ADD}::test_it_is_a_node_with_its_pods",
+        "caisson node add --file nodes.yaml": "tests/unit/installer/operations/test_adding.py::test_one_host_is_added",
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
