@@ -9,13 +9,16 @@ operator happens to be in. Source: Salt 3008.3, salt/client/ssh/__init__.py and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import SaltError
+from installer.base.errors import InstallerError, SaltError
 from installer.base.paths import Paths
 from installer.base.run import Completed, run
 from installer.engine.ssh import Connection, unframe
@@ -24,8 +27,10 @@ SALT_SSH_FILE = Path("/opt/saltstack/salt/salt-ssh")
 NO_KEY = "agent-forwarding"
 """Salt's word for "give ssh no key"; none is made then, and no agent is there. Source: client/ssh/__init__.py."""
 TARGET = "host"
+CACHE_DIR = "/var/cache/caisson/salt-ssh"
 START_TIMEOUT_S = 120.0
-"""The first start makes Salt's archive for other modes, which raw mode does not use: 9 s on two cores."""
+
+_ARCHIVE_LOCK = threading.Lock()
 
 
 def run_raw(
@@ -41,11 +46,9 @@ def run_raw(
     """
     if host.needs_sudo_password:
         return host.run(words, timeout_s=timeout_s, check=False)
+    make_archive(paths, program)
     directory = host.scratch_dir / "salt"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    for name, content in (("master", configuration(paths, directory)), ("roster", roster(host))):
-        (directory / name).write_text(json.dumps(content), encoding="utf-8")
-    (directory / "Saltfile").write_text("", encoding="utf-8")
+    _configure(directory, paths, roster(host))
     mark = secrets.token_hex(8)
     said = run(
         [program, *arguments(directory), host.framed(words, mark)],
@@ -60,6 +63,49 @@ def run_raw(
             resolution="start it again; when it stays so, the last lines above say what Salt or ssh ran into",
         )
     return completed
+
+
+def begin_archive(paths: Paths) -> None:
+    """Make Salt's archive while other things are done; :func:`run_raw` waits for it."""
+    threading.Thread(target=make_archive, args=(paths,), daemon=True).start()
+
+
+def make_archive(paths: Paths, program: Path = SALT_SSH_FILE) -> None:
+    """Let salt-ssh make its archive for other modes, unless it has one for the Salt that is installed.
+
+    Raw mode does not use it, and yet the first start makes it: nine seconds on two cores. Two starts at a time would
+    write into one file. That it cannot be made is said by the start that needs it. Source: Salt 3008.3,
+    salt/utils/thin.py.
+    """
+    with _ARCHIVE_LOCK, contextlib.suppress(InstallerError, OSError):
+        installed_at = program.stat().st_ctime
+        # Written at each start, before the archive.
+        stamp = paths.at(CACHE_DIR) / "thin/salt-call"
+        if stamp.with_name("version").exists() and stamp.stat().st_mtime > installed_at:
+            return
+        with tempfile.TemporaryDirectory(prefix="archive-", dir=_made(paths.ssh_dir)) as scratch:
+            directory = Path(scratch) / "salt"
+            # Salt wants a host: none is reached.
+            nowhere = {
+                "host": "127.0.0.1",
+                "user": "root",
+                "priv": NO_KEY,
+                "ssh_options": ["ProxyCommand=false"],
+            }
+            _configure(directory, paths, {TARGET: nowhere})
+            run([program, *arguments(directory), "true"], timeout_s=START_TIMEOUT_S, check=False)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
+def _configure(directory: Path, paths: Paths, hosts: Mapping[str, Any]) -> None:
+    _made(directory)
+    for name, content in (("master", configuration(paths, directory)), ("roster", hosts)):
+        (directory / name).write_text(json.dumps(content), encoding="utf-8")
+    (directory / "Saltfile").write_text("", encoding="utf-8")
 
 
 def arguments(directory: Path) -> list[str]:
@@ -85,7 +131,7 @@ def configuration(paths: Paths, directory: Path) -> dict[str, Any]:
     """Return Salt's configuration; JSON is YAML. Pure."""
     return {
         "pki_dir": f"{directory}/pki",
-        "cachedir": str(paths.at("/var/cache/caisson/salt-ssh")),
+        "cachedir": str(paths.at(CACHE_DIR)),
         "sock_dir": f"{directory}/sock",
         "log_file": "/dev/null",
         "ssh_log_file": "/dev/null",

@@ -81,6 +81,7 @@ def run_probe(context: Context) -> bool:
     """
     node = joining.of(context)
     title = node.entry.title
+    saltssh.begin_archive(context.paths)
     found = node.found or probe.probe(
         [node.entry], {title: node.host}, node.material, say=context.ui.progress, paths=context.paths
     )

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from installer.base.errors import SaltError
+from installer.base.paths import Paths
 from installer.engine import saltssh
 from installer.engine.ssh import Connection
 from tests.unit.installer import sshd
@@ -51,6 +53,18 @@ def test_a_command_arrives_as_it_is_and_so_does_its_answer(
     assert "err" in said.stderr + said.stdout
     assert left == []
     assert list(server.paths.ssh_dir.iterdir()) == []
+
+
+def test_the_archive_is_made_once_by_one_at_a_time(tmp_path: Path) -> None:
+    paths = Paths(root=tmp_path)
+    archive = paths.at(saltssh.CACHE_DIR) / "thin/thin.tgz"
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: saltssh.make_archive(paths, SALT_SSH), range(3)))
+    made = archive.stat()
+    assert made.st_size > 1_000_000
+    saltssh.make_archive(paths, SALT_SSH)
+    assert archive.stat() == made
+    assert list(paths.ssh_dir.iterdir()) == []
 
 
 def test_without_the_connection_there_is_no_other_way_in(server: Server) -> None:
