@@ -17,7 +17,7 @@ OTHERS_OWN = {
     ("installer/operations/tokens.py", 6443),
     ("salt/_modules/caisson_kubeadm.py", 6443),
     ("salt/control_plane/initialised.sls", 6443),
-    ("salt/control_plane/initialised.sls", 10248),
+    ("salt/control_plane/started.sls", 10248),
     ("salt/kubelet/standalone.sls", 10248),
 }
 
