@@ -66,7 +66,7 @@ KEPT = (
 FORBIDDEN = re.compile(r"PRIVATE KEY|LS0tLS1CRUdJTiB[^D]|\beyJ\w{8,}\.|\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 
 
-@pytest.mark.parametrize(("text", "secret"), LEAKS.items())
+@pytest.mark.parametrize(("text", "secret"), LEAKS.items(), ids=range(len(LEAKS)))
 def test_a_secret_is_taken_out(text: str, secret: str) -> None:
     shown = without_secrets(text)
     assert secret not in shown
