@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -122,3 +123,62 @@ def test_what_is_said_is_copied_for_those_who_follow(tmp_path: Path) -> None:
         "        ok",
     ]
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_several_hosts_each_have_a_voice_that_is_never_silent(tmp_path: Path) -> None:
+    """Each line begins with its host; that one speaks does not keep another silent; without any, nobody ticks."""
+    stream, clock, log_file, copy_file = io.StringIO(), Clock(), tmp_path / "log", tmp_path / "copy"
+    ui = Ui(stream, log_file=log_file, copy_file=copy_file, is_terminal=False, interval_s=9, clock=clock)
+    one, two = ui.of("node2", width=6), ui.of("node10", width=6)
+    one.phase("CSP404 install", "install", number=4, total=11)
+    two.phase("CSP406 hello", "hello", number=6, total=11)
+    two.progress("the minion")
+    for clock.now in (5, 9):
+        one.note("still here")
+        one.tick()
+        two.tick()
+    two.detail("only in the log")
+    one.phase_end("ok")
+    two.phase_end("ok")
+    assert stream.getvalue().splitlines() == [
+        "node2  | [ 4/11] CSP404 install: install",
+        "node10 | [ 6/11] CSP406 hello: hello",
+        "node2  | still here",
+        "node2  | still here",
+        "node10 |            9 s  waiting for: the minion",
+        "node2  |         ok",
+        "node10 |         ok",
+    ]
+    assert "node10 | only in the log" in log_file.read_text()
+    assert "node10 |         .. the minion" in copy_file.read_text().splitlines()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "caisson-ticker"] == []
+
+
+def test_a_terminal_renews_one_line_for_all_hosts() -> None:
+    stream, clock = io.StringIO(), Clock()
+    ui = Ui(stream, is_terminal=True, interval_s=3600, clock=clock)
+    one, two = ui.of("node2"), ui.of("node3")
+    one.phase("a", "install")
+    two.phase("b", "join")
+    clock.now = 3
+    one.tick()
+    assert stream.getvalue().endswith("\r\x1b[Knode2 3 s install | node3 3 s join")
+    one.phase_end("ok")
+    two.tick()
+    assert stream.getvalue().endswith("\r\x1b[Knode3 |            3 s  waiting for: join")
+    ui.close()
+    assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_ticker_goes_on_as_long_as_one_host_is_in_a_phase() -> None:
+    stream = io.StringIO()
+    ui = Ui(stream, is_terminal=False, interval_s=0.02)
+    one, two = ui.of("node2"), ui.of("node3")
+    one.phase("a", "first")
+    two.phase("b", "second")
+    one.phase_end("ok")
+    deadline = time.monotonic() + 5
+    while "node3 |" not in stream.getvalue().partition("ok")[2] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "waiting for: second" in stream.getvalue().partition("ok")[2]
+    ui.close()
