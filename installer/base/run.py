@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from installer.base import interruption
 from installer.base.errors import CommandError
 from installer.base.files import append_private
 from installer.base.processes import Process
@@ -218,6 +219,7 @@ class Conversation:
     def _read_line(self, deadline: Callable[[], float]) -> bytes | None:
         """Return the next line; None when the command has ended or the time is over."""
         while b"\n" not in self._buffer:
+            interruption.hear()
             left_s = deadline() - time.monotonic()
             is_over = left_s <= 0 or self._session.returncode is not None
             patience_s = 0.0 if is_over else min(left_s, SIGN_INTERVAL_S)

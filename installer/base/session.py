@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
-from installer.base import processes
+from installer.base import interruption, processes
 from installer.base.errors import HostError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -120,6 +120,7 @@ class Session:
         Raises:
             HostError: there is no such program, or it cannot be executed.
         """
+        interruption.hear()
         self._process = _start(words, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
         self._sessions = {self.number}
         self._note = running_dir / str(self.number)
@@ -144,12 +145,29 @@ class Session:
         return self._process.poll()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the leader; return whether it has ended within that time."""
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        """Wait for the leader; return whether it has ended within that time.
+
+        Raises:
+            KeyboardInterrupt: somebody wants an end (base/interruption.py).
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            interruption.hear()
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            patience_s = left_s
+            if interruption.is_possible():
+                patience_s = (
+                    interruption.HEAR_INTERVAL_S
+                    if left_s is None
+                    else min(left_s, interruption.HEAR_INTERVAL_S)
+                )
+            try:
+                self._process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                if left_s is not None and left_s <= interruption.HEAR_INTERVAL_S:
+                    return False
+            else:
+                return True
 
     def end(self) -> list[processes.Process]:
         """End all that was started: politely, then for certain, but never in the middle of rpm's work.
