@@ -68,7 +68,7 @@ class Paths:
 
     @property
     def log_dir(self) -> Path:
-        """The logs: bootstrap.log, commands.log, salt.log (begun again at 10 MiB, four old ones stay), dnf/."""
+        """The logs: one an operation, commands.log, salt.log (begun again at 10 MiB, four old ones stay), dnf/."""
         return self.at("/var/log/caisson")
 
     @property

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from installer.base.errors import InstallerError, LabBundleError, MediaError
-from installer.base.files import rotate, write_file
+from installer.base.files import write_file
 from installer.base.paths import Paths
-from installer.base.run import COMMANDS_LOG_FILE
 from installer.base.ui import Ui
 from installer.cli import jobs
 from installer.cli.common import (
@@ -29,7 +28,7 @@ from installer.cli.common import (
 )
 from installer.config import bootstrap as config
 from installer.config import changes, control_plane, facts
-from installer.engine import jobrecord, leftovers, runner, saltcall
+from installer.engine import jobrecord, leftovers, logs, runner
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.jobrecord import Request
@@ -41,9 +40,6 @@ from installer.media import product
 from installer.operations import bootstrap, installed
 
 NAME = bootstrap.OPERATION.name
-LOG_NAME = "bootstrap.log"
-ROTATED_LOG_NAMES = (LOG_NAME, COMMANDS_LOG_FILE.name, saltcall.LOG_NAME)
-LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 4
 
 
 def add_command(commands: Any) -> None:
@@ -140,9 +136,7 @@ def _run(
     arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: Paths, job: Job
 ) -> tuple[runner.Outcome, ...]:
     """Run the phases, with the lock held, and say how it went."""
-    paths.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ROTATED_LOG_NAMES:
-        rotate(paths.log_dir / name, limit_bytes=LOG_LIMIT_BYTES, keep=LOGS_KEPT)
+    logs.begin(paths, NAME)
     context = _context(arguments, prepared, tree_dir, paths, job)
     chosen = _choose_phases(arguments.start_from, context)
     write_file(paths.config_file, prepared.config.text, mode=0o600, dir_mode=0o700)
@@ -170,7 +164,7 @@ def _context(arguments: Arguments, prepared: _Prepared, tree_dir: Path, paths: P
         facts=prepared.facts,
         product=prepared.product,
         media_dir=paths.media_dir(prepared.product.full_version),
-        ui=Ui(stream, log_file=paths.log_dir / LOG_NAME, copy_file=job.output_file),
+        ui=Ui(stream, log_file=logs.file(paths, NAME), copy_file=job.output_file),
         journal=Journal(paths.journal_file, operation=NAME, copy_file=job.journal_file),
         source_dir=_source_dir(tree_dir, prepared.product, paths),
         config_file=paths.config_file,

@@ -19,7 +19,7 @@ from installer.base.errors import InstallerError, SaltError, UsageError, to_json
 from installer.base.files import write_file
 from installer.base.paths import Paths
 from installer.base.run import run
-from installer.engine import jobunit, leftovers, saltcall, torn
+from installer.engine import jobunit, leftovers, logs, saltcall, torn
 from installer.engine import lock as lockfile
 from installer.engine.saltworker import LOCAL_DIR, SALT_CALL
 
@@ -97,6 +97,7 @@ def carry_out(paths: Paths, job_id: str, sls: Sequence[str], *, salt_call: str =
     try:
         paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with lockfile.hold(paths.lock_file, patience_s=LOCK_PATIENCE_S):
+            logs.begin(paths)
             leftovers.wait(paths.running_dir, progress=lambda _: None)
             _clear_cut(paths, job_id)
             applied = _apply(paths, sls, salt_call)
@@ -118,7 +119,6 @@ def _clear_cut(paths: Paths, job_id: str) -> None:
 
 def _apply(paths: Paths, sls: Sequence[str], salt_call: str) -> saltcall.Applied:
     log_file = paths.log_dir / saltcall.LOG_NAME
-    log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = [f"--config-dir={paths.at(LOCAL_DIR)}", "--local", "--out=json", "--log-level=quiet"]
     options += [f"--log-file={log_file}", "--log-file-level=info"]
     words = [salt_call, *options, "state.apply", ",".join(sls)]

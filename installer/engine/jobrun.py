@@ -18,7 +18,7 @@ from typing import Callable
 from installer.base.errors import InstallerError, from_exception
 from installer.base.paths import Paths
 from installer.base.ui import Ui
-from installer.engine import jobrecord, jobsecrets, jobunit, leftovers
+from installer.engine import jobrecord, jobsecrets, jobunit, leftovers, logs
 from installer.engine import lock as lockfile
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
@@ -79,16 +79,19 @@ def carry_out(job: Job, work: Work, *, paths: Paths, tree_dir: Path) -> None:
     Raises:
         InstallerError: what it failed for.
     """
-    ui = Ui(sys.stdout, copy_file=job.output_file)
+    ui = Ui(sys.stdout, log_file=logs.file(paths, job.operation), copy_file=job.output_file)
     with jobrecord.carried_out(job) as outcome:
         try:
             secrets = jobsecrets.take(paths, job.id)
             with lockfile.hold(paths.lock_file, patience_s=LOCK_PATIENCE_S) as lock:
                 lock.give(job=job.id, operation=job.operation)
+                logs.begin(paths, job.operation)
+                ui.detail(f"job {job.id}: {job.shown_command}")
                 paths.running_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
                 leftovers.wait(paths.running_dir, progress=ui.note)
                 outcome.summary = work(Task(job, secrets, ui, paths, tree_dir))
-        except InstallerError:
+        except InstallerError as exc:
+            ui.detail(f"job {job.id}: error: {exc}")
             raise
         except Exception:
             ui.note(traceback.format_exc())

@@ -16,7 +16,7 @@ import pytest
 
 from installer.base.errors import ClusterError, CommandError, LockedError
 from installer.base.paths import Paths
-from installer.engine import following, jobrecord, jobrun, jobs, jobsecrets, jobunit
+from installer.engine import following, jobrecord, jobrun, jobs, jobsecrets, jobunit, logs
 from installer.engine import lock as lockfile
 from installer.engine.jobrun import Task
 from installer.engine.jobs import State
@@ -208,3 +208,33 @@ def test_one_that_finds_the_lock_taken_has_failed_and_says_by_whom(
         with pytest.raises(LockedError):
             jobrun.carry_out(job, lambda _: pytest.fail("it was begun"), paths=paths, tree_dir=Path("/"))
     assert json.loads(job.result_file.read_text())["error"]["code"] == "CSE005"
+
+
+def test_what_a_job_says_to_its_log_only_is_kept_and_rotated(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /var/log/caisson, by its operation, with the job and its error; a log that is too long begins again."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(logs, "LIMIT_BYTES", 100)
+    job = jobrecord.prepare(paths, REQUEST, is_active=never)
+    log_file = paths.log_dir / f"{REQUEST.operation}.log"
+    commands_file = paths.log_dir / "commands.log"
+    paths.log_dir.mkdir(parents=True)
+    for old in (log_file, commands_file):
+        old.write_text("x" * 100)
+
+    def fail(task: Task) -> str:
+        task.ui.detail("changed on node2: /etc/crictl.yaml")
+        raise ClusterError("etcd is red")
+
+    with pytest.raises(ClusterError):
+        jobrun.carry_out(job, fail, paths=paths, tree_dir=Path("/"))
+    lines = [line.partition(" ")[2] for line in log_file.read_text().splitlines()]
+    assert lines == [
+        f"job {job.id}: {job.shown_command}",
+        "changed on node2: /etc/crictl.yaml",
+        f"job {job.id}: error: etcd is red",
+    ]
+    assert log_file.with_name(f"{log_file.name}.1").read_text() == "x" * 100
+    assert commands_file.with_name("commands.log.1").exists()
+    assert not job.output_file.exists()
