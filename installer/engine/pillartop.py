@@ -7,6 +7,7 @@ The bootstrap node's is ``caisson.sls``. Each further node has a file of its own
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from installer.base import files
 from installer.base.paths import Paths
 
 NODES_DIR = "nodes"
+_MUTEX = threading.Lock()
+"""The top file is one for all nodes, and several are added side by side."""
 HEADING = "#!json\n"
 
 
@@ -65,10 +68,21 @@ def write(paths: Paths, own_name: str, caisson: Mapping[str, Any]) -> bool:
     return write_top(paths, own_name) or changed
 
 
+def read(paths: Paths, node_name: str) -> dict[str, Any]:
+    """Return what a node was told last; nothing where it never was."""
+    try:
+        text = (paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls").read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text.partition("\n")[2])["caisson"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
 def write_top(paths: Paths, own_name: str) -> bool:
     """Write the top file for all nodes that have a pillar; return whether it was otherwise."""
-    text = render(top(own_name, known(paths)))
-    return files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
+    with _MUTEX:
+        text = render(top(own_name, known(paths)))
+        return files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
 
 
 def forget(paths: Paths, own_name: str, node_name: str) -> bool:
@@ -76,8 +90,9 @@ def forget(paths: Paths, own_name: str, node_name: str) -> bool:
     file = paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls"
     if not file.exists():
         return False
-    others = [name for name in known(paths) if name != node_name]
-    text = render(top(own_name, others))
-    files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
-    file.unlink()
+    with _MUTEX:
+        others = [name for name in known(paths) if name != node_name]
+        text = render(top(own_name, others))
+        files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
+        file.unlink()
     return True

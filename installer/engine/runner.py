@@ -59,8 +59,12 @@ def run_phases(
     context: Context,
     *,
     clock: Callable[[], float] = time.monotonic,
+    clears: bool = True,
 ) -> tuple[Outcome, ...]:
     """Run the chosen phases of an operation one after the other; stop at the first that fails.
+
+    ``clears``: what an interrupted run has left half-written is removed first; where others work beside this run, who
+    starts all of them has done that.
 
     Raises:
         InstallerError: what the phase raised; its message then begins with the phase.
@@ -69,7 +73,7 @@ def run_phases(
     if context.journal.operation != operation.name:
         raise ValueError(f"the journal is of '{context.journal.operation}', not of '{operation.name}'")
     left_open = context.journal.interrupted()
-    if left_open is not None:
+    if left_open is not None and clears:
         context.ui.note(f"the last run was interrupted in the phase '{left_open}': going on")
         for file in torn.remove(context.paths, context.ui.note):
             context.ui.detail(f"removed what it left half-written: {file}")
