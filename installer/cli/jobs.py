@@ -203,7 +203,7 @@ def _told(arguments: Arguments, found: Look) -> int:
         print(json.dumps({"format": 1, "job": found.to_json()}, indent=1))
         return found.exit_code
     print(f"job {found.job.id}")
-    tables = [found.rows(), found.phase_rows()]
+    tables = [found.rows(), found.phase_rows(), found.host_rows()]
     for line in (line for table in tables for line in format_table(table)):
         print(f"  {line}")
     if found.error is not None:

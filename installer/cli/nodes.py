@@ -25,7 +25,7 @@ from installer.config import bootstrap as config
 from installer.config import nodes
 from installer.config.nodes import NodeList, Role
 from installer.engine.jobrecord import Request
-from installer.operations import cluster_state, node_add, probe
+from installer.operations import adding, cluster_state, host_results, node_add, probe
 
 KEYS: Mapping[str, str] = {
     key: option.lstrip("-").replace("-", "_").lower() for key, option in nodes.OPTIONS.items()
@@ -118,12 +118,21 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     terminal = Remembering(Terminal())
     say(f"the connections to {_count(len(hosts.nodes))}")
     with probe.connections(hosts.nodes, paths=paths, terminal=terminal) as connected:
-        errors = [found for found in connected.values() if isinstance(found, InstallerError)]
+        errors = {title: found for title, found in connected.items() if isinstance(found, InstallerError)}
     if len(errors) == len(hosts.nodes):
-        raise errors[0]
+        raise _unreached(hosts, errors)
     data = [nodes.to_data(entry) for entry in hosts.nodes]
     request = Request(node_add.NAME, {"nodes": data}, _command(arguments))
     return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
+
+
+def _unreached(hosts: NodeList, errors: Mapping[str, InstallerError]) -> InstallerError:
+    """Return the error of hosts none of which is reached; of several, one table tells why, as it does of a job."""
+    if len(hosts.nodes) > 1:
+        rows = [host_results.of_error(entry, errors[entry.title]) for entry in hosts.nodes]
+        for line in format_table(host_results.table(rows)):
+            say(line)
+    return adding.failure(errors, len(hosts.nodes))
 
 
 def _refuse_control_planes(hosts: NodeList) -> None:

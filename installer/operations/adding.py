@@ -1,61 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Add the hosts of a list to the cluster, as the work of a job: each by its phases; one that fails stops no other."""
+"""Add the hosts of a list to the cluster, as the work of a job: each by its phases; one that fails stops no other.
+
+Control planes come first and one by one, for etcd takes one new member at a time, and the workers are told of them;
+then the workers, three side by side. A thread a host only waits: for ssh, and for the host.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import os
+import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 
-from installer.base.errors import InstallerError, StoppedError
+from installer.base.errors import (
+    HostKeyError,
+    InstallerError,
+    LoginError,
+    ReachError,
+    StoppedError,
+    from_exception,
+)
+from installer.base.interruption import Interruption, heard
 from installer.base.terminal import Told
+from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config import facts, nodes
-from installer.config.nodes import NodeEntry
-from installer.engine import runner
+from installer.config.nodes import NodeEntry, Role
+from installer.engine import runner, torn
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
-from installer.engine.runner import Outcome
+from installer.engine.phase import Operation
 from installer.engine.ssh import Connection
 from installer.media import product
-from installer.operations import cluster_state, installed, joining, node_add, probe
+from installer.operations import cluster_state, host_results, installed, node_add, probe
 from installer.operations.cluster_state import Member
+from installer.operations.host_results import HostResults
 from installer.operations.joining import Joining, NodeContext
 from installer.operations.probe import Material, Probe
 
 IDENTITY_TIMEOUT_S = 30.0
+WORKERS_AT_ONCE = 3
+IDENTITIES_AT_ONCE = 8
 
 Connected = Mapping[str, "Connection | InstallerError"]
+Wave = tuple[Sequence[NodeEntry], int]
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """What the threads of an addition share; ``run_id`` is that of all its journals."""
+
+    task: Task
+    context: NodeContext
+    connected: Connected
+    material: Material
+    found: Probe | None
+    results: HostResults
+    errors: dict[str, InstallerError]
+    interruption: Interruption
+    run_id: str
 
 
 def work(task: Task) -> str:
-    """Add the hosts that the job names; return what to say of it in one line.
+    """Add the hosts that the job names; return what to say of it in one line. One table tells how each has ended.
 
     Raises:
-        InstallerError: one could not be added; with several, the error of the first, and all of them in the details.
+        InstallerError: one could not be added; with several, an error of the class that weighs most.
+        StoppedError: the job was to end; each host says in which phase it was.
     """
     entries = nodes.from_data(task.job.arguments["nodes"])
     base = _context(task)
+    results = HostResults(task.job.directory, entries)
     members = cluster_state.get_members(task.paths.admin_kubeconfig_file)
-    with probe.connections(entries, paths=task.paths, terminal=Told(task.secrets)) as connected:
-        beside = members_beside(members, entries, connected)
-        material = probe.gather_material(task.tree_dir, base.config, beside)
-        found = _look_at_all(entries, connected, material, task) if len(entries) > 1 else None
-        added: dict[str, Sequence[Outcome]] = {}
-        errors: dict[str, InstallerError] = {}
-        for entry in entries:
-            node = Joining(entry, connected[entry.title], material, found)
-            try:
-                added[entry.title] = _add(task, replace(base, joining=node))
-            except StoppedError:
-                raise
-            except InstallerError as exc:
-                errors[entry.title] = exc
-                if len(entries) > 1:
-                    task.ui.note(f"{entry.title}: {exc}")
-    if errors:
-        raise failure(errors, len(entries))
-    return summary(added)
+    with contextlib.ExitStack() as stack:
+        with _looking(task.ui, len(entries)):
+            opened = probe.connections(entries, paths=task.paths, terminal=Told(task.secrets))
+            connected = stack.enter_context(opened)
+            beside = members_beside(members, entries, connected)
+            material = probe.gather_material(task.tree_dir, base.config, beside)
+            found = _look_at_all(entries, connected, material, task) if len(entries) > 1 else None
+        addition = _Addition(
+            task, base, connected, material, found, results, {}, Interruption(), os.urandom(6).hex()
+        )
+        _clear_cut(addition, entries)
+        for wave, at_once in waves(entries):
+            _add_side_by_side(addition, wave, at_once)
+    task.ui.table(host_results.table(results.all))
+    if addition.interruption.is_sent:
+        raise stopped(results)
+    if addition.errors:
+        raise failure(
+            {
+                entry.title: addition.errors[entry.title]
+                for entry in entries
+                if entry.title in addition.errors
+            },
+            len(entries),
+        )
+    return summary(results)
+
+
+@contextlib.contextmanager
+def _looking(ui: Ui, count: int) -> Iterator[None]:
+    """Tell what is waited for before the first host is touched: of several that takes longer than a moment."""
+    ui.phase(
+        "look", "connect to the host" if count == 1 else f"look at {count} hosts, and at what is between them"
+    )
+    try:
+        yield
+    except BaseException:
+        ui.phase_end("FAILED")
+        raise
+    ui.phase_end("looked; nothing was changed there")
+
+
+def waves(entries: Sequence[NodeEntry]) -> tuple[Wave, ...]:
+    """Return who is added after whom, and how many of them at once. Pure."""
+    control_planes = [entry for entry in entries if entry.role is Role.CONTROL_PLANE]
+    workers = [entry for entry in entries if entry.role is not Role.CONTROL_PLANE]
+    return (control_planes, 1), (workers, WORKERS_AT_ONCE)
 
 
 def _context(task: Task) -> NodeContext:
@@ -89,7 +156,8 @@ def members_beside(
 
     Who it is says its machine id: another machine of the same name is found by the preflights.
     """
-    own = {_identity(entry, connected[entry.title]) for entry in entries}
+    with ThreadPoolExecutor(IDENTITIES_AT_ONCE) as pool:
+        own = set(pool.map(lambda entry: _identity(entry, connected[entry.title]), entries))
     return [
         member for member in members if not member.machine_id or (member.name, member.machine_id) not in own
     ]
@@ -109,48 +177,165 @@ def _identity(entry: NodeEntry, host: Connection | InstallerError) -> tuple[str,
 
 def _look_at_all(entries: Sequence[NodeEntry], connected: Connected, material: Material, task: Task) -> Probe:
     """Look at all hosts together, before one of them is touched: also at what is between them."""
-    task.ui.note(f"looking at {len(entries)} hosts")
     found = probe.probe(entries, connected, material, say=task.ui.progress, paths=task.paths)
     task.ui.table(found.table())
     return found
 
 
-def _add(task: Task, context: NodeContext) -> Sequence[Outcome]:
-    """Carry out the phases for one host; the journal knows them by its address."""
-    entry = joining.of(context).entry
-    operation = replace(node_add.OPERATION, name=f"{node_add.NAME}/{entry.address}")
-    journal = Journal(task.paths.journal_file, operation=operation.name, copy_file=task.job.journal_file)
-    task.ui.note(f"{context.product.title}: adding {entry.title} as {entry.role.value}")
+# ---- the hosts, side by side ---------------------------------------------------------------------------------
+
+
+def _operation(entry: NodeEntry) -> Operation:
+    """Return the addition of one host; the journal knows it by its address."""
+    return replace(node_add.OPERATION, name=f"{node_add.NAME}/{entry.address}")
+
+
+def _clear_cut(addition: _Addition, entries: Sequence[NodeEntry]) -> None:
+    """Remove once what an interrupted run left half-written on this host: beside another's work it would be at work."""
+    task = addition.task
+    journals = {
+        entry.title: Journal(task.paths.journal_file, operation=_operation(entry).name) for entry in entries
+    }
+    cut = {
+        title: phase for title, journal in journals.items() if (phase := journal.interrupted()) is not None
+    }
+    for title, phase in cut.items():
+        task.ui.note(f"{title}: the last run was interrupted in the phase '{phase}': going on")
+    for file in torn.remove(task.paths, task.ui.note) if cut else ():
+        task.ui.detail(f"removed what it left half-written: {file}")
+
+
+def _add_side_by_side(addition: _Addition, entries: Sequence[NodeEntry], at_once: int) -> None:
+    """Add hosts, so many at once. Ctrl-C, or the end of the job, is heard by each: it ends in order, none begins."""
+    if not entries or addition.interruption.is_sent:
+        return
+    width = max(len(_short(entry)) for entry in entries)
+    futures: list[Future[None]] = []
+    with ThreadPoolExecutor(min(at_once, len(entries)), thread_name_prefix="caisson-host") as pool:
+        try:
+            for entry in entries:
+                own = contextvars.copy_context()
+                futures.append(pool.submit(own.run, _add_one, addition, entry, width))
+            wait(futures)
+        except KeyboardInterrupt:
+            _stop(addition, futures)
+    for future in futures:
+        if not future.cancelled():
+            future.result()
+
+
+def _stop(addition: _Addition, futures: Sequence[Future[None]]) -> None:
+    """Let each host end in order, and wait for that, however often it is asked for."""
+    addition.interruption.send()
+    addition.task.ui.note("stopping: what runs here is ended in order; a job of a host itself goes on there")
+    while True:
+        try:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        except KeyboardInterrupt:
+            continue
+        return
+
+
+def _short(entry: NodeEntry) -> str:
+    return entry.name or entry.address
+
+
+def _add_one(addition: _Addition, entry: NodeEntry, width: int) -> None:
+    """Add one host, and write down how that has ended; what it fails for stops no other.
+
+    Raises:
+        HostError: it cannot be written down.
+    """
+    task, results, title = addition.task, addition.results, entry.title
+    is_alone = len(results.all) == 1
+    ui = task.ui if is_alone else task.ui.of(_short(entry), width=width)
+    journal = Journal(
+        task.paths.journal_file,
+        operation=_operation(entry).name,
+        run_id=addition.run_id,
+        copy_file=task.job.journal_file,
+    )
+    node = Joining(entry, addition.connected[title], addition.material, addition.found)
+    context = replace(addition.context, ui=ui, journal=journal, joining=node)
+    started = time.monotonic()
     try:
-        return runner.run_phases(operation, operation.phases, replace(context, journal=journal))
-    except InstallerError:
-        raise
-    except Exception:
-        task.ui.note(traceback.format_exc())
-        raise
+        with heard(addition.interruption):
+            results.begin(title)
+            ui.note(f"{context.product.title}: adding {title} as {entry.role.value}")
+            outcomes = runner.run_phases(_operation(entry), node_add.OPERATION.phases, context, clears=False)
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001  a fault of ours with one host stops no other
+        error = _error_of(exc, ui)
+        addition.errors[title] = error
+        phase = _open_phase(journal, addition.run_id)
+        seconds = time.monotonic() - started
+        results.failed(title, error, seconds=seconds, name=node.known_name, phase=phase)
+        (ui.detail if is_alone else ui.note)(f"{error.code()} {error}")
+    else:
+        seconds = time.monotonic() - started
+        results.ready(title, name=node.known_name, seconds=seconds, why=runner.describe(outcomes))
+        ui.note(runner.describe(outcomes))
+
+
+def _error_of(exc: BaseException, ui: Ui) -> InstallerError:
+    if isinstance(exc, KeyboardInterrupt):
+        return StoppedError("stopped before it was begun")
+    if not isinstance(exc, InstallerError):
+        ui.note(traceback.format_exc())
+    return from_exception(exc)
+
+
+def _open_phase(journal: Journal, run_id: str) -> str:
+    """Return the code and name of the phase in which this run has ended; empty when it was in none."""
+    entries = [entry for entry in journal.entries if entry.run_id == run_id]
+    labels = {phase.name: phase.label for phase in node_add.OPERATION.phases}
+    return labels[entries[-1].phase] if entries else ""
+
+
+# ---- how it ended --------------------------------------------------------------------------------------------
 
 
 def failure(errors: Mapping[str, InstallerError], total: int) -> InstallerError:
-    """Return the error of a list: that of its only host, or of the first with one row for each. Pure."""
-    first = next(iter(errors.values()))
+    """Return the error of a list: that of its only host, or of the class that weighs most. Pure.
+
+    A key that nobody confirmed weighs most, then a login, then a way; of other classes the first in the list.
+    """
+    found = list(errors.values())
     if total == 1:
-        return first
+        return found[0]
+    heaviest = (
+        error for kind in (HostKeyError, LoginError, ReachError) for error in found if isinstance(error, kind)
+    )
     rows = [f"{title}: {error.code()} {error.message}" for title, error in errors.items()]
-    return type(first)(
+    rest = "the others are nodes" if len(errors) < total else "none is a node"
+    return type(next(heaviest, found[0]))(
         f"{len(errors)} of {total} hosts could not be added",
         details="\n".join(rows),
-        resolution="the others are nodes; fix what is named above and run the same command again",
+        resolution=f"{rest}; fix what is named above and run the same command again",
     )
 
 
-def summary(added: Mapping[str, Sequence[Outcome]]) -> str:
-    """Return what is said of hosts that were added.
+def stopped(results: HostResults) -> StoppedError:
+    """Return the error of a list that was not brought to its end."""
+    ready = sum(result.result == host_results.READY for result in results.all)
+    return StoppedError(
+        f"stopped: {ready} of {len(results.all)} hosts are Ready",
+        details="\n".join(
+            f"{result.name or result.address}: {result.result}{f', {result.phase}' if result.phase else ''}"
+            for result in results.all
+            if result.result != host_results.READY
+        ),
+        resolution="run the same command again: it goes on with each",
+    )
 
-    >>> summary({"node2 (10.0.0.2)": [Outcome("connect", False, 0.5)]})
-    'node2 (10.0.0.2): 1 phases in 0.5 s, 0 changes'
-    """
-    if len(added) == 1:
-        ((title, outcomes),) = added.items()
-        return f"{title}: {runner.describe(outcomes)}"
-    changed = sum(any(outcome.has_changed for outcome in outcomes) for outcomes in added.values())
-    return f"{len(added)} hosts are nodes; {changed} changed"
+
+def summary(results: HostResults) -> str:
+    """Return what is said in one line when all of them are nodes."""
+    found = results.all
+    if len(found) == 1:
+        (one,) = found
+        title = f"{one.name} ({one.address})" if one.name else one.address
+        return f"{title}: {one.why}"
+    changed = sum(not result.why.endswith(", 0 changes") for result in found)
+    return f"{len(found)} hosts are nodes; {changed} changed"

@@ -6,14 +6,18 @@ from __future__ import annotations
 import calendar
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from installer.base.errors import InstallerError, to_json
 from installer.base.ui import format_seconds
 from installer.engine import following, jobunit, journal
 from installer.engine.jobs import IsActive, Job, Result, State
+from installer.operations import host_results
+from installer.operations.host_results import HostResult
 from installer.operations.report import phase_rows
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Look:
     state: State
     result: Result | None
     entries: Sequence[journal.Entry]
+    hosts: Sequence[HostResult] = ()
 
     @property
     def error(self) -> InstallerError | None:
@@ -52,9 +57,17 @@ class Look:
 
     @property
     def open_phase(self) -> str:
-        """Return the phase that was begun and not closed, if there is one."""
-        last = self.entries[-1] if self.entries else None
-        return last.phase if last is not None and last.event == journal.START else ""
+        """Return the phases that were begun and not closed, each with its host where there are several."""
+        last = {entry.operation: entry for entry in self.entries}
+        found = [entry for entry in last.values() if entry.event == journal.START]
+        is_one = len(last) < 2
+        return ", ".join(entry.phase if is_one else f"{self._host(entry)}: {entry.phase}" for entry in found)
+
+    def _host(self, entry: journal.Entry) -> str:
+        """Return the host that a phase is about, by its name, else its address; empty where it is this one."""
+        address = host_of(entry)
+        names = {result.address: result.name for result in self.hosts}
+        return names.get(address) or address
 
     @property
     def said(self) -> str:
@@ -83,8 +96,10 @@ class Look:
             "summary": "" if self.result is None else self.result.summary,
             "error": None if self.error is None else to_json(self.error),
             "directory": str(self.job.directory),
+            "hosts": [asdict(result) for result in self.hosts],
             "phases": [
                 {
+                    "host": host_of(entry),
                     "name": entry.phase,
                     "event": entry.event,
                     "time": entry.time,
@@ -114,9 +129,32 @@ class Look:
         ]
 
     def phase_rows(self) -> list[tuple[str, ...]]:
-        """Return the table of the phases that its last start has closed, without any if there are none."""
-        rows = phase_rows(self.entries, self.entries[-1].run_id) if self.entries else []
-        return rows if len(rows) > 2 else []
+        """Return the table of the phases that its last start has closed, host by host; none if there are none."""
+        if not self.entries:
+            return []
+        run_id = self.entries[-1].run_id
+        operations = list(dict.fromkeys(entry.operation for entry in self.entries if entry.run_id == run_id))
+        if len(operations) < 2:
+            rows = phase_rows(self.entries, run_id)
+            return rows if len(rows) > 2 else []
+        found: list[tuple[str, ...]] = [("HOST", "PHASE", "TIME", "CHANGED")]
+        for operation in operations:
+            own = [entry for entry in self.entries if entry.operation == operation]
+            found += [(self._host(own[0]), *row) for row in phase_rows(own, run_id)[1:]]
+        return found
+
+    def host_rows(self) -> list[tuple[str, ...]]:
+        """Return the table of its hosts, if it has any."""
+        return host_results.table(self.hosts) if self.hosts else []
+
+
+def host_of(entry: journal.Entry) -> str:
+    """Return the address of the host that a phase is about; empty where it is this one.
+
+    >>> host_of(journal.Entry("", "", "join", "start", operation="node-add/10.0.0.5"))
+    '10.0.0.5'
+    """
+    return entry.operation.partition("/")[2]
 
 
 def look(job: Job, *, is_active: IsActive = jobunit.is_active) -> Look:
@@ -126,7 +164,14 @@ def look(job: Job, *, is_active: IsActive = jobunit.is_active) -> Look:
         CommandError: systemd does not answer.
     """
     state = job.state(is_active)
-    return Look(job, state, job.result(), journal.read(job.journal_file))
+    hosts = [
+        # A row that says so of a job that was cut off is of then.
+        replace(found, result=INTERRUPTED)
+        if state is State.INTERRUPTED and found.result == host_results.AT_WORK
+        else found
+        for found in host_results.read(job.directory)
+    ]
+    return Look(job, state, job.result(), journal.read(job.journal_file), hosts)
 
 
 def rows(looks: Sequence[Look]) -> list[tuple[str, ...]]:

@@ -47,6 +47,11 @@ class Joining:
         """The name of the node, once it was looked at."""
         return str(self.caisson["node"]["name"])
 
+    @property
+    def known_name(self) -> str:
+        """The name of the node as far as it is known; empty when nobody gave one and the host was not looked at."""
+        return str(self.caisson["node"]["name"]) if self.caisson else self.entry.name
+
 
 @dataclass(frozen=True)
 class NodeContext(Context):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from installer.base.errors import ClusterError, LoginError
+from installer.base.errors import ClusterError, HostKeyError, LoginError, ReachError
 from installer.base.terminal import Told
 from installer.cli import jobs
 from installer.cli import main as cli
@@ -235,4 +236,31 @@ def test_no_job_for_hosts_of_which_none_can_be_reached(
 ) -> None:
     words = ["127.0.0.1", "--port", str(server.port), "--identity", str(server.identity)]
     assert add(server, tree, *words, "--host-key", WRONG_KEY) == 15
+    assert asked == []
+
+
+def test_of_a_list_of_which_none_can_be_reached_one_table_tells_why(
+    server: Server,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    asked: list[tuple[Request, dict[str, str]]],
+) -> None:
+    """The exit code is that of what weighs most: a wrong key more than a host that is away."""
+    errors = {"node2 (10.77.1.12)": ReachError("nobody answers"), "10.77.1.13": HostKeyError("another key")}
+    monkeypatch.setattr(probe, "connections", lambda *_, **__: contextlib.nullcontext(errors))
+    file = tmp_path / "nodes.yaml"
+    file.write_text(
+        "apiVersion: caisson/v1\nkind: NodeList\nnodes:\n"
+        "  - {address: 10.77.1.12, name: node2}\n  - {address: 10.77.1.13}\n"
+    )
+    assert add(server, tree, "--file", str(file)) == 15
+    said = capsys.readouterr().err.splitlines()
+    heading = next(index for index, line in enumerate(said) if line.startswith("NAME "))
+    rows = [line.split() for line in said[heading : heading + 3]]
+    assert rows[0][:6] == ["NAME", "ADDRESS", "ROLE", "RESULT", "PHASE", "SECONDS"]
+    assert rows[1][:7] == ["node2", "10.77.1.12", "worker", "failed", "-", "-", "CSE014"]
+    assert rows[2][:7] == ["-", "10.77.1.13", "worker", "failed", "-", "-", "CSE015"]
+    assert any("2 of 2 hosts could not be added" in line for line in said)
     assert asked == []

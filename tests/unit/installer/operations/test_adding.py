@@ -4,24 +4,37 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from installer.base.errors import HostError, InstallerError, ReachError, SaltError
+from installer.base.errors import (
+    HostError,
+    HostKeyError,
+    InstallerError,
+    InternalError,
+    PreflightError,
+    ReachError,
+    SaltError,
+    StoppedError,
+)
 from installer.base.paths import Paths
+from installer.base.run import run
 from installer.config import facts, nodes
-from installer.config.nodes import NodeEntry
-from installer.engine import jobrecord, jobrun, jobunit, journal
+from installer.config.nodes import NodeEntry, Role
+from installer.engine import jobrecord, jobrun, jobs, jobunit, journal
 from installer.engine.context import Context
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
 from installer.engine.phase import Operation, Phase
-from installer.operations import adding, cluster_state, joining, node_add, probe
+from installer.operations import adding, cluster_state, host_results, joining, node_add, probe
 from installer.operations.cluster_state import Member
 from installer.operations.probe import Material, Probe
 from tests.unit.installer import sshd
@@ -33,6 +46,9 @@ pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.geteuid() != 0, reason="an sshd is started: needs root"),
 ]
+
+
+Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +63,12 @@ class Cluster:
     def __init__(self, paths: Paths, tree_dir: Path) -> None:
         self.paths = paths
         self.tree_dir = tree_dir
-        self.fails: dict[str, InstallerError] = {}
+        self.fails: dict[str, Exception] = {}
         self.seen: list[str] = []
         self.members: list[Member] = []
+        self.waits: Callable[[str], None] = lambda _: None
+        self.at_work: set[str] = set()
+        self.most_at_work = 0
 
     def connect(self, context: Context) -> bool:
         node = joining.of(context)
@@ -59,6 +78,12 @@ class Cluster:
 
     def change(self, context: Context) -> bool:
         name = joining.of(context).entry.name
+        self.at_work.add(name)
+        self.most_at_work = max(self.most_at_work, len(self.at_work))
+        try:
+            self.waits(name)
+        finally:
+            self.at_work.discard(name)
         if name in self.fails:
             raise self.fails[name]
         return True
@@ -130,16 +155,101 @@ def test_what_it_failed_for_keeps_its_class_and_says_how_to_go_on(server: Server
     assert caught.value.resolution.splitlines() == ["make some", "run the same command again"]
 
 
-def test_one_that_fails_stops_no_other(server: Server, cluster: Cluster) -> None:
+def test_one_that_fails_stops_no_other(server: Server, cluster: Cluster, capsys: Captured) -> None:
+    """One table tells of all of them, in the order of the list; the exit code is that of the class that weighs most."""
     cluster.fails["node3"] = HostError("no room")
     hosts = [entry(server, name) for name in ("node2", "node3", "node4")]
     away = replace(entry(server, "node5"), port=1)
-    with pytest.raises(HostError, match="2 of 4 hosts could not be added") as caught:
+    with pytest.raises(ReachError, match="2 of 4 hosts could not be added") as caught:
         cluster.run(*hosts, away)
-    assert cluster.seen[1:] == ["node2", "node3", "node4"]
+    assert sorted(cluster.seen[1:]) == ["node2", "node3", "node4"]
     first, second = caught.value.details.splitlines()
     assert first == "node3 (127.0.0.1): CSE012 CSP403 send: no room"
     assert second.startswith("node5 (127.0.0.1): CSE014 CSP401 connect: ")
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines[lines.index(next(line for line in lines if "NAME " in line)) :]]
+    assert table[0] == ["NAME", "ADDRESS", "ROLE", "RESULT", "PHASE", "SECONDS", "WHY"]
+    assert [row[:4] for row in table[1:]] == [
+        [name, "127.0.0.1", "worker", result]
+        for name, result in (("node2", "Ready"), ("node3", "failed"), ("node4", "Ready"), ("node5", "failed"))
+    ]
+    assert table[2][4:6] + table[2][7:] == ["CSP403", "send", "CSE012", "no", "room"]
+    # Every line of several hosts says whose it is.
+    assert any(line.startswith("node3 |") and "CSE012" in line for line in lines)
+
+
+def test_a_fault_of_ours_with_one_host_stops_no_other(
+    server: Server, cluster: Cluster, capsys: Captured
+) -> None:
+    cluster.fails["node2"] = ZeroDivisionError("division by zero")
+    with pytest.raises(InternalError, match="1 of 2 hosts could not be added"):
+        cluster.run(entry(server, "node2"), entry(server, "node3"))
+    said = capsys.readouterr().out
+    assert "node2 | ZeroDivisionError: division by zero" in said
+    assert "node3  127.0.0.1  worker  Ready" in said
+
+
+def test_three_workers_at_once_after_the_control_planes_one_by_one(server: Server, cluster: Cluster) -> None:
+    """Three are there together, and no fourth; a control plane is alone."""
+    meet = threading.Barrier(3)
+    begun: list[str] = []
+
+    def wait(name: str) -> None:
+        begun.append(name)
+        if name.startswith("c"):
+            assert cluster.at_work == {name}
+        elif len(begun) <= 5:
+            meet.wait(timeout=60)
+
+    cluster.waits = wait
+    planes = [replace(entry(server, name), role=Role.CONTROL_PLANE) for name in ("c1", "c2")]
+    workers = [entry(server, f"w{number}") for number in range(1, 6)]
+    job = cluster.run(workers[0], planes[0], *workers[1:], planes[1])
+    assert begun[:2] == ["c1", "c2"]
+    assert sorted(begun[2:]) == ["w1", "w2", "w3", "w4", "w5"]
+    assert cluster.most_at_work == 3
+    result = job.result()
+    assert result is not None
+    assert result.summary == "7 hosts are nodes; 7 changed"
+
+
+def test_the_end_of_the_job_ends_all_in_order(server: Server, cluster: Cluster, tmp_path: Path) -> None:
+    """What runs is ended, what is to be put back is, nobody begins; each row says where its host was."""
+    begun = threading.Barrier(4)
+
+    def wait(name: str) -> None:
+        file = tmp_path / name
+        try:
+            file.touch()
+            begun.wait(timeout=60)
+            run(["sleep", "120"], timeout_s=200)
+        finally:
+            run(["rm", str(file)], timeout_s=60)
+
+    def cancel() -> None:
+        begun.wait(timeout=60)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)  # what the handler of SIGTERM does
+
+    cluster.waits = wait
+    threading.Thread(target=cancel, daemon=True).start()
+    started = time.monotonic()
+    hosts = [entry(server, f"node{number}") for number in range(2, 6)]
+    with pytest.raises(StoppedError, match="stopped: 0 of 4 hosts are Ready") as caught:
+        cluster.run(*hosts)
+    assert time.monotonic() - started < 60
+    assert caught.value.details.splitlines() == [
+        *(f"node{number}: stopped, CSP403 send" for number in (2, 3, 4)),
+        "node5: waiting",
+    ]
+    assert list(tmp_path.glob("node*")) == []
+    (job,) = jobs.read_all(cluster.paths)[0]
+    found = host_results.read(job.directory)
+    assert [row.result for row in found] == ["stopped"] * 3 + ["waiting"]
+    assert found[0].exit_code == 130
+    # The journal knows it too: the same command goes on.
+    events = [line.event for line in journal.read(job.journal_file)]
+    assert events.count("failed") == 3
 
 
 def test_a_host_of_which_nobody_confirmed_the_key(server: Server, cluster: Cluster) -> None:
@@ -162,7 +272,26 @@ def test_a_node_may_be_added_again_by_itself_and_by_no_other(server: Server, clu
     assert cluster.seen[0] == "members: node2"
 
 
-def test_the_error_of_a_list_is_that_of_the_first() -> None:
-    errors: dict[str, InstallerError] = {"a": ReachError("x"), "b": SaltError("y")}
-    assert adding.failure(errors, 3).exit_code == ReachError.exit_code
+def test_the_error_of_a_list_is_of_the_class_that_weighs_most() -> None:
+    """A key that nobody confirmed weighs more than a host that is away, which weighs more than what failed there."""
+    errors: dict[str, InstallerError] = {"a": SaltError("x"), "b": ReachError("y"), "c": HostKeyError("z")}
+    assert adding.failure(errors, 3).exit_code == HostKeyError.exit_code
+    assert adding.failure({name: errors[name] for name in "ab"}, 3).exit_code == ReachError.exit_code
+    others: dict[str, InstallerError] = {"a": SaltError("x"), "b": HostError("y")}
+    assert adding.failure(others, 3).exit_code == SaltError.exit_code
     assert adding.failure({"b": errors["b"]}, 1) is errors["b"]
+
+
+def test_of_a_host_that_is_not_fit_the_row_says_what_is_wrong(server: Server, cluster: Cluster) -> None:
+    details = "CSN601 the name: it is node1's -> rename it\nCSN605 the clock: 2 s -> set it"
+    cluster.fails["node2"] = PreflightError("node2 is not fit to become a node", details=details)
+    with pytest.raises(PreflightError):
+        cluster.run(entry(server, "node2"), entry(server, "node3"))
+    (job,) = jobs.read_all(cluster.paths)[0]
+    first, second = host_results.read(job.directory)
+    assert (first.why, first.code, first.exit_code) == (
+        "CSN601 the name: it is node1's; CSN605 the clock: 2 s",
+        "CSE004",
+        4,
+    )
+    assert (second.result, second.code, second.exit_code) == ("Ready", "", 0)
