@@ -14,7 +14,7 @@ from installer.engine import saltcall
 from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import States
-from installer.operations import containers
+from installer.operations import bus, containers
 
 ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
@@ -177,18 +177,12 @@ def _ask(context: Context) -> str:
     The minion asks the master for a state's file, and says which pillar it has: all that its master is for. (Values
     of the pillar come back as asterisks.)
     """
-    minion_id = context.facts.node_name
-    command = ["crictl", "ps", "--quiet", "--state", "running", *containers.selection("salt-master")]
     functions = ["cp.hash_file,pillar.ls", "salt://top.sls", ","]
-    salt = ["/usr/bin/salt", "--out=json", "--static", "--timeout=5", minion_id, *functions]
-    found = run(command, timeout_s=30, check=False).stdout.split()
-    if not found:
-        return "no container salt-master is running"
-    completed = run(["crictl", "exec", found[0], *salt], timeout_s=60, check=False)
-    start = completed.stdout.find("{")
+    answer = bus.ask_why(context.facts.node_name, *functions)
+    if answer.value is bus.NO_ANSWER:
+        return answer.why or "no answer"
     try:
-        answer = json.loads(completed.stdout[start:])[minion_id] if start >= 0 else {}
-        is_good = bool(answer["cp.hash_file"]["hsum"]) and "caisson" in answer["pillar.ls"]
-    except (ValueError, TypeError, KeyError):
+        is_good = bool(answer.value["cp.hash_file"]["hsum"]) and "caisson" in answer.value["pillar.ls"]
+    except (TypeError, KeyError):
         is_good = False
-    return "" if is_good else (completed.stderr or completed.stdout).strip()[-500:] or "no answer"
+    return "" if is_good else f"it answers {json.dumps(answer.value)[-500:]}"

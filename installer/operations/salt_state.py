@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -12,19 +11,10 @@ from dataclasses import dataclass
 
 from installer.base.errors import CommandError, HostError
 from installer.base.run import run
-from installer.operations import containers
+from installer.operations import bus, containers
 from installer.operations.asking import COMMAND_LIMIT_S, Deadline, Fault
 
-#: The ping of ``salt NAME test.ping``, which ends soon when nobody answers: the command line waits ten seconds more.
-#: Source: Salt, salt/client/__init__.py, LocalClient.get_cli_event_returns, gather_job_timeout.
-PYTHON = "/opt/saltstack/salt/bin/python3"
-PING = """\
-import json, sys, salt.client, salt.config
-options = salt.config.client_config("/etc/salt/master")
-options["gather_job_timeout"] = 1
-client = salt.client.LocalClient(mopts=options)
-print(json.dumps(client.cmd(sys.argv[1], "test.ping", tgt_type="list", timeout=2)))
-"""
+PING_TIMEOUT_S = 2
 BUSY_LOAD = 2.0
 """Processes that wait for each processor: a minion starts one for each order, and answers late on such a host."""
 STARTING_S = 120.0
@@ -53,16 +43,13 @@ def ask_salt(address: str, ports: Mapping[str, int], minion: str) -> SaltState:
         except OSError as exc:
             text = f"the salt-master does not accept connections at {address}:{port}: {exc}"
             return _judged(text, deadline)
-    listed = ["crictl", "ps", "--quiet", "--state=Running", *containers.selection("salt-master")]
     try:
-        container = run(listed, timeout_s=deadline.left_s).stdout.split()
-        if not container:
-            return _judged("the container of the salt-master does not run", deadline)
-        ping = [PYTHON, "-I", "-c", PING, minion]
-        answer = run(["crictl", "exec", container[0], *ping], timeout_s=deadline.left_s, check=False)
+        found = bus.ask_all([minion], "test.ping", timeout_s=PING_TIMEOUT_S, limit_s=deadline.left_s)
     except (CommandError, HostError) as exc:
         return SaltState(f"not known: {exc.message}")
-    if has_answered(answer.stdout, minion):
+    if found is None:
+        return _judged("the container of the salt-master does not run", deadline)
+    if found.get(minion) is True:
         return SaltState(f"{minion} answers its master")
     text = f"the salt-minion {minion} does not answer its master"
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
@@ -76,19 +63,6 @@ def _judged(text: str, deadline: Deadline) -> SaltState:
     if _is_starting(deadline):
         return SaltState(f"{text} (salt-minion started less than {STARTING_S:g} s ago)")
     return SaltState(text, (Fault(text, FIX),))
-
-
-def has_answered(text: str, minion: str) -> bool:
-    """Say whether what :data:`PING` printed shows that a minion answered.
-
-    >>> has_answered('{"node1": true}', "node1"), has_answered('{"node1": false}', "node1"), has_answered("", "n")
-    (True, False, False)
-    """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get(minion) is True
 
 
 def _is_starting(deadline: Deadline) -> bool:

@@ -19,7 +19,7 @@ from installer.engine import runner, saltcall
 from installer.engine.beside import Signs
 from installer.engine.phase import Operation
 from installer.engine.saltcall import Applied
-from installer.operations import cluster
+from installer.operations import bus, cluster
 from installer.operations.bootstrap import PHASES
 from tests.unit.installer.helpers import make_context
 
@@ -50,14 +50,14 @@ def test_a_minion_has_states_and_pillar_from_its_master(
         told = {} if answer is None else {context.facts.node_name: answer}
         return Completed(0, f"[WARNING ] words\n{json.dumps(told)}", "")
 
-    monkeypatch.setattr(cluster, "run", run)
+    monkeypatch.setattr(bus, "run", run)
     said = cluster._ask(context)
     assert (said == "") is is_good, said
     assert list(asked[1])[-3:] == ["cp.hash_file,pillar.ls", "salt://top.sls", ","]
 
 
 def test_without_a_salt_master_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "run", lambda *_, **__: Completed(0, "", ""))
+    monkeypatch.setattr(bus, "run", lambda *_, **__: Completed(0, "", ""))
     assert cluster._ask(make_context(tmp_path)) == "no container salt-master is running"
 
 
@@ -86,7 +86,7 @@ def test_a_command_that_hangs_is_asked_again(tmp_path: Path, monkeypatch: pytest
             raise answer
         return answer
 
-    monkeypatch.setattr(cluster, "run", run)
+    monkeypatch.setattr(bus, "run", run)
     monkeypatch.setattr(cluster, "_listens_to_master", lambda: True)
     cluster.wait_for_answer(context, Signs())
     assert next(answers, None) is None

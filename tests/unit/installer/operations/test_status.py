@@ -20,6 +20,7 @@ from installer.base.run import Completed
 from installer.engine import saltcall
 from installer.media import mounting as media
 from installer.operations import (
+    bus,
     cluster_state,
     endpoints,
     etcd_state,
@@ -40,7 +41,7 @@ SCHEMA: Any = json.loads(Path(status.__file__).with_name("status.schema.json").r
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     fake = Host()
-    for module in (host_state, cluster_state, salt_state):
+    for module in (bus, host_state, cluster_state, salt_state):
         monkeypatch.setattr(module, "run", fake)
     media_dir = tmp_path / "srv/caisson/0.1.0"
     media_dir.mkdir(parents=True)
@@ -433,7 +434,8 @@ def test_salt_has_one_bound_for_all_that_it_is_asked(host: Host, monkeypatch: py
         time.sleep(took_s)
         return host(args, timeout_s=timeout_s, check=check)
 
-    monkeypatch.setattr(salt_state, "run", slow)
+    for module in (bus, salt_state):
+        monkeypatch.setattr(module, "run", slow)
     with socket.create_server(("127.0.0.1", 0)) as publish, socket.create_server(("127.0.0.1", 0)) as back:
         ports = {"salt-publish": publish.getsockname()[1], "salt-return": back.getsockname()[1]}
         began = time.monotonic()
