@@ -43,7 +43,12 @@ def pillar(
         "media_dir": own_dir,
         "repository": {"url": f"{media}/{repository.REPOSITORY}", "ca_file": CA_FILE},
         "media_servers": [{"address": of_cluster["media_name"]}],
-        "node": {**_node(facts), "role": entry.role.value, "taints": [vars(taint) for taint in entry.taints]},
+        "node": {
+            **_node(facts),
+            "role": entry.role.value,
+            "labels": dict(entry.labels),
+            "taints": [vars(taint) for taint in entry.taints],
+        },
         "elsewhere": dict.fromkeys(
             (context.config.endpoint, context.config.media_name), context.facts.control_plane_address
         ),

@@ -18,8 +18,9 @@ from installer.operations.probe import Material, Probe
 class Joining:
     """One host on its way to be a node. ``found`` is what a look at all hosts together has found, if there was one.
 
-    ``facts``, ``caisson`` (its pillar) and ``public_key`` (its minion's) are what earlier phases of this run leave for
-    later ones: each run begins at the first phase, for each only looks where all is as it should be.
+    ``facts``, ``caisson`` (its pillar), ``public_key`` (its minion's) and ``earlier`` (its pillar of before) are what
+    earlier phases of this run leave for later ones: each run begins at the first phase, for each only looks where all
+    is as it should be.
     """
 
     entry: NodeEntry
@@ -30,6 +31,7 @@ class Joining:
     caisson: dict[str, Any] = field(default_factory=dict)
     public_key: str = ""
     must_restart_minion: bool = False
+    earlier: dict[str, Any] = field(default_factory=dict)
 
     @property
     def host(self) -> Connection:

@@ -8,14 +8,12 @@ nothing is written before the phase ``send``; from ``runtime`` on states run the
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from functools import partial
 from pathlib import Path
 
 from installer.base import files
 from installer.base.errors import ClusterError, HostError, InstallerError, PreflightError, SaltError
-from installer.base.run import run
 from installer.base.ui import format_seconds
 from installer.checks.preflight import Status
 from installer.config.facts import NODE_NAME, Facts
@@ -30,6 +28,7 @@ from installer.operations import (
     cluster,
     cluster_state,
     joining,
+    marks,
     node_jobs,
     node_tree,
     probe,
@@ -61,7 +60,6 @@ HELLO_POLL_S = 0.3
 READY_TIMEOUT_S = 300.0
 READY_POLL_S = 1.0
 PODS_OF_A_NODE = ("calico-node", "kube-proxy")
-KUBECTL_TIMEOUT_S = 60.0
 
 
 # ---- before a byte is written --------------------------------------------------------------------------------
@@ -189,6 +187,7 @@ def run_keys(context: Context) -> bool:
     if missing:
         node.must_restart_minion = True
         remotefiles.put(node.host, missing)
+    node.earlier = pillartop.read(context.paths, node.name)
     written = (
         pillartop.write(context.paths, context.facts.node_name, node.caisson),
         files.write_file(master_dir / "minions" / node.name, node.public_key, dir_mode=0o700),
@@ -296,7 +295,7 @@ def _forget_token(context: Context, node: Joining) -> None:
 
 
 def run_wait(context: Context) -> bool:
-    """Give the node its labels, and wait until it is Ready, its calico-node and its kube-proxy too."""
+    """Wait until the node is Ready, its calico-node and its kube-proxy too, and give it its labels and taints."""
     node = joining.of(context)
     deadline = time.monotonic() + READY_TIMEOUT_S
     while lacking := _lacking(context, node):
@@ -308,7 +307,12 @@ def run_wait(context: Context) -> bool:
             )
         context.ui.progress(f"Ready: {', '.join(lacking)}")
         time.sleep(READY_POLL_S)
-    return _label(context, node)
+    for text in marks.left(node.name, node.entry, node.earlier):
+        context.ui.note(text)
+    done = marks.put(context.paths, node.name, node.entry)
+    for text in done:
+        context.ui.note(f"set on {node.name}: {text}")
+    return bool(done)
 
 
 def _lacking(context: Context, node: Joining) -> list[str]:
@@ -335,20 +339,6 @@ def lacking(
         if not any(pod.name.startswith(f"{app}-") and pod.is_ready for pod in here)
     ]
     return [*([] if is_ready else [f"node {name}"]), *waiting]
-
-
-def _label(context: Context, node: Joining) -> bool:
-    """Set the labels that were asked for: the kubelet itself may not set all of them (NodeRestriction)."""
-    labels = [f"{key}={value}" for key, value in sorted(node.entry.labels.items())]
-    if not labels:
-        return False
-    kubectl = ["kubectl", "--kubeconfig", str(context.paths.admin_kubeconfig_file)]
-    shown = run([*kubectl, "get", "node", node.name, "--output=json"], timeout_s=KUBECTL_TIMEOUT_S).stdout
-    there = json.loads(shown)["metadata"].get("labels", {})
-    if all(there.get(key) == value for key, value in node.entry.labels.items()):
-        return False
-    run([*kubectl, "label", "node", node.name, "--overwrite", *labels], timeout_s=KUBECTL_TIMEOUT_S)
-    return True
 
 
 # ---- as data -------------------------------------------------------------------------------------------------
@@ -447,7 +437,7 @@ PHASES: tuple[Phase, ...] = (
         name="wait",
         title="wait until the node is Ready",
         applies=run_wait,
-        undo="none: labels go with the node",
+        undo="none: labels and taints go with the node",
     ),
 )
 

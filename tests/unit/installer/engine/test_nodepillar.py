@@ -47,6 +47,7 @@ def test_what_is_its_own(caisson: dict[str, Any]) -> None:
         "control_plane_interface": "ens1",
         "workload_plane_address": "10.77.2.12",
         "workload_plane_interface": "ens2",
+        "labels": {},
         "taints": [{"key": "gpu", "value": "", "effect": "NoSchedule"}],
     }
     assert caisson["elsewhere"] == {"api.lab.internal": "10.77.1.11", "media.lab.internal": "10.77.1.11"}

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from installer.base.run import Completed
 from installer.base.ui import Ui
 from installer.checks.between import Fleet, Seen
 from installer.checks.preflight import Status
-from installer.config.nodes import NodeEntry
+from installer.config.nodes import NodeEntry, Taint
 from installer.engine import remotefiles, saltssh
 from installer.engine.journal import Journal
 from installer.engine.remotefiles import RemoteFile
@@ -35,6 +36,7 @@ from installer.operations import (
     bus,
     cluster_state,
     joining,
+    marks,
     node_add,
     node_jobs,
     node_tree,
@@ -406,11 +408,44 @@ def test_what_a_node_lacks(
     assert node_add.lacking("node2", nodes, pods) == expected
 
 
+class Kubectl:
+    """A node as the API has it; ``label`` and ``taint`` set what they are told."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, str] = {"theirs": "x"}
+        self.taints: list[dict[str, str]] = [{"key": "theirs", "effect": "NoSchedule"}]
+        self.said: list[str] = []
+
+    def run(self, words: Sequence[str], **_options: object) -> Completed:
+        verb, *rest = words[3:]
+        if verb != "get":
+            assert rest[:3] == ["node", "node2", "--overwrite"]
+            self.said.append(f"{verb} {' '.join(rest[3:])}")
+        if verb == "label":
+            self.labels.update({word.partition("=")[0]: word.partition("=")[2] for word in rest[3:]})
+        if verb == "taint":
+            for word in rest[3:]:
+                found, _, effect = word.rpartition(":")
+                key, _, value = found.partition("=")
+                self.taints = [t for t in self.taints if (t["key"], t["effect"]) != (key, effect)]
+                self.taints.append({"key": key, "effect": effect, **({"value": value} if value else {})})
+        node = {"metadata": {"labels": self.labels}, "spec": {"taints": self.taints}}
+        return Completed(0, json.dumps(node), "")
+
+
+@pytest.fixture
+def kubectl(monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    found = Kubectl()
+    monkeypatch.setattr(marks, "run", found.run)
+    monkeypatch.setattr(cluster_state, "get_nodes", lambda _: READY)
+    monkeypatch.setattr(cluster_state, "get_pods", lambda _: (pod("calico-node-a"), pod("kube-proxy-b")))
+    return found
+
+
 def test_it_waits_over_an_api_that_is_away_and_labels_once(
-    context: NodeContext, monkeypatch: pytest.MonkeyPatch
+    context: NodeContext, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[Any] = [ClusterError("the Kubernetes API does not answer"), READY, READY]
-    labels: dict[str, str] = {}
 
     def get_nodes(_: Path) -> tuple[NodeState, ...]:
         answer = answers.pop(0)
@@ -418,20 +453,39 @@ def test_it_waits_over_an_api_that_is_away_and_labels_once(
             raise answer
         return cast("tuple[NodeState, ...]", answer)
 
-    def kubectl(words: Sequence[str], **_options: object) -> Completed:
-        if "label" in words:
-            for word in words:
-                key, _, value = word.partition("=")
-                if value and not word.startswith("--"):
-                    labels[key] = value
-        return Completed(0, json.dumps({"metadata": {"labels": labels}}), "")
-
     monkeypatch.setattr(cluster_state, "get_nodes", get_nodes)
-    monkeypatch.setattr(cluster_state, "get_pods", lambda _: (pod("calico-node-a"), pod("kube-proxy-b")))
-    monkeypatch.setattr(node_add, "run", kubectl)
     assert node_add.run_wait(context) is True
-    assert labels == {"rack": "r1"}
+    assert kubectl.labels == {"rack": "r1", "theirs": "x"}
     assert node_add.run_wait(context) is False
+    assert kubectl.said == ["label rack=r1"]
+
+
+def test_labels_and_taints_that_changed_are_set_on_a_node_and_none_goes_silently(
+    context: NodeContext, kubectl: Kubectl
+) -> None:
+    """What others set stays; what an earlier addition had asked for is named, with the command that takes it away."""
+    node = node_of(context)
+    node.public_key = "node2's"
+    first = (Taint("gpu", "yes", "NoSchedule"), Taint("old", "", "NoExecute"))
+    node.entry = replace(node.entry, labels={"rack": "r1", "disk": "ssd"}, taints=first)
+    node_add.run_probe(context)
+    node_add.run_keys(context)
+    assert node_add.run_wait(context) is True
+    second = (Taint("gpu", "no", "NoSchedule"), Taint("new", "", "NoSchedule"))
+    node.entry = replace(node.entry, labels={"rack": "r2"}, taints=second)
+    kubectl.said.clear()
+    for has_changed in (True, False):
+        node_add.run_probe(context)
+        node_add.run_keys(context)
+        assert node_add.run_wait(context) is has_changed
+    assert kubectl.said == ["label rack=r2", "taint gpu=no:NoSchedule new:NoSchedule"]
+    assert kubectl.labels == {"rack": "r2", "disk": "ssd", "theirs": "x"}
+    assert {"key": "theirs", "effect": "NoSchedule"} in kubectl.taints
+    said = cast("io.StringIO", context.ui._out._stream).getvalue()
+    assert "kubectl label node node2 disk-" in said
+    assert "kubectl taint node node2 old:NoExecute-" in said
+    assert "node2 gpu" not in said
+    assert "set on node2: taint new:NoSchedule" in said
 
 
 def test_one_that_never_is_ready_is_named(context: NodeContext, monkeypatch: pytest.MonkeyPatch) -> None:
