@@ -30,7 +30,7 @@ from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import runner, torn
+from installer.engine import runner, saltssh, torn
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
 from installer.engine.phase import Operation
@@ -177,6 +177,7 @@ def _identity(entry: NodeEntry, host: Connection | InstallerError) -> tuple[str,
 
 def _look_at_all(entries: Sequence[NodeEntry], connected: Connected, material: Material, task: Task) -> Probe:
     """Look at all hosts together, before one of them is touched: also at what is between them."""
+    saltssh.begin_archive(task.paths)
     found = probe.probe(entries, connected, material, say=task.ui.progress, paths=task.paths)
     task.ui.table(found.table())
     return found
