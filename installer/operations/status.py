@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from installer.base.errors import ClusterError, DegradedError, InstallerError, UnhealthyError
 from installer.base.paths import Paths
 from installer.base.session import only_looking
@@ -23,12 +21,12 @@ from installer.config.ports import PORTS_FILE, read_ports
 from installer.media.product import Product
 from installer.operations import (
     cluster_state,
-    containers,
     endpoints,
     etcd_state,
     host_state,
     media_state,
     salt_state,
+    static_pods,
 )
 from installer.operations.asking import COMMAND_LIMIT_S, LIMIT_S, Fault, Question, distinct_fixes
 from installer.operations.certificates import (
@@ -44,6 +42,7 @@ from installer.operations.host_state import DiskState, FirewallState, ServiceSta
 from installer.operations.media_state import MediaState
 from installer.operations.report import node_rows, pod_rows
 from installer.operations.salt_state import SaltState
+from installer.operations.static_pods import StaticPods
 
 TREE_DIR = Path(__file__).resolve().parents[2]
 FORMAT = 1
@@ -55,24 +54,6 @@ NODE_FIX = (
 POD_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
 )
-STATIC_POD_FIX = "see: {listing}; and: journalctl -u kubelet -n 50"
-
-
-@dataclass(frozen=True)
-class StaticPodState:
-    """A static pod of this host, by its manifest."""
-
-    name: str
-    is_running: bool
-
-
-@dataclass(frozen=True)
-class StaticPods:
-    """All static pods of this host; ``is_known``: containerd said which of them run."""
-
-    pods: tuple[StaticPodState, ...]
-    faults: tuple[Fault, ...] = ()
-    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -243,7 +224,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
     firewall = Question("firewalld", partial(host_state.ask_firewall, paths, is_accepted=_is_accepted(known)))
     disks = Question("the disks", partial(host_state.ask_disks, paths))
     media = Question("the media", partial(media_state.media_state, product, paths))
-    static_pods = Question("containerd", partial(_ask_static_pods, paths, name))
+    pods = Question("containerd", partial(static_pods.ask_static_pods, paths, name))
     etcd = Question("etcd", partial(etcd_state.ask_etcd, paths, ports["etcd-client"]))
     cluster = Question("the Kubernetes API", partial(_ask_cluster, paths))
     urls = Question("nginx and the registry", partial(_ask_endpoints, address, ports, paths))
@@ -256,7 +237,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
         services=services.answer(ServiceStates(host_state.UNKNOWN), lost),
         firewall=firewall.answer(FirewallState("unknown"), lost),
         disks=disks.answer((), lost),
-        static_pods=static_pods.answer(StaticPods(()), lost),
+        static_pods=pods.answer(StaticPods(()), lost),
         etcd=etcd.answer(None, lost),
         cluster=cluster.answer(Cluster((), ()), lost),
         endpoints=urls.answer((), lost),
@@ -312,46 +293,3 @@ def _ask_endpoints(address: str, ports: Mapping[str, int], paths: Paths) -> tupl
         question.answer(endpoints.failed(endpoint, "no answer"), lost)
         for endpoint, question in zip(wanted, asked)
     )
-
-
-def _ask_static_pods(paths: Paths, node: str) -> StaticPods:
-    pods = static_pods(paths.at("/etc/kubernetes/manifests"))
-    try:
-        running = cluster_state.get_running_pods(timeout_s=COMMAND_LIMIT_S)
-    except ClusterError as exc:
-        fault = Fault(exc.message, exc.resolution)
-        unknown = tuple(StaticPodState(name, is_running=False) for _, name in pods)
-        return StaticPods(unknown, (fault,), is_known=False)
-    states = tuple(
-        StaticPodState(
-            name,
-            is_running=(namespace, f"{name}-{node}") in running
-            if node
-            else any(found == namespace and pod.startswith(f"{name}-") for found, pod in running),
-        )
-        for namespace, name in pods
-    )
-    faults = [
-        Fault(
-            f"static pod {state.name} does not run",
-            STATIC_POD_FIX.format(listing=containers.listing(state.name, namespace=namespace)),
-        )
-        for state, (namespace, _) in zip(states, pods)
-        if not state.is_running
-    ]
-    return StaticPods(states, tuple(faults))
-
-
-def static_pods(manifests_dir: Path) -> tuple[tuple[str, str], ...]:
-    """Return namespace and name of the pods of a manifest directory; a file that cannot be read stands for itself.
-
-    The site may have static pods too, in a namespace of its own; without one, the kubelet takes ``default``.
-    """
-    pods = []
-    for file in sorted(manifests_dir.glob("[!.]*.yaml")) if manifests_dir.is_dir() else ():
-        try:
-            metadata = yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]
-            pods.append((str(metadata.get("namespace") or "default"), str(metadata["name"])))
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-            pods.append(("", file.name))
-    return tuple(pods)

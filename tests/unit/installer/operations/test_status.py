@@ -27,6 +27,7 @@ from installer.operations import (
     host_state,
     media_state,
     salt_state,
+    static_pods,
     status,
 )
 from installer.operations.cluster_state import Member, NodeState, PodState
@@ -209,15 +210,15 @@ def test_the_api_is_down(host: Host, tmp_path: Path) -> None:
     host.has_api = False
     state = state_of(tmp_path)
     assert state.faults == ("the Kubernetes API does not answer",)
-    assert state.static_pods.pods == (status.StaticPodState("etcd", is_running=True),)
+    assert state.static_pods.pods == (static_pods.StaticPodState("etcd", is_running=True),)
 
 
 def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("metadata: {name: a-pod}\n")
     (tmp_path / "b.yaml").write_text("[")
     (tmp_path / ".hidden.yaml").write_text("[")
-    assert status.static_pods(tmp_path) == (("default", "a-pod"), ("", "b.yaml"))
-    assert status.static_pods(tmp_path / "none") == ()
+    assert static_pods.static_pods(tmp_path) == (("default", "a-pod"), ("", "b.yaml"))
+    assert static_pods.static_pods(tmp_path / "none") == ()
 
 
 # ---- what is asked besides ---------------------------------------------------------------------------------
