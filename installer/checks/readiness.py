@@ -8,7 +8,8 @@ from pathlib import Path
 from installer.base.paths import Paths
 from installer.checks import CHECKS, host, preflight
 from installer.config import bootstrap as config
-from installer.config import facts
+from installer.config import changes, facts
+from installer.config.ports import BOOTSTRAP_ROLE
 from installer.media import product
 
 
@@ -30,8 +31,9 @@ def assess(
         addresses = facts.read_addresses()
         loaded = config.load(config_file, host_addresses=[address.address for address in addresses])
         gathered = facts.gather(loaded, addresses)
-    found = product.load(tree_dir)
-    return assess_known(tree_dir, loaded, gathered, found, paths=paths or Paths(), with_trials=with_trials)
+    found, used = product.load(tree_dir), paths or Paths()
+    role = str((changes.recorded(used) or {}).get("node", {}).get("role") or BOOTSTRAP_ROLE)
+    return assess_known(tree_dir, loaded, gathered, found, paths=used, role=role, with_trials=with_trials)
 
 
 def assess_known(
@@ -41,9 +43,10 @@ def assess_known(
     found: product.Product,
     *,
     paths: Paths,
+    role: str = BOOTSTRAP_ROLE,
     with_trials: bool = True,
 ) -> preflight.Report:
-    """Check this host with what is known already."""
-    view = host.view(config=loaded, facts=gathered, product=found, tree_dir=tree_dir, paths=paths)
+    """Check this host with what is known already, as a node of ``role``."""
+    view = host.view(config=loaded, facts=gathered, product=found, tree_dir=tree_dir, paths=paths, role=role)
     chosen = [check for check in CHECKS if with_trials or not check.is_trial]
     return preflight.check_host(view, chosen, ignored=loaded.overrides.ignored if loaded is not None else {})

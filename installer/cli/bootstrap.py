@@ -37,7 +37,7 @@ from installer.engine.jobs import Job
 from installer.engine.journal import Journal
 from installer.engine.phase import Phase
 from installer.media import product
-from installer.operations import bootstrap, installed
+from installer.operations import bootstrap, installed, own_state
 
 NAME = bootstrap.OPERATION.name
 
@@ -116,6 +116,7 @@ class _Prepared:
 
 def _prepare(arguments: Arguments, tree_dir: Path, paths: Paths) -> _Prepared:
     need_root()
+    own_state.refuse_here(paths, "a bootstrap is run")
     os.umask(0o022)  # whatever the shell had: services of other users read some of what is written
     found = product.load(tree_dir)
     if found.is_lab and not arguments.accept_lab_bundle:

@@ -41,7 +41,7 @@ from installer.config import bootstrap as config
 from installer.config import changes, facts, hosts, starter
 from installer.engine.jobrun import Work
 from installer.media import product
-from installer.operations import adding, node_add, status, support
+from installer.operations import adding, node_add, own_state, status, support
 
 HOSTS_SETTLE_S = 1.0
 COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
@@ -68,6 +68,7 @@ def make_parser(program: str) -> Parser:
     check.set_defaults(handler=_check)
 
     status = commands.add_parser("status", help="show how this host is, and what to do about it")
+    status.add_argument("--node", metavar="NAME", default="", help="show one further node, and more of it")
     add_common(status, has_config=False)
     status.set_defaults(handler=_status)
 
@@ -201,7 +202,14 @@ def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     need_root()
     found = product.load(tree_dir)
-    state = status.gather_state(found, paths)
+    state: status.State | status.NodeLook | own_state.OwnState
+    if arguments.node:
+        own_state.refuse_here(paths, "other nodes are asked for")
+        state = status.gather_node(arguments.node, paths)
+    elif own_state.is_further_node(paths):
+        state = own_state.gather(paths, tree_dir=tree_dir)
+    else:
+        state = status.gather_state(found, paths)
     error = state.error()
     if arguments.json:
         print(json.dumps(state.to_json(found), indent=1))
@@ -271,6 +279,7 @@ def _config_check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  #
 
 def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
     need_root()
+    own_state.refuse_here(paths, "the configuration of the cluster is compared")
     file = config_file(arguments, paths)
     addresses = facts.read_addresses()
     loaded = config.load(file, host_addresses=[address.address for address in addresses])

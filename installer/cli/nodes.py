@@ -25,7 +25,7 @@ from installer.config import bootstrap as config
 from installer.config import nodes
 from installer.config.nodes import NodeList, Role
 from installer.engine.jobrecord import Request
-from installer.operations import adding, cluster_state, host_results, node_add, probe
+from installer.operations import adding, cluster_state, host_results, node_add, own_state, probe
 
 KEYS: Mapping[str, str] = {
     key: option.lstrip("-").replace("-", "_").lower() for key, option in nodes.OPTIONS.items()
@@ -108,6 +108,7 @@ def _typed(given: Mapping[str, str | None]) -> dict[str, Any]:
 def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     """Ask for the job; what only somebody at the terminal can say, the keys and the passwords, is asked before."""
     need_root()
+    own_state.refuse_here(paths, "nodes are added")
     loaded = config.load(paths.config_file)
     members = cluster_state.get_members(paths.admin_kubeconfig_file)
     control_planes = sum(member.is_control_plane for member in members)
@@ -163,6 +164,7 @@ def _command(arguments: Arguments) -> tuple[str, ...]:
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     need_root()
+    own_state.refuse_here(paths, "other hosts are looked at")
     handle_signals()
     loaded = config.load(paths.config_file)
     members = cluster_state.get_members(paths.admin_kubeconfig_file)

@@ -69,6 +69,16 @@ class Product:
         return f"{self.version}-{self.build}" if self.build else self.version
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """What tells this bundle from others, as JSON data."""
+        return {
+            "version": self.version,
+            "build": self.build,
+            "profile": self.profile_name,
+            "lab": self.is_lab,
+        }
+
+    @property
     def title(self) -> str:
         """Return name and version as shown everywhere; a lab bundle says so.
 

@@ -29,13 +29,15 @@ STATIC_PODS = (
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node as the API shows it."""
+    """A node as the API shows it; ``version`` is its kubelet's, ``runtime`` that of its container runtime, by name."""
 
     name: str
     version: str
     address: str
     is_ready: bool
     roles: str
+    runtime: str = ""
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def parse_nodes(data: Mapping[str, Any]) -> tuple[NodeState, ...]:
                 address=",".join(addresses),
                 is_ready=_has_condition(status, "Ready"),
                 roles=",".join(roles) or "-",
+                runtime=status.get("nodeInfo", {}).get("containerRuntimeVersion", "").replace("://", " "),
+                kernel=status.get("nodeInfo", {}).get("kernelVersion", ""),
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.name))

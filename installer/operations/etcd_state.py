@@ -107,6 +107,17 @@ def parse(status: dict[str, Any], alarms: dict[str, Any], members: dict[str, Any
     return EtcdState(shown, str(status["version"]), size_bytes, quota_bytes, found, raised, tuple(faults))
 
 
+def member_rows(state: EtcdState) -> list[tuple[str, ...]]:
+    """Return the table of members."""
+    return [
+        ("NAME", "VOTES", "CLIENTS"),
+        *(
+            (member.name or "(no name)", "no" if member.is_learner else "yes", ", ".join(member.client_urls))
+            for member in state.members
+        ),
+    ]
+
+
 def _connect(paths: Paths, host: str, port: int) -> http.client.HTTPSConnection:
     """Return a connection with kubeadm's certificate for the health check; one for all calls.
 

@@ -38,9 +38,17 @@ def run_report(context: Context) -> bool:
 def node_rows(nodes: Sequence[NodeState]) -> list[tuple[str, ...]]:
     """Return the table of nodes."""
     return [
-        ("NAME", "STATE", "ROLES", "VERSION", "ADDRESS"),
+        ("NAME", "STATE", "ROLES", "VERSION", "ADDRESS", "RUNTIME", "KERNEL"),
         *(
-            (node.name, "Ready" if node.is_ready else "NotReady", node.roles, node.version, node.address)
+            (
+                node.name,
+                "Ready" if node.is_ready else "NotReady",
+                node.roles,
+                node.version,
+                node.address,
+                node.runtime,
+                node.kernel,
+            )
             for node in nodes
         ),
     ]

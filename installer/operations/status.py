@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell how this host is: ``caisson status``.
+"""Tell how the bootstrap node and its cluster are: ``caisson status``; of a further node see own_state.py.
 
 Every part is asked by itself, side by side with the others and within a bound: it answers when the API, the kubelet,
 containerd or Salt do not.
@@ -7,16 +7,22 @@ containerd or Salt do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import ClusterError, DegradedError, InstallerError, UnhealthyError
+from installer.base.errors import (
+    ClusterError,
+    DegradedError,
+    InstallerError,
+    UnhealthyError,
+    UsageError,
+)
 from installer.base.paths import Paths
 from installer.base.session import only_looking
-from installer.config import changes
+from installer.config import changes, facts
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.media.product import Product
 from installer.operations import (
@@ -25,6 +31,8 @@ from installer.operations import (
     etcd_state,
     host_state,
     media_state,
+    other_nodes,
+    own_state,
     salt_state,
     static_pods,
 )
@@ -40,6 +48,7 @@ from installer.operations.endpoints import EndpointState
 from installer.operations.etcd_state import EtcdState
 from installer.operations.host_state import DiskState, FirewallState, ServiceStates
 from installer.operations.media_state import MediaState
+from installer.operations.other_nodes import OtherNode
 from installer.operations.report import node_rows, pod_rows
 from installer.operations.salt_state import SaltState
 from installer.operations.static_pods import StaticPods
@@ -66,6 +75,19 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class VirtualAddress:
+    """The cluster's virtual address, and the nodes that have it now, as far as they answer."""
+
+    address: str
+    held_by: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """Say who has it."""
+        return f"held by {', '.join(self.held_by)}" if self.held_by else "held by no node that answers"
+
+
+@dataclass(frozen=True)
 class State:
     """All that ``caisson status`` looks at; ``lost`` is what gave no answer."""
 
@@ -79,6 +101,8 @@ class State:
     endpoints: tuple[EndpointState, ...]
     salt: SaltState | None
     certificates: tuple[CertificateState, ...]
+    others: tuple[OtherNode, ...] = ()
+    vip: VirtualAddress | None = None
     lost: tuple[Fault, ...] = ()
 
     @property
@@ -98,6 +122,8 @@ class State:
         ]
         found += self.salt.faults if self.salt is not None else ()
         found += [certificate_fault(state) for state in self.certificates if state.fault]
+        for node in self.others:
+            found += node.faults
         return tuple(found)
 
     @property
@@ -128,12 +154,7 @@ class State:
         error = self.error()
         return {
             "format": FORMAT,
-            "product": {
-                "version": product.version,
-                "build": product.build,
-                "profile": product.profile_name,
-                "lab": product.is_lab,
-            },
+            "product": product.summary,
             "media": asdict(self.media),
             "services": dict(self.services.states),
             "firewall": self.firewall.shown,
@@ -141,6 +162,8 @@ class State:
             "static_pods": [asdict(pod) for pod in self.static_pods.pods],
             "etcd": None if self.etcd is None else _without_faults(self.etcd),
             "nodes": [asdict(node) for node in self.cluster.nodes],
+            "other_nodes": [node.to_json() for node in self.others],
+            "vip": None if self.vip is None else asdict(self.vip),
             "pods": {
                 "total": len(self.cluster.pods),
                 "not_ready": [asdict(pod) for pod in self.cluster.pods if not pod.is_ready and pod.is_ours],
@@ -162,6 +185,10 @@ class State:
         if self.disks:
             tables.append(("Disks", host_state.disk_rows(self.disks)))
         tables.append(("Nodes", node_rows(self.cluster.nodes)))
+        if self.others:
+            tables.append(("Further nodes, asked", other_nodes.rows(self.others)))
+        if self.etcd is not None and len(self.etcd.members) > 1:
+            tables.append(("Members of etcd", etcd_state.member_rows(self.etcd)))
         not_ready = [pod for pod in self.cluster.pods if not pod.is_ready]
         for title, found in (
             ("Pods that are not Ready", [pod for pod in not_ready if pod.is_ours]),
@@ -190,6 +217,8 @@ class State:
         ]
         if self.etcd is not None:
             rows.append(("etcd", self.etcd.shown))
+        if self.vip is not None:
+            rows.append((f"virtual address {self.vip.address}", self.vip.shown))
         rows += [(f"{endpoint.name}, {endpoint.url}", endpoint.answer) for endpoint in self.endpoints]
         if self.salt is not None:
             rows.append(("salt", self.salt.shown))
@@ -230,8 +259,16 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
     urls = Question("nginx and the registry", partial(_ask_endpoints, address, ports, paths))
     salt = Question("Salt", partial(salt_state.ask_salt, address, ports, name)) if address else None
     certificates = Question("the certificates", partial(find_certificates, paths))
+    vip = str(known.get("networks", {}).get("vip") or "")
+    own = Question("the addresses", _ask_addresses) if vip else None
+    others = Question(
+        "the further nodes",
+        partial(other_nodes.ask_nodes, paths, ports["kubelet"]),
+        limit_s=other_nodes.LIMIT_S + 2.0,
+    )
 
     lost: list[Fault] = []
+    further: tuple[OtherNode, ...] = others.answer((), lost)
     found = State(
         media=media.answer(media_state.unknown(product, paths), lost),
         services=services.answer(ServiceStates(host_state.UNKNOWN), lost),
@@ -244,8 +281,97 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
         # Salt takes seconds to start on a busy host: a ping that is not over is no fault.
         salt=None if salt is None else salt.answer(SaltState(NOT_IN_TIME), []),
         certificates=certificates.answer((), lost),
+        others=further,
+        vip=None if own is None else _virtual_address(vip, own.answer((), lost), name, further),
     )
     return replace(found, lost=tuple(lost))
+
+
+def _ask_addresses() -> tuple[str, ...]:
+    return tuple(entry.address for entry in facts.read_addresses())
+
+
+def _virtual_address(
+    address: str, own: Sequence[str], name: str, others: Sequence[OtherNode]
+) -> VirtualAddress:
+    return VirtualAddress(address, tuple(other_nodes.holders(address, own, name, others)))
+
+
+# ---- one further node ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NodeLook:
+    """How one further node is, as the API, this host and the node itself say."""
+
+    node: NodeState | None
+    other: OtherNode
+
+    @property
+    def all_faults(self) -> tuple[Fault, ...]:
+        """What is not as it should be."""
+        ready = self.node is None or self.node.is_ready
+        found = () if ready else (Fault(f"node {self.other.name} is not Ready", NODE_FIX),)
+        return (*found, *self.other.faults)
+
+    def error(self) -> InstallerError | None:
+        """Return the error that this state is, None when everything is up."""
+        faults = self.all_faults
+        if not faults:
+            return None
+        return UnhealthyError(
+            f"{len(faults)} things are not as they should be" if len(faults) > 1 else faults[0].text,
+            details="\n".join(fault.text for fault in faults),
+            resolution="\n".join(distinct_fixes(faults)),
+        )
+
+    def to_json(self, product: Product) -> dict[str, Any]:
+        """Return it as JSON data; the schema is status.schema.json."""
+        error = self.error()
+        return {
+            "format": FORMAT,
+            "product": product.summary,
+            "node": None if self.node is None else asdict(self.node),
+            "other_node": self.other.to_json(),
+            "faults": [fault.text for fault in self.all_faults],
+            "fixes": list(distinct_fixes(self.all_faults)),
+            "exit_code": 0 if error is None else error.exit_code,
+        }
+
+    def tables(self, product: Product) -> list[tuple[str, list[tuple[str, ...]]]]:
+        """Return the tables for people, each with its title."""
+        found = [(product.title, other_nodes.rows([self.other]))]
+        if self.node is not None:
+            found.append(("Node", node_rows([self.node])))
+        return [*found, *(own_state.tables(self.other.own) if self.other.own else [])]
+
+
+def gather_node(name: str, paths: Paths, *, tree_dir: Path = TREE_DIR) -> NodeLook:
+    """Look at one further node.
+
+    Raises:
+        UsageError: this host knows none of this name.
+    """
+    names = [known for known, _, _ in other_nodes.known(paths)]
+    if name not in names:
+        raise UsageError(
+            f"this host has added no node '{name}'",
+            details=f"further nodes: {', '.join(names) or 'none'}",
+            resolution="'caisson status' shows this host and all of them",
+        )
+    ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
+    with only_looking():
+        cluster = Question("the Kubernetes API", partial(_ask_node, name, paths))
+        (other,) = other_nodes.ask_nodes(paths, ports["kubelet"], only=name)
+        return NodeLook(cluster.answer(None, []), other)
+
+
+def _ask_node(name: str, paths: Paths) -> NodeState | None:
+    try:
+        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
+    except ClusterError:
+        return None
+    return next((node for node in nodes if node.name == name), None)
 
 
 def _is_accepted(known: Mapping[str, Any]) -> bool:

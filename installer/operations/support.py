@@ -24,7 +24,7 @@ from installer.base.run import run
 from installer.base.session import only_looking
 from installer.checks import readiness
 from installer.media.product import Product
-from installer.operations import containers, status
+from installer.operations import containers, own_state, status
 from installer.operations.asking import Question, wait
 from installer.operations.cluster_state import STATIC_PODS
 from installer.operations.redaction.documents import without_secrets_of_form
@@ -53,9 +53,10 @@ FILES = (
     "proc/loadavg",
     "var/lib/caisson/installed.json",
     "var/lib/caisson/journal.jsonl",
+    "var/lib/caisson/detached/*/result.json",
     *(
         f"var/lib/caisson/jobs/*/{name}"
-        for name in ("job.json", "journal.jsonl", "output.log", "result.json")
+        for name in ("job.json", "journal.jsonl", "output.log", "result.json", "hosts.json")
     ),
     "var/lib/kubelet/config.yaml",
     "var/log/caisson/*.log",
@@ -179,9 +180,12 @@ def _said(words: Sequence[str]) -> str:
 
 
 def _status(product: Product, paths: Paths, tree_dir: Path) -> str:
-    return (
-        json.dumps(status.gather_state(product, paths, tree_dir=tree_dir).to_json(product), indent=1) + "\n"
-    )
+    found: status.State | own_state.OwnState
+    if own_state.is_further_node(paths):
+        found = own_state.gather(paths, tree_dir=tree_dir)
+    else:
+        found = status.gather_state(product, paths, tree_dir=tree_dir)
+    return json.dumps(found.to_json(product), indent=1) + "\n"
 
 
 def _check(paths: Paths, tree_dir: Path) -> str:

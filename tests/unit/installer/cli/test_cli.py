@@ -23,8 +23,11 @@ from installer.config.facts import Address
 from installer.engine import saltcall
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
-from installer.operations import bootstrap
+from installer.operations import bootstrap, own_state, status_schema
+from installer.operations.host_state import FirewallState, ServiceStates
+from installer.operations.static_pods import StaticPods
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT
+from tests.unit.installer.workers import make_worker
 
 CHECK_SCHEMA = jsonschema.Draft7Validator(
     json.loads(Path(readiness.__file__).with_name("check.schema.json").read_text(encoding="utf-8"))
@@ -333,3 +336,55 @@ def test_names_are_put_back_until_nobody_takes_them_any_more(
     monkeypatch.setattr(hosts, "keep", lambda _: answers.pop(0))
     assert cli.main(["--program", "caisson", "hosts"], paths=Paths(tmp_path)) == 0
     assert answers == []
+
+
+# ---- on a further node -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("status", "--node", "node3"), "other nodes are asked for"),
+        (("config", "diff"), "the configuration of the cluster is compared"),
+        (("node", "add", "10.77.1.13"), "nodes are added"),
+        (("node", "check", "10.77.1.13"), "other hosts are looked at"),
+        (("bootstrap", "--accept-lab-bundle"), "a bootstrap is run"),
+    ],
+)
+def test_what_belongs_to_the_bootstrap_node_is_refused_with_its_address(
+    tree: Path, capsys: Captured, words: tuple[str, ...], what: str
+) -> None:
+    root = tree.parent / "root"
+    paths = make_worker(root)
+    before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    assert cli.main(list(words), tree_dir=tree, paths=paths) == 12
+    said = capsys.readouterr().err
+    assert f"{what} on the bootstrap node, not here" in said
+    assert "node2 is a worker of the cluster lab" in said
+    assert "start the same command on 10.77.1.11" in said
+    assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == before
+
+
+def test_a_further_node_says_of_itself_what_it_is(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    paths = make_worker(tree.parent / "root")
+    identity = own_state.identify(paths)
+    nothing = own_state.OwnState(
+        identity,
+        ServiceStates({"kubelet": "active"}),
+        FirewallState("active"),
+        (),
+        StaticPods(()),
+        None,
+        (),
+        "connected to 10.77.1.11:4505",
+        (),
+    )
+    monkeypatch.setattr(own_state, "gather", lambda *_, **__: nothing)
+    assert cli.main(["status"], tree_dir=tree, paths=paths) == 0
+    assert "ask about all of it on 10.77.1.11" in capsys.readouterr().out
+    assert cli.main(["status", "--json"], tree_dir=tree, paths=paths) == 0
+    shown = json.loads(capsys.readouterr().out)
+    jsonschema.validate(shown, status_schema.load())
+    assert shown["node"]["bootstrap_node"] == "10.77.1.11"

@@ -7,16 +7,19 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from installer.base.errors import ClusterError, DegradedError, UnhealthyError
+from installer.base.errors import ClusterError, DegradedError, UnhealthyError, UsageError
 from installer.base.mounts import Mount
 from installer.base.paths import Paths
 from installer.base.run import Completed
+from installer.config import facts
+from installer.config.bootstrap import parse as parse_config
 from installer.engine import saltcall
 from installer.media import mounting as media
 from installer.operations import (
@@ -26,14 +29,25 @@ from installer.operations import (
     etcd_state,
     host_state,
     media_state,
+    other_nodes,
     salt_state,
     static_pods,
     status,
 )
+from installer.operations.asking import Fault
 from installer.operations.cluster_state import Member, NodeState, PodState
-from installer.operations.etcd_state import EtcdState
+from installer.operations.etcd_state import EtcdMember, EtcdState
+from installer.operations.other_nodes import OtherNode
 from installer.operations.salt_state import SaltState
-from tests.unit.installer.helpers import make_config, make_context, make_product, product_bytes
+from tests.unit.installer import workers
+from tests.unit.installer.helpers import (
+    ADDRESSES,
+    CONFIG_TEXT,
+    make_config,
+    make_context,
+    make_product,
+    product_bytes,
+)
 from tests.unit.installer.hosts import NODES, PODS, Host, pod
 
 SCHEMA: Any = json.loads(Path(status.__file__).with_name("status.schema.json").read_text(encoding="utf-8"))
@@ -445,6 +459,107 @@ def test_salt_has_one_bound_for_all_that_it_is_asked(host: Host, monkeypatch: py
     listed = next(words for words in host.commands if "--quiet" in words)
     assert "--label" in listed
     assert "io.kubernetes.pod.namespace=kube-system" in listed
+
+
+# ---- the other nodes -------------------------------------------------------------------------------------
+
+
+def with_others(monkeypatch: pytest.MonkeyPatch, *others: OtherNode) -> None:
+    monkeypatch.setattr(other_nodes, "ask_nodes", lambda *_, **__: others)
+    monkeypatch.setattr(other_nodes, "known", lambda _: [("node2", "10.77.1.12", "worker")])
+
+
+GOOD = OtherNode(
+    "node2", "10.77.1.12", "worker", "", is_key_accepted=True, minion="answers", own=workers.own()
+)
+AWAY = replace(
+    GOOD,
+    way="no answer at 10.77.1.12:10250",
+    minion="does not answer",
+    own={},
+    faults=(Fault("away", "look"),),
+)
+
+
+def test_the_other_nodes_are_rows_and_their_faults_are_of_the_cluster(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_others(monkeypatch, GOOD)
+    state = state_of(tmp_path)
+    assert state.error() is None
+    tables = dict(state.tables(make_product()))
+    assert tables["Further nodes, asked"][1][0] == "node2"
+    assert state.to_json(make_product())["other_nodes"][0]["own"]["node"]["name"] == "node2"
+    with_others(monkeypatch, AWAY)
+    state = state_of(tmp_path)
+    assert state.faults == ("away",)
+    assert isinstance(state.error(), UnhealthyError)
+    assert state.to_json(make_product())["other_nodes"][0]["own"] is None
+
+
+def test_who_has_the_virtual_address(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vip = "10.77.1.100"
+    said = workers.own()
+    said["node"]["addresses"] = ["10.77.1.12", vip]
+    monkeypatch.setattr(facts, "read_addresses", lambda: list(ADDRESSES))
+    with_others(monkeypatch, replace(GOOD, own=said))
+    config = CONFIG_TEXT.replace("10.77.1.0/24]}", f"10.77.1.0/24], vip: {vip}}}")
+    saltcall.write_configuration(make_context(tmp_path, config=parse_config(config)))
+    (tmp_path / "var/lib/caisson/kubeadm").mkdir(parents=True)
+    (tmp_path / "var/lib/caisson/kubeadm/certs-all.json").touch()
+    monkeypatch.setattr(endpoints, "endpoints", lambda *_: ())
+    monkeypatch.setattr(salt_state, "ask_salt", lambda *_: SaltState("node1 answers its master"))
+    state = state_of(tmp_path)
+    assert state.to_json(make_product())["vip"] == {"address": vip, "held_by": ("node2",)}
+    assert (f"virtual address {vip}", "held by node2") in state.tables(make_product())[0][1]
+    with_others(monkeypatch, AWAY)
+    assert (f"virtual address {vip}", "held by no node that answers") in state_of(tmp_path).tables(
+        make_product()
+    )[0][1]
+
+
+def test_several_members_of_etcd_are_a_table(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = tuple(
+        EtcdMember(name, is_learner=False, client_urls=(f"https://{name}:2379",))
+        for name in ("node1", "node2")
+    )
+    monkeypatch.setattr(etcd_state, "ask_etcd", lambda *_: EtcdState("2 members", members=members))
+    tables = dict(state_of(tmp_path).tables(make_product()))
+    assert tables["Members of etcd"][1:] == [
+        ("node1", "yes", "https://node1:2379"),
+        ("node2", "yes", "https://node2:2379"),
+    ]
+
+
+def test_one_node_and_more_of_it(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name; one that was never added is refused, and an API that is away hides nothing."""
+    with_others(monkeypatch, GOOD)
+
+    def look() -> status.NodeLook:
+        found = status.gather_node("node2", Paths(tmp_path))
+        data = json.loads(json.dumps(found.to_json(make_product())))
+        jsonschema.Draft7Validator(SCHEMA).validate(data)
+        return found
+
+    found = look()
+    assert (found.error(), found.node) == (None, None)
+    titles = [title for title, _ in found.tables(make_product())]
+    assert titles[1:] == [
+        "Node node2",
+        "Disks of node2",
+        "Certificates of node2, those that end first first",
+    ]
+    nodes = {"items": [{"metadata": {"name": "node2"}, "status": {}}]}
+    monkeypatch.setattr(cluster_state, "get_nodes", lambda *_, **__: cluster_state.parse_nodes(nodes))
+    assert look().to_json(make_product())["faults"] == ["node node2 is not Ready"]
+    host.has_api = False
+    with_others(monkeypatch, AWAY)
+    assert [title for title, _ in look().tables(make_product())][1:] == ["Node"]
+    with pytest.raises(UsageError, match="no node 'node9'") as caught:
+        status.gather_node("node9", Paths(tmp_path))
+    assert "node2" in caught.value.details
 
 
 # ---- the ISO behind the mount ----------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask the other nodes how they are, from the bootstrap node: their kubelets' port, their minions' keys, themselves.
+
+All side by side and within a bound. A node that cannot be reached, or that says nothing, is a row that says so, never
+the end of the look at the others. Nothing needs SSH: the bus asks each minion (``caisson_node.look``). What it says is
+another host's word: of another shape it is no answer, and no character of it moves the cursor of who reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jsonschema
+
+from installer.base.errors import CommandError, HostError
+from installer.base.paths import Paths
+from installer.engine import pillartop
+from installer.operations import bus, status_schema
+from installer.operations.asking import Fault, Question
+from installer.operations.salt_state import BUSY_LOAD
+
+REACH_TIMEOUT_S = 2.0
+REACHED_AT_ONCE = 16
+SALT_TIMEOUT_S = 6
+LIMIT_S = 9.0
+"""A start of Salt, the questions, what each node may take: less than ten silent seconds."""
+MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
+LOOK = "caisson_node.look"
+SILENT, ANSWERS = "does not answer", "answers"
+ADD_FIX = "run the 'caisson node add' of that host again: it gives the master its key"
+MINION_FIX = "on that node: journalctl -u salt-minion -n 50; then: systemctl restart salt-minion"
+REACH_FIX = "see whether that host is on and in the network, and there: systemctl status kubelet firewalld"
+
+
+@dataclass(frozen=True)
+class OtherNode:
+    """One further node, as this host knows it, and as it says itself (``own``, empty where it does not).
+
+    ``way``: empty when its kubelet's port accepts connections, else why not. ``minion`` is for people.
+    """
+
+    name: str
+    address: str
+    role: str
+    way: str
+    is_key_accepted: bool
+    minion: str
+    own: Mapping[str, Any]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Return it as a row of the table."""
+        return (
+            self.name,
+            self.role,
+            self.address,
+            self.way or "yes",
+            "accepted" if self.is_key_accepted else "NOT ACCEPTED",
+            self.minion,
+            self._services,
+            self._answer("images, packages"),
+            self._ends,
+        )
+
+    @property
+    def _services(self) -> str:
+        states = self.own.get("services", {})
+        down = [f"{name} {state}" for name, state in states.items() if state != "active"]
+        return ", ".join(down) or ("all active" if states else "-")
+
+    def _answer(self, name: str) -> str:
+        return next((str(one["answer"]) for one in self.own.get("endpoints", ()) if one["name"] == name), "-")
+
+    @property
+    def _ends(self) -> str:
+        found = self.own.get("certificates") or ({"ends": "-"},)
+        return str(found[0]["ends"] or "unreadable")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "name": self.name,
+            "address": self.address,
+            "role": self.role,
+            "unreached": self.way,
+            "key_accepted": self.is_key_accepted,
+            "minion": self.minion,
+            "own": dict(self.own) or None,
+        }
+
+
+HEADING = ("NAME", "ROLE", "ADDRESS", "REACHED", "KEY", "MINION", "SERVICES", "MEDIA", "CERTIFICATE ENDS")
+
+
+def rows(nodes: Sequence[OtherNode]) -> list[tuple[str, ...]]:
+    """Return the table."""
+    return [HEADING, *(node.cells for node in nodes)]
+
+
+def known(paths: Paths) -> list[tuple[str, str, str]]:
+    """Return name, address and role of each further node, as it was told last."""
+    found = []
+    for name in pillartop.known(paths):
+        node = pillartop.read(paths, name).get("node", {})
+        found.append((name, str(node.get("control_plane_address", "")), str(node.get("role", ""))))
+    return found
+
+
+def ask_nodes(
+    paths: Paths, kubelet_port: int, *, only: str = "", limit_s: float = LIMIT_S
+) -> tuple[OtherNode, ...]:
+    """Ask all of them, or ``only`` one."""
+    nodes = [node for node in known(paths) if only in ("", node[0])]
+    if not nodes:
+        return ()
+    names = [name for name, _, _ in nodes]
+    answers = Question("the minions", partial(_ask_minions, names, limit_s), limit_s=limit_s + 1.0)
+    with ThreadPoolExecutor(min(REACHED_AT_ONCE, len(nodes))) as pool:
+        ways = list(pool.map(lambda node: _way(node[1], kubelet_port), nodes))
+    said, why = answers.answer(({}, "its answer took too long"), [])
+    return tuple(_node(paths, node, way, said.get(node[0]), why) for node, way in zip(nodes, ways))
+
+
+def _way(address: str, port: int) -> str:
+    """Return why the kubelet's port of a node accepts no connection; empty when it does."""
+    if not address:
+        return "no address is known"
+    try:
+        socket.create_connection((address, port), timeout=REACH_TIMEOUT_S).close()
+    except TimeoutError:
+        return f"no answer at {address}:{port}"
+    except OSError as exc:
+        return f"{address}:{port}: {exc.strerror or exc}"
+    return ""
+
+
+def _ask_minions(names: Sequence[str], limit_s: float) -> tuple[Mapping[str, Any], str]:
+    """Return what each minion says, and why those that say nothing could not be asked, empty when they could."""
+    try:
+        found = bus.ask_all(names, LOOK, timeout_s=SALT_TIMEOUT_S, limit_s=limit_s)
+    except (CommandError, HostError) as exc:
+        return {}, exc.message
+    return ({}, bus.NO_MASTER) if found is None else (found, "")
+
+
+def _node(paths: Paths, node: tuple[str, str, str], way: str, said: Any, why: str) -> OtherNode:
+    name, address, role = node
+    key = paths.at(MASTER_PKI_DIR) / "minions" / name
+    is_accepted = key.is_file() and key.stat().st_size > 0
+    own = _own(said)
+    minion = ANSWERS if own else _why_silent(said, why)
+    faults = list(_faults(name, way, minion, own, is_accepted=is_accepted))
+    return OtherNode(name, address, role, way, is_accepted, minion, own, tuple(faults))
+
+
+def _own(said: Any) -> Mapping[str, Any]:
+    """Return what a node says of itself, if that has the shape it must have."""
+    schema = {**status_schema.load(), "$ref": "#/definitions/own", "oneOf": [{}]}
+    clean: Mapping[str, Any] = _printable(said)
+    return clean if jsonschema.Draft7Validator(schema).is_valid(clean) else {}
+
+
+def _printable(value: Any) -> Any:
+    """Return data with no character in its texts that is not to be seen."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_printable(entry) for entry in value]
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "?" for letter in value)
+    return value
+
+
+def _why_silent(said: Any, why: str) -> str:
+    if why:
+        return f"not known: {why}"
+    if said is not None:
+        return f"says something else: {_printable(str(said)[:200])}"
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return SILENT if load <= BUSY_LOAD else f"not known: no answer in time (load {load:.1f} a CPU here)"
+
+
+def _faults(
+    name: str, way: str, minion: str, own: Mapping[str, Any], *, is_accepted: bool
+) -> Iterator[Fault]:
+    """Yield what is not as it should be with a node, causes before what follows from them."""
+    if way:
+        yield Fault(f"node {name} cannot be reached: {way}", REACH_FIX)
+    if not is_accepted:
+        yield Fault(f"the salt-master does not know the key of {name}", ADD_FIX)
+    elif minion != ANSWERS and not minion.startswith("not known") and not way:
+        yield Fault(f"the salt-minion of {name} {minion}", MINION_FIX)
+    for fault in own.get("faults", ()):
+        yield Fault(f"{name}: {fault['text']}", f"on {name}: {fault['fix']}" if fault["fix"] else "")
+
+
+def holders(
+    address: str, own_addresses: Sequence[str], own_name: str, nodes: Sequence[OtherNode]
+) -> list[str]:
+    """Return the nodes that have an address now, a virtual one for example. Pure."""
+    found = [own_name] if address in own_addresses else []
+    return found + [node.name for node in nodes if address in node.own.get("node", {}).get("addresses", ())]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bus asks of a further node: the installer's own modules answer, as JSON data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from installer.checks import agent
+from installer.operations import own_state
+from tests.unit.salt.test_modules import installer, load
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    found: Any = load("caisson_node")
+    functions = {
+        "caisson_installer.call": installer().call,
+        "caisson_installer.tree_dir": lambda: Path("/opt/caisson/x"),
+    }
+    monkeypatch.setitem(found.__dict__, "__salt__", functions)
+    return found
+
+
+def test_it_says_how_it_is(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_state, "look", lambda paths, tree_dir: {"at": [str(paths.root), str(tree_dir)]})
+    assert module.look() == {"at": ["/", "/opt/caisson/x"]}
+
+
+def test_it_says_whether_it_is_still_fit(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "look", lambda request: {"asked": request["role"]})
+    assert module.check(json.dumps({"role": "worker"})) == {"asked": "worker"}
