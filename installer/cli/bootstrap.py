@@ -28,7 +28,7 @@ from installer.cli.common import (
 )
 from installer.config import bootstrap as config
 from installer.config import changes, control_plane, facts
-from installer.engine import jobrecord, leftovers, logs, runner
+from installer.engine import jobrecord, leftovers, logs, pillartop, runner
 from installer.engine import lock as lockfile
 from installer.engine.context import Context
 from installer.engine.jobrecord import Request
@@ -140,6 +140,7 @@ def _run(
     logs.begin(paths, NAME)
     context = _context(arguments, prepared, tree_dir, paths, job)
     chosen = _choose_phases(arguments.start_from, context)
+    unaware = pillartop.unaware(paths, changes.since(paths, prepared.config, prepared.facts))
     write_file(paths.config_file, prepared.config.text, mode=0o600, dir_mode=0o700)
     try:
         outcomes = runner.run_phases(bootstrap.OPERATION, chosen, context)
@@ -154,6 +155,8 @@ def _run(
         context.salt.close()
         context.ui.close()
     context.ui.note(runner.describe(outcomes))
+    if unaware:
+        context.ui.note(f"note: {unaware}")
     return outcomes
 
 

@@ -39,6 +39,7 @@ from installer.cli.common import (
 )
 from installer.config import bootstrap as config
 from installer.config import changes, facts, hosts, starter
+from installer.engine import pillartop
 from installer.engine.jobrun import Work
 from installer.media import product
 from installer.operations import adding, node_add, own_state, status, support
@@ -298,6 +299,9 @@ def _config_diff(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # 
     else:
         rows = [(change.key, change.old, change.new, change.verdict) for change in found]
         print("\n".join(format_table([("FIELD", "INSTALLED", file.name, "THE NEXT RUN"), *rows])))
+        applied = [change.key for change in found if change.verdict == "applied"]
+        if unaware := pillartop.unaware(paths, applied):
+            print(f"note: {unaware}")
     return ConfigError.exit_code if is_refused else 0
 
 

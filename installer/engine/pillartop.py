@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from installer.base import files
@@ -48,6 +48,17 @@ def known(paths: Paths) -> list[str]:
     """Return the names of the further nodes that have a pillar."""
     found = (paths.pillar_dir / NODES_DIR).glob("[!.]*.sls")
     return sorted(file.stem.replace("_", ".") for file in found)
+
+
+def unaware(paths: Paths, changed: Sequence[str]) -> str:
+    """Say which further nodes do not know of changed keys of bootstrap.yaml yet; empty when there is nothing to say."""
+    others = known(paths)
+    if not others or not changed:
+        return ""
+    return (
+        f"further nodes keep what they were told of {', '.join(changed)} until 'caisson node add' is run again for them: "
+        f"{', '.join(others)}"
+    )
 
 
 def render(value: Any) -> str:

@@ -394,10 +394,12 @@ def _ask_cluster(paths: Paths) -> Cluster:
     if pod_faults or lost:
         return Cluster(nodes, (), (*pod_faults, *lost))
     faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
+    # Of a node that is away no pod is Ready: that is one fault, not many.
+    away = {node.name for node in nodes if not node.is_ready and len(nodes) > 1}
     faults += [
         Fault(f"pod {pod.namespace}/{pod.name} is not Ready: {pod.state}", POD_FIX)
         for pod in pods
-        if pod.is_ours and not pod.is_ready
+        if pod.is_ours and not pod.is_ready and pod.node not in away
     ]
     return Cluster(nodes, pods, tuple(faults))
 

@@ -218,7 +218,8 @@ def not_ready(node: str) -> list[str]:
     """Return one line for each part that Caisson applied and that is not Ready; ``node`` is this host's.
 
     A site's own workloads are its own, and so are nodes that are away. A Deployment is Ready when it has the pods that
-    it wants: one that was evicted and replaced is no fault. Raises RuntimeError when the API server does not answer.
+    it wants: one that was evicted and replaced is no fault, and one on a node that is away is not waited for, which
+    takes Kubernetes five minutes to put elsewhere. Raises RuntimeError when the API server does not answer.
     """
     # One question: it is asked each second, and a kubectl is not cheap. A namespace says nothing to nodes.
     words = ("--namespace", "kube-system", "get", "nodes,deployments,daemonsets,pods", "--output", "json")
@@ -230,11 +231,16 @@ def not_ready(node: str) -> list[str]:
     lines = [] if is_ready else [f"node {node}: not Ready"]
     made = [*listed.get("Deployment", []), *listed.get("DaemonSet", [])]
     workloads = {item["metadata"]["name"]: item for item in made}
-    here = {
-        pod["metadata"]["name"]: pod for pod in listed.get("Pod", []) if pod["spec"].get("nodeName") == node
+    pods = listed.get("Pod", [])
+    here = {pod["metadata"]["name"]: pod for pod in pods if pod["spec"].get("nodeName") == node}
+    away = {
+        item["metadata"]["name"]
+        for item in listed.get("Node", [])
+        if item["metadata"]["name"] != node and not _is_ready(item["status"].get("conditions", []))
     }
+    lost = [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") in away]
     for name in WORKLOADS:
-        lines += _workload_faults(name, workloads.get(name), here)
+        lines += _workload_faults(name, workloads.get(name), here, lost)
     for name in STATIC_PODS:
         pod = here.get(f"{name}-{node}")
         if pod is None:
@@ -244,8 +250,13 @@ def not_ready(node: str) -> list[str]:
     return lines
 
 
-def _workload_faults(name: str, item: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
-    """Return why a workload is not Ready. Of a DaemonSet the pod on this node counts: others come and go."""
+def _workload_faults(
+    name: str, item: dict[str, Any] | None, here: dict[str, Any], lost: list[str]
+) -> list[str]:
+    """Return why a workload is not Ready; ``lost`` are the pods of nodes that are away.
+
+    Of a DaemonSet the pod on this node counts: others come and go.
+    """
     if item is None:
         return [f"{name}: not there"]
     kind, status = item["kind"].lower(), item["status"]
@@ -253,7 +264,12 @@ def _workload_faults(name: str, item: dict[str, Any] | None, here: dict[str, Any
         return [f"{kind} {name}: not looked at yet"]
     if kind == "deployment":
         wanted, ready = item["spec"]["replicas"], status.get("readyReplicas", 0)
-        return [] if ready >= wanted else [f"{kind} {name}: {ready} of {wanted} ready"]
+        excused = sum(pod.startswith(f"{name}-") for pod in lost)
+        return (
+            []
+            if ready >= max(wanted - excused, min(wanted, 1))
+            else [f"{kind} {name}: {ready} of {wanted} ready"]
+        )
     own = [
         pod
         for pod in here.values()

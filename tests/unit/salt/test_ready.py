@@ -94,6 +94,20 @@ def test_a_worker_that_is_away_is_not_waited_for(module: Any, api: Api) -> None:
     assert module.not_ready("node1") == []
 
 
+def test_of_a_deployment_what_is_on_a_node_that_is_away_is_not_waited_for(module: Any, api: Api) -> None:
+    """Kubernetes puts it elsewhere after five minutes, which is as long as is waited; one at least must be Ready."""
+    away = {"kind": "Node", "metadata": {"name": "node2"}, "status": {"conditions": []}}
+    api.pods["node2"] = away
+    api.pods["coredns-y"] = {**api.pod("coredns-y", "uid of a ReplicaSet", "node2"), "status": BROKEN}
+    api.workloads["coredns"]["status"]["readyReplicas"] = 1
+    assert module.not_ready("node1") == []
+    api.workloads["coredns"]["status"]["readyReplicas"] = 0
+    assert module.not_ready("node1") == ["deployment coredns: 0 of 2 ready"]
+    api.workloads["coredns"]["status"]["readyReplicas"] = 1
+    away["status"] = copy.deepcopy(READY)
+    assert module.not_ready("node1") == ["deployment coredns: 1 of 2 ready"]
+
+
 def test_what_was_applied_is_waited_for(module: Any, api: Api) -> None:
     api.node["status"] = {}
     api.pods["etcd-node1"]["status"] = BROKEN

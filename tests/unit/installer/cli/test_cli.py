@@ -20,7 +20,7 @@ from installer.cli import main as cli
 from installer.config import bootstrap as config
 from installer.config import changes, hosts, starter
 from installer.config.facts import Address
-from installer.engine import saltcall
+from installer.engine import pillartop, saltcall
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.operations import bootstrap, own_state, status_schema
@@ -336,6 +336,35 @@ def test_names_are_put_back_until_nobody_takes_them_any_more(
     monkeypatch.setattr(hosts, "keep", lambda _: answers.pop(0))
     assert cli.main(["--program", "caisson", "hosts"], paths=Paths(tmp_path)) == 0
     assert answers == []
+
+
+def test_further_nodes_that_do_not_know_of_a_change_are_named(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Before, by 'config diff', and after the bootstrap that applied it; a run without a change says nothing."""
+    file, paths = tree.parent / "b.yaml", Paths(tree.parent / "root")
+    use_phases(monkeypatch, Phase("CSP901", "one", "do", saltcall.write_configuration, "none"))
+    assert call(tree, *bootstrap_words(tree)) == 0
+    paths.at(changes.FIRST_STAMP).parent.mkdir(parents=True, exist_ok=True)
+    paths.at(changes.FIRST_STAMP).touch()
+    pillartop.write(paths, "node1", {"node": {"name": "node2"}})
+    top = (paths.pillar_dir / "top.sls").read_text()
+    capsys.readouterr()
+    assert call(tree, *bootstrap_words(tree)) == 0
+    assert "further nodes" not in capsys.readouterr().out
+    file.write_text(file.read_text() + "overrides: {kubelet: {maxPods: 200}}\n")
+    expected = (
+        "further nodes keep what they were told of overrides.kubelet until 'caisson node add' is run again"
+    )
+    assert call(tree, "config", "diff", "--config", str(file)) == 0
+    assert expected in capsys.readouterr().out
+    assert call(tree, *bootstrap_words(tree)) == 0
+    said = capsys.readouterr().out
+    assert expected in said
+    assert said.rstrip().endswith("for them: node2")
+    # What the nodes were told stays theirs.
+    assert (paths.pillar_dir / "top.sls").read_text() == top
+    assert pillartop.known(paths) == ["node2"]
 
 
 # ---- on a further node -----------------------------------------------------------------------------------

@@ -497,6 +497,24 @@ def test_the_other_nodes_are_rows_and_their_faults_are_of_the_cluster(
     assert state.to_json(make_product())["other_nodes"][0]["own"] is None
 
 
+def test_of_a_node_that_is_away_its_pods_are_no_further_faults(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {"metadata": {"name": "node2"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
+    found = cluster_state.parse_nodes({"items": [*NODES["items"], away]})
+    monkeypatch.setattr(cluster_state, "get_nodes", lambda *_, **__: found)
+    lost = {**pod("calico-node-x", phase="Pending"), "spec": {"nodeName": "node2"}}
+    lost["metadata"].update(
+        labels={"k8s-app": "calico-node"}, ownerReferences=[{"kind": "DaemonSet", "name": "c"}]
+    )
+    host.pods = {"items": [*PODS["items"][:2], lost]}
+    state = state_of(tmp_path)
+    assert state.faults == ("node node2 is not Ready",)
+    assert [one["name"] for one in state.to_json(make_product())["pods"]["not_ready"]] == ["calico-node-x"]
+    lost["spec"]["nodeName"] = "node1"
+    assert state_of(tmp_path).faults[1:] == ("pod kube-system/calico-node-x is not Ready: Pending",)
+
+
 def test_who_has_the_virtual_address(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vip = "10.77.1.100"
     said = workers.own()
