@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -42,7 +43,7 @@ from installer.config import changes, facts, hosts, starter
 from installer.engine import pillartop
 from installer.engine.jobrun import Work
 from installer.media import product
-from installer.operations import adding, node_add, own_state, status, support
+from installer.operations import adding, node_add, node_checks, own_state, status, support
 
 HOSTS_SETTLE_S = 1.0
 COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
@@ -65,6 +66,12 @@ def make_parser(program: str) -> Parser:
     bootstrap.add_command(commands)
 
     check = commands.add_parser("check", help="check this host and the configuration; change nothing")
+    check.add_argument(
+        "--node",
+        metavar="NAME",
+        default="",
+        help="check one further node only, over the bus (default: all of them, too)",
+    )
     add_common(check)
     check.set_defaults(handler=_check)
 
@@ -190,14 +197,34 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     file = config_file(arguments, paths) if arguments.config or paths.config_file.is_file() else None
-    found = readiness.assess(tree_dir, file, paths=paths)
+    if arguments.node:
+        own_state.refuse_here(paths, "other nodes are checked")
+    report = None if arguments.node else readiness.assess(tree_dir, file, paths=paths)
+    nodes = _check_nodes(arguments, tree_dir, paths, file)
+    has_failed = (report is not None and bool(report.failed)) or any(node.has_failed for node in nodes)
     if arguments.json:
-        print(json.dumps(found.to_json(), indent=1))
-    else:
-        for line in format_table(found.rows()) if len(found.rows()) > 1 else ():
+        shown = {"format": 1} if report is None else report.to_json()
+        print(json.dumps({**shown, "nodes": [node.to_json() for node in nodes]}, indent=1))
+        return PreflightError.exit_code if has_failed else 0
+    if report is not None:
+        for line in format_table(report.rows()) if len(report.rows()) > 1 else ():
             print(line)
-        print(f"{len(found.results)} checks: {found.summary}")
-    return PreflightError.exit_code if found.failed else 0
+        print(f"{len(report.results)} checks: {report.summary}")
+    for line in format_table(node_checks.table(nodes)) if nodes else ():
+        print(line)
+    return PreflightError.exit_code if has_failed else 0
+
+
+def _check_nodes(
+    arguments: Arguments, tree_dir: Path, paths: Paths, file: Path | None
+) -> tuple[node_checks.NodeCheck, ...]:
+    """Check the further nodes, where this host has a cluster with some and may ask them."""
+    wanted = node_checks.names(paths, arguments.node)
+    if not wanted or file is None or (not arguments.node and os.geteuid() != 0):
+        return ()
+    need_root()
+    say(f"the checks of {', '.join(wanted)}; at most {node_checks.LIMIT_S:g} s")
+    return node_checks.check(tree_dir, config.load(file), wanted, say=say)
 
 
 def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

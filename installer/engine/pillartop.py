@@ -55,10 +55,8 @@ def unaware(paths: Paths, changed: Sequence[str]) -> str:
     others = known(paths)
     if not others or not changed:
         return ""
-    return (
-        f"further nodes keep what they were told of {', '.join(changed)} until 'caisson node add' is run again for them: "
-        f"{', '.join(others)}"
-    )
+    keys, names = ", ".join(changed), ", ".join(others)
+    return f"further nodes keep what they were told of {keys} until 'caisson node add' is run again for them: {names}"
 
 
 def render(value: Any) -> str:

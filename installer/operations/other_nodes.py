@@ -18,10 +18,10 @@ from typing import Any
 
 import jsonschema
 
-from installer.base.errors import CommandError, HostError
+from installer.base.errors import CommandError, HostError, UsageError
 from installer.base.paths import Paths
 from installer.engine import pillartop
-from installer.operations import bus, status_schema
+from installer.operations import bus, schemas
 from installer.operations.asking import Fault, Question
 from installer.operations.salt_state import BUSY_LOAD
 
@@ -162,17 +162,31 @@ def _node(paths: Paths, node: tuple[str, str, str], way: str, said: Any, why: st
 
 def _own(said: Any) -> Mapping[str, Any]:
     """Return what a node says of itself, if that has the shape it must have."""
-    schema = {**status_schema.load(), "$ref": "#/definitions/own", "oneOf": [{}]}
-    clean: Mapping[str, Any] = _printable(said)
-    return clean if jsonschema.Draft7Validator(schema).is_valid(clean) else {}
+    clean: Mapping[str, Any] = printable(said)
+    return clean if is_valid(clean, "status", "own") else {}
 
 
-def _printable(value: Any) -> Any:
+def is_valid(value: Any, schema: str, definition: str) -> bool:
+    """Say whether data has the shape of a definition in one of our schemas."""
+    found = {**schemas.load(schema), "$ref": f"#/definitions/{definition}", "oneOf": [{}]}
+    return bool(jsonschema.Draft7Validator(found).is_valid(value))
+
+
+def unknown(name: str, known: Sequence[str]) -> UsageError:
+    """Return the error of a node that this host knows nothing of."""
+    return UsageError(
+        f"this host has added no node '{name}'",
+        details=f"further nodes: {', '.join(known) or 'none'}",
+        resolution="'caisson status' shows this host and all of them",
+    )
+
+
+def printable(value: Any) -> Any:
     """Return data with no character in its texts that is not to be seen."""
     if isinstance(value, dict):
-        return {_printable(key): _printable(entry) for key, entry in value.items()}
+        return {printable(key): printable(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_printable(entry) for entry in value]
+        return [printable(entry) for entry in value]
     if isinstance(value, str):
         return "".join(letter if letter.isprintable() else "?" for letter in value)
     return value
@@ -182,7 +196,7 @@ def _why_silent(said: Any, why: str) -> str:
     if why:
         return f"not known: {why}"
     if said is not None:
-        return f"says something else: {_printable(str(said)[:200])}"
+        return f"says something else: {printable(str(said)[:200])}"
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     return SILENT if load <= BUSY_LOAD else f"not known: no answer in time (load {load:.1f} a CPU here)"
 

@@ -18,7 +18,6 @@ from installer.base.errors import (
     DegradedError,
     InstallerError,
     UnhealthyError,
-    UsageError,
 )
 from installer.base.paths import Paths
 from installer.base.session import only_looking
@@ -354,11 +353,7 @@ def gather_node(name: str, paths: Paths, *, tree_dir: Path = TREE_DIR) -> NodeLo
     """
     names = [known for known, _, _ in other_nodes.known(paths)]
     if name not in names:
-        raise UsageError(
-            f"this host has added no node '{name}'",
-            details=f"further nodes: {', '.join(names) or 'none'}",
-            resolution="'caisson status' shows this host and all of them",
-        )
+        raise other_nodes.unknown(name, names)
     ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
     with only_looking():
         cluster = Question("the Kubernetes API", partial(_ask_node, name, paths))

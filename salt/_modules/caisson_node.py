@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
+    __pillar__: dict[str, Any] = {}
 
 
 def look() -> dict[str, Any]:
@@ -21,8 +22,11 @@ def look() -> dict[str, Any]:
 
 
 def check(request: str) -> dict[str, Any]:
-    """Return what the preflights find on this node; ``request`` is the question of ``caisson node check``, as JSON."""
-    said: dict[str, Any] = __salt__["caisson_installer.call"](
-        "installer.checks.agent", "look", json.loads(request)
-    )
-    return said
+    """Return what the preflights find on this node, by its name and role in the pillar.
+
+    ``request`` is JSON: the question of ``caisson node check``, without name and role.
+    """
+    node = __pillar__["caisson"]["node"]
+    asked = {**json.loads(request), "name": node["name"], "role": node["role"]}
+    found = __salt__["caisson_installer.call"]("installer.checks.agent", "look", asked)
+    return {"report": found["report"]}

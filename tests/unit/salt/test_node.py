@@ -22,6 +22,8 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
         "caisson_installer.tree_dir": lambda: Path("/opt/caisson/x"),
     }
     monkeypatch.setitem(found.__dict__, "__salt__", functions)
+    node = {"name": "node2", "role": "worker"}
+    monkeypatch.setitem(found.__dict__, "__pillar__", {"caisson": {"node": node}})
     return found
 
 
@@ -31,5 +33,8 @@ def test_it_says_how_it_is(module: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_it_says_whether_it_is_still_fit(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "look", lambda request: {"asked": request["role"]})
-    assert module.check(json.dumps({"role": "worker"})) == {"asked": "worker"}
+    """As the node that its pillar says, whatever it is asked as."""
+    monkeypatch.setattr(agent, "look", lambda request: {"report": request, "facts": "its addresses"})
+    asked = {"with_trials": False, "name": "node3", "role": "bootstrap"}
+    expected = {"with_trials": False, "name": "node2", "role": "worker"}
+    assert module.check(json.dumps(asked)) == {"report": expected}

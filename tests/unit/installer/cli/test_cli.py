@@ -23,8 +23,9 @@ from installer.config.facts import Address
 from installer.engine import pillartop, saltcall
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
-from installer.operations import bootstrap, own_state, status_schema
+from installer.operations import bootstrap, node_checks, own_state, schemas
 from installer.operations.host_state import FirewallState, ServiceStates
+from installer.operations.node_checks import NodeCheck
 from installer.operations.static_pods import StaticPods
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT
 from tests.unit.installer.workers import make_worker
@@ -338,6 +339,39 @@ def test_names_are_put_back_until_nobody_takes_them_any_more(
     assert answers == []
 
 
+def test_a_check_is_also_of_the_further_nodes_or_of_one_alone(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    paths = Paths(tree.parent / "root")
+    paths.config_file.parent.mkdir(parents=True)
+    paths.config_file.write_text(CONFIG_TEXT)
+    for name in ("node2", "node3"):
+        pillartop.write(paths, "node1", {"node": {"name": name}})
+    good = Report((Result(CHECKS[0], Status.PASSED, ()),))
+    monkeypatch.setattr(readiness, "assess", lambda *_, **__: good)
+    asked: list[list[str]] = []
+
+    def check(_: object, __: object, names: list[str], **___: object) -> tuple[NodeCheck, ...]:
+        asked.append(names)
+        return tuple(NodeCheck(name, good.to_json()) for name in names)
+
+    monkeypatch.setattr(node_checks, "check", check)
+    assert call(tree, "check", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    CHECK_SCHEMA.validate(shown)
+    assert [node["name"] for node in shown["nodes"]] == ["node2", "node3"]
+    assert call(tree, "check") == 0
+    assert "node3  -     passed  all checks" in capsys.readouterr().out
+    assert call(tree, "check", "--node", "node3", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    CHECK_SCHEMA.validate(shown)
+    assert list(shown) == ["format", "nodes"]
+    assert asked == [["node2", "node3"], ["node2", "node3"], ["node3"]]
+    monkeypatch.setattr(node_checks, "check", lambda *_, **__: (NodeCheck("node2", why="away"),))
+    assert call(tree, "check") == 4
+    assert call(tree, "check", "--node", "node9") == 2
+
+
 def test_further_nodes_that_do_not_know_of_a_change_are_named(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -374,6 +408,7 @@ def test_further_nodes_that_do_not_know_of_a_change_are_named(
     ("words", "what"),
     [
         (("status", "--node", "node3"), "other nodes are asked for"),
+        (("check", "--node", "node3"), "other nodes are checked"),
         (("config", "diff"), "the configuration of the cluster is compared"),
         (("node", "add", "10.77.1.13"), "nodes are added"),
         (("node", "check", "10.77.1.13"), "other hosts are looked at"),
@@ -415,5 +450,5 @@ def test_a_further_node_says_of_itself_what_it_is(
     assert "ask about all of it on 10.77.1.11" in capsys.readouterr().out
     assert cli.main(["status", "--json"], tree_dir=tree, paths=paths) == 0
     shown = json.loads(capsys.readouterr().out)
-    jsonschema.validate(shown, status_schema.load())
+    jsonschema.validate(shown, schemas.load("status"))
     assert shown["node"]["bootstrap_node"] == "10.77.1.11"

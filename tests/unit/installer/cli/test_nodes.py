@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from installer.base.errors import ClusterError, HostKeyError, LoginError, ReachError
@@ -22,7 +23,7 @@ from installer.config import nodes
 from installer.engine import hostkeys
 from installer.engine.jobrecord import Request
 from installer.engine.ssh import Connection
-from installer.operations import cluster_state, probe
+from installer.operations import cluster_state, probe, schemas
 from installer.operations.cluster_state import Member
 from tests.unit.installer import sshd
 from tests.unit.installer.helpers import CONFIG_TEXT, pack_installer, product_bytes
@@ -109,7 +110,9 @@ def test_all_faults_of_a_file_at_once(server: Server, tree: Path, tmp_path: Path
     )
     before = server.log
     assert call(server, tree, "--file", str(file), "--json") == 3
-    details = json.loads(capsys.readouterr().out)["error"]["details"]
+    shown = json.loads(capsys.readouterr().out)
+    jsonschema.validate(shown, schemas.load("node-check"))
+    details = shown["error"]["details"]
     assert [line.split(": ")[0].partition(":")[2] for line in details] == ["4", "5", "5", "6", "6"]
     assert server.log == before
 
@@ -133,6 +136,7 @@ def test_one_host_by_options(server: Server, tree: Path, capsys: Captured, clust
     assert call(server, tree, *words, "--json") == 4
     captured = capsys.readouterr()
     data = json.loads(captured.out)
+    jsonschema.validate(data, schemas.load("node-check"))
     assert data["exit_code"] == 4
     # The cluster's configuration may not be for this machine: its own node is told of, too.
     (host,) = [host for host in data["hosts"] if host["host"] != "this host"]

@@ -17,11 +17,11 @@ import pytest
 from installer.base.errors import CommandError
 from installer.base.paths import Paths
 from installer.engine import pillartop
-from installer.operations import bus, other_nodes, status_schema
+from installer.operations import bus, other_nodes, schemas
 from tests.unit.installer.workers import own, pillar
 
 pytestmark = pytest.mark.loopback
-NODE_SCHEMA = {**status_schema.load(), "$ref": "#/definitions/other_node", "oneOf": [{}]}
+NODE_SCHEMA = {**schemas.load("status"), "$ref": "#/definitions/other_node", "oneOf": [{}]}
 
 
 class Site:

@@ -22,7 +22,7 @@ from installer.operations import (
     endpoints,
     host_state,
     own_state,
-    status_schema,
+    schemas,
 )
 from installer.operations.asking import Fault
 from installer.operations.endpoints import Endpoint, EndpointState
@@ -49,7 +49,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository_dir: Path) 
 
 def look(tmp_path: Path, repository_dir: Path) -> own_state.OwnState:
     found = own_state.gather(Paths(tmp_path), tree_dir=repository_dir)
-    schema = status_schema.load()
+    schema = schemas.load("status")
     jsonschema.validate(json.loads(json.dumps(found.to_json(make_product()))), schema)
     own = {**schema, "$ref": "#/definitions/own", "oneOf": [{}]}
     jsonschema.validate(json.loads(json.dumps(found.to_data())), own)
