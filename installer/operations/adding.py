@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import runner, saltssh, torn
+from installer.engine import runner, saltssh, ssh, torn
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
 from installer.engine.phase import Operation
@@ -45,6 +46,7 @@ from installer.operations.probe import Material, Probe
 IDENTITY_TIMEOUT_S = 30.0
 WORKERS_AT_ONCE = 3
 IDENTITIES_AT_ONCE = 8
+KEEP_OPEN_S = ssh.IDLE_S / 4
 
 Connected = Mapping[str, "Connection | InstallerError"]
 Wave = tuple[Sequence[NodeEntry], int]
@@ -87,6 +89,7 @@ def work(task: Task) -> str:
             task, base, connected, material, found, results, {}, Interruption(), os.urandom(6).hex()
         )
         _clear_cut(addition, entries)
+        stack.enter_context(_kept_open(addition))
         for wave, at_once in waves(entries):
             _add_side_by_side(addition, wave, at_once)
     task.ui.table(host_results.table(results.all))
@@ -204,6 +207,30 @@ def _clear_cut(addition: _Addition, entries: Sequence[NodeEntry]) -> None:
         task.ui.note(f"{title}: the last run was interrupted in the phase '{phase}': going on")
     for file in torn.remove(task.paths, task.ui.note) if cut else ():
         task.ui.detail(f"removed what it left half-written: {file}")
+
+
+@contextlib.contextmanager
+def _kept_open(addition: _Addition) -> Iterator[None]:
+    """Keep the connections of hosts open that wait for their turn: an idle one ends by itself (``ssh.IDLE_S``)."""
+    is_over = threading.Event()
+
+    def keep() -> None:
+        while not is_over.wait(KEEP_OPEN_S):
+            waiting = [
+                result.address for result in addition.results.all if result.result == host_results.WAITING
+            ]
+            for host in addition.connected.values():
+                if isinstance(host, Connection) and host.entry.address in waiting and not is_over.is_set():
+                    with contextlib.suppress(InstallerError):  # its own phases say what is wrong
+                        host.run(["true"], timeout_s=IDENTITY_TIMEOUT_S, as_root=False)
+
+    thread = threading.Thread(target=keep, name="caisson-keep-open", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(timeout=IDENTITY_TIMEOUT_S)
 
 
 def _add_side_by_side(addition: _Addition, entries: Sequence[NodeEntry], at_once: int) -> None:

@@ -266,7 +266,8 @@ def _gathered(
     disks = ask("the disks", host_state.ask_disks, paths)
     pods = ask("containerd", static_pods.ask_static_pods, paths, identity.name)
     etcd = ask("etcd", etcd_state.ask_etcd, paths, ports["etcd-client"])
-    names = [ask(one.name, _ask_by_name, one, paths, ca) for one, ca in _wanted(known, ports)]
+    wanted = _wanted(known, ports)
+    names = [ask(one.name, _ask_by_name, one, identity, paths, ca_file) for one, ca_file in wanted]
     master = ask("the salt-master", _ask_master, ports["salt-publish"])
     certificates = ask("the certificates", find_certificates, paths)
     addresses = ask("the addresses", facts.read_addresses)
@@ -282,7 +283,7 @@ def _gathered(
         etcd=etcd.answer(None, lost),
         endpoints=tuple(
             question.answer(_failed(one, "no answer", identity), lost)
-            for question, (one, _) in zip(names, _wanted(known, ports))
+            for question, (one, _) in zip(names, wanted)
         ),
         master=master.answer("not known", []),
         certificates=certificates.answer((), lost),
@@ -300,9 +301,8 @@ def _wanted(known: Mapping[str, Any], ports: Mapping[str, int]) -> tuple[tuple[E
     )
 
 
-def _ask_by_name(endpoint: Endpoint, paths: Paths, ca_file: str) -> EndpointState:
+def _ask_by_name(endpoint: Endpoint, identity: Identity, paths: Paths, ca_file: str) -> EndpointState:
     """Ask an endpoint, if /etc/hosts knows its name: else the site's nameserver would be asked for it."""
-    identity = identify(paths)
     name = endpoint.url.split("/")[2].partition(":")[0]
     lines = paths.hosts_file.read_text(encoding="utf-8", errors="replace").splitlines()
     known = [line.partition("#")[0].split()[1:] for line in lines if line.partition("#")[0].strip()]

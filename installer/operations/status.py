@@ -236,8 +236,8 @@ def _without_faults(state: object) -> dict[str, Any]:
 def gather_state(product: Product, paths: Paths, *, tree_dir: Path = TREE_DIR) -> State:
     """Look at the host, the media, etcd, the services, and what the API says; each without the others.
 
-    It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`, and leaves
-    nothing running.
+    It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`, or, where there are
+    further nodes, :data:`installer.operations.other_nodes.LIMIT_S` and two; it leaves nothing running.
     """
     with only_looking():
         return _gathered(product, paths, tree_dir)

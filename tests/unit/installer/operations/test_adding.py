@@ -27,9 +27,10 @@ from installer.base.errors import (
 )
 from installer.base.paths import Paths
 from installer.base.run import run
+from installer.base.terminal import Remembering
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import jobrecord, jobrun, jobs, jobunit, journal
+from installer.engine import jobrecord, jobrun, jobs, jobsecrets, jobunit, journal, ssh
 from installer.engine.context import Context
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
@@ -39,7 +40,7 @@ from installer.operations.cluster_state import Member
 from installer.operations.probe import Material, Probe
 from tests.unit.installer import sshd
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, product_bytes
-from tests.unit.installer.sshd import Server, Typist
+from tests.unit.installer.sshd import PASSWORD, Server, Typist
 
 pytestmark = [
     pytest.mark.subprocess,
@@ -211,6 +212,23 @@ def test_three_workers_at_once_after_the_control_planes_one_by_one(server: Serve
     result = job.result()
     assert result is not None
     assert result.summary == "7 hosts are nodes; 7 changed"
+
+
+def test_hosts_that_wait_for_their_turn_keep_their_connections(
+    server: Server, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle connection ends by itself: that of the fourth host of a list would, and a password opens it once only."""
+    monkeypatch.setattr(ssh, "IDLE_S", 2)
+    monkeypatch.setattr(adding, "KEEP_OPEN_S", 0.5)
+    monkeypatch.setattr(adding, "WORKERS_AT_ONCE", 1)
+    cluster.waits = lambda name: time.sleep(6) if name == "node2" else None
+    hosts = [replace(server.entry("asked", with_key=False), name=name) for name in ("node2", "node3")]
+    terminal = Remembering(Typist(PASSWORD, PASSWORD))
+    with probe.connections(hosts, paths=cluster.paths, terminal=terminal):
+        pass
+    monkeypatch.setattr(jobsecrets, "take", lambda *_: terminal.secrets)
+    cluster.run(*hosts)
+    assert cluster.seen[1:] == ["node2", "node3"]
 
 
 def test_the_end_of_the_job_ends_all_in_order(server: Server, cluster: Cluster, tmp_path: Path) -> None:

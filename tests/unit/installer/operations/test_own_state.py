@@ -141,7 +141,9 @@ def test_a_real_name_and_a_real_port(host: Host, tmp_path: Path, monkeypatch: py
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     one = Endpoint("images, packages", f"http://localhost:{port}/v2/", (200,), "nginx")
-    found = own_state._ask_by_name(one, Paths(tmp_path), "/etc/caisson/ca.crt")
+    found = own_state._ask_by_name(
+        one, own_state.identify(Paths(tmp_path)), Paths(tmp_path), "/etc/caisson/ca.crt"
+    )
     assert found.fault is not None
     assert "no answer" in found.answer
     assert "10.77.1.11" in found.fault.fix
