@@ -37,7 +37,14 @@ from installer.engine.journal import Journal
 from installer.engine.phase import Operation
 from installer.engine.ssh import Connection
 from installer.media import product
-from installer.operations import cluster_state, host_results, installed, node_add, probe
+from installer.operations import (
+    cluster_state,
+    host_results,
+    installed,
+    node_add,
+    other_nodes,
+    probe,
+)
 from installer.operations.cluster_state import Member
 from installer.operations.host_results import HostResults
 from installer.operations.joining import Joining, NodeContext
@@ -82,7 +89,8 @@ def work(task: Task) -> str:
         with _looking(task.ui, len(entries)):
             opened = probe.connections(entries, paths=task.paths, terminal=Told(task.secrets))
             connected = stack.enter_context(opened)
-            beside = members_beside(members, entries, connected)
+            told = {name: address for name, address, _ in other_nodes.known(task.paths)}
+            beside = members_beside(members, entries, connected, told=told)
             material = probe.gather_material(task.tree_dir, base.config, beside)
             found = _look_at_all(entries, connected, material, task) if len(entries) > 1 else None
         addition = _Addition(
@@ -153,16 +161,25 @@ def _context(task: Task) -> NodeContext:
 
 
 def members_beside(
-    members: Sequence[Member], entries: Sequence[NodeEntry], connected: Connected
+    members: Sequence[Member],
+    entries: Sequence[NodeEntry],
+    connected: Connected,
+    *,
+    told: Mapping[str, str],
 ) -> list[Member]:
     """Return the members without those that are among the hosts: a node may be added again, by itself.
 
-    Who it is says its machine id: another machine of the same name is found by the preflights.
+    Who it is says its machine id: another machine of the same name is found by the preflights. Of a member whose
+    kubelet never said it (an addition failed then) the address tells that was ``told`` to the node of this name.
     """
     with ThreadPoolExecutor(IDENTITIES_AT_ONCE) as pool:
-        own = set(pool.map(lambda entry: _identity(entry, connected[entry.title]), entries))
+        found = list(pool.map(lambda entry: _identity(entry, connected[entry.title]), entries))
+    own = set(found)
+    begun = {name for entry, (name, _) in zip(entries, found) if name and told.get(name) == entry.address}
     return [
-        member for member in members if not member.machine_id or (member.name, member.machine_id) not in own
+        member
+        for member in members
+        if not ((member.name, member.machine_id) in own if member.machine_id else member.name in begun)
     ]
 
 

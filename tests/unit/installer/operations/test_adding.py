@@ -30,7 +30,7 @@ from installer.base.run import run
 from installer.base.terminal import Remembering
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import jobrecord, jobrun, jobs, jobsecrets, jobunit, journal, ssh
+from installer.engine import jobrecord, jobrun, jobs, jobsecrets, jobunit, journal, pillartop, ssh
 from installer.engine.context import Context
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
@@ -288,6 +288,21 @@ def test_a_node_may_be_added_again_by_itself_and_by_no_other(server: Server, clu
     cluster.members = [Member("node2", "another", is_control_plane=False)]
     cluster.run(entry(server, "node2"))
     assert cluster.seen[0] == "members: node2"
+
+
+def test_a_node_that_never_said_who_it_is_may_be_added_again_at_the_address_it_was_told(
+    server: Server, cluster: Cluster
+) -> None:
+    """An addition failed after the node was registered: it is no double of itself, and any other host is one."""
+    cluster.members = [Member("node2", "", is_control_plane=False)]
+    cluster.run(entry(server, "node2"))
+    assert cluster.seen[0] == "members: node2"
+    node = {"name": "node2", "control_plane_address": "10.77.1.12", "role": "worker"}
+    for address, expected in (("10.77.1.12", "members: node2"), ("127.0.0.1", "members: ")):
+        pillartop.write(cluster.paths, "node1", {"node": {**node, "control_plane_address": address}})
+        cluster.seen.clear()
+        cluster.run(entry(server, "node2"))
+        assert cluster.seen[0] == expected
 
 
 def test_the_error_of_a_list_is_of_the_class_that_weighs_most() -> None:
