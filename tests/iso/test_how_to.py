@@ -331,7 +331,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
             f"{_NODE_ADD}::test_it_is_a_node_with_its_pods"
         ),
         "kubectl get nodes": f"{_NODE_ADD}::test_it_is_a_node_with_its_pods",
-        "caisson node add --file nodes.yaml": "tests/unit/installer/operations/test_adding.py::test_one_host_is_added",
+        "caisson node add --file nodes.yaml": f"{_NODE_ADD}::test_of_a_list_one_broken_host_stops_no_other",
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
