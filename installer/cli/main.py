@@ -233,11 +233,11 @@ def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     state: status.State | status.NodeLook | own_state.OwnState
     if arguments.node:
         own_state.refuse_here(paths, "other nodes are asked for")
-        state = status.gather_node(arguments.node, paths)
+        state = status.gather_node(arguments.node, paths, progress=say)
     elif own_state.is_further_node(paths):
         state = own_state.gather(paths, tree_dir=tree_dir)
     else:
-        state = status.gather_state(found, paths)
+        state = status.gather_state(found, paths, progress=say)
     error = state.error()
     if arguments.json:
         print(json.dumps(state.to_json(found), indent=1))

@@ -128,6 +128,16 @@ def ask_nodes(
     return tuple(_node(paths, node, way, said.get(node[0]), why) for node, way in zip(nodes, ways))
 
 
+def silent(name: str, paths: Paths) -> OtherNode:
+    """Return a node of which nothing was heard in time, this host's own files included."""
+    address, role = next(
+        ((address, role) for known_name, address, role in known(paths) if known_name == name), ("", "")
+    )
+    return OtherNode(
+        name, address, role, "", is_key_accepted=True, minion="not known: no answer in time", own={}
+    )
+
+
 def _way(address: str, port: int) -> str:
     """Return why the kubelet's port of a node accepts no connection; empty when it does."""
     if not address:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from installer.base.errors import (
     ClusterError,
@@ -35,7 +35,14 @@ from installer.operations import (
     salt_state,
     static_pods,
 )
-from installer.operations.asking import COMMAND_LIMIT_S, LIMIT_S, Fault, Question, distinct_fixes
+from installer.operations.asking import (
+    COMMAND_LIMIT_S,
+    LIMIT_S,
+    Fault,
+    Question,
+    distinct_fixes,
+    wait,
+)
 from installer.operations.certificates import (
     CertificateState,
     certificate_fault,
@@ -54,6 +61,8 @@ from installer.operations.static_pods import StaticPods
 
 TREE_DIR = Path(__file__).resolve().parents[2]
 FORMAT = 1
+SAY_INTERVAL_S = 4.0
+Say = Callable[[str], None]
 NOT_IN_TIME = f"not known: no answer within {LIMIT_S:g} s"
 CA_FILE = "/etc/caisson/ca.crt"
 NODE_FIX = (
@@ -233,17 +242,19 @@ def _without_faults(state: object) -> dict[str, Any]:
 # ---- asking ----------------------------------------------------------------------------------------------
 
 
-def gather_state(product: Product, paths: Paths, *, tree_dir: Path = TREE_DIR) -> State:
+def gather_state(
+    product: Product, paths: Paths, *, tree_dir: Path = TREE_DIR, progress: Say = lambda _: None
+) -> State:
     """Look at the host, the media, etcd, the services, and what the API says; each without the others.
 
     It takes no longer than the slowest part may, :data:`installer.operations.asking.LIMIT_S`, or, where there are
     further nodes, :data:`installer.operations.other_nodes.LIMIT_S` and two; it leaves nothing running.
     """
     with only_looking():
-        return _gathered(product, paths, tree_dir)
+        return _gathered(product, paths, tree_dir, progress)
 
 
-def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
+def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> State:
     ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
     known = changes.installed(paths) or {}
     address = str(known["node"]["control_plane_address"]) if known else ""
@@ -266,6 +277,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path) -> State:
         limit_s=other_nodes.LIMIT_S + 2.0,
     )
 
+    wait([others], progress, interval_s=SAY_INTERVAL_S)
     lost: list[Fault] = []
     further: tuple[OtherNode, ...] = others.answer((), lost)
     found = State(
@@ -345,7 +357,9 @@ class NodeLook:
         return [*found, *(own_state.tables(self.other.own) if self.other.own else [])]
 
 
-def gather_node(name: str, paths: Paths, *, tree_dir: Path = TREE_DIR) -> NodeLook:
+def gather_node(
+    name: str, paths: Paths, *, tree_dir: Path = TREE_DIR, progress: Say = lambda _: None
+) -> NodeLook:
     """Look at one further node.
 
     Raises:
@@ -357,7 +371,13 @@ def gather_node(name: str, paths: Paths, *, tree_dir: Path = TREE_DIR) -> NodeLo
     ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
     with only_looking():
         cluster = Question("the Kubernetes API", partial(_ask_node, name, paths))
-        (other,) = other_nodes.ask_nodes(paths, ports["kubelet"], only=name)
+        asked = Question(
+            f"node {name}",
+            partial(other_nodes.ask_nodes, paths, ports["kubelet"], only=name),
+            limit_s=other_nodes.LIMIT_S + 2.0,
+        )
+        wait([asked], progress, interval_s=SAY_INTERVAL_S)
+        (other,) = asked.answer((other_nodes.silent(name, paths),), [])
         return NodeLook(cluster.answer(None, []), other)
 
 

@@ -497,6 +497,31 @@ def test_the_other_nodes_are_rows_and_their_faults_are_of_the_cluster(
     assert state.to_json(make_product())["other_nodes"][0]["own"] is None
 
 
+def test_a_look_at_other_nodes_that_takes_long_is_never_silent(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that hangs ends with its bound."""
+
+    def hang(*_: object, **__: object) -> tuple[OtherNode, ...]:
+        time.sleep(60)
+        return ()
+
+    with_others(monkeypatch)
+    monkeypatch.setattr(other_nodes, "ask_nodes", hang)
+    monkeypatch.setattr(other_nodes, "LIMIT_S", -1.0)
+    monkeypatch.setattr(status, "SAY_INTERVAL_S", 0.2)
+    said: list[str] = []
+    started = time.monotonic()
+    found = status.gather_node("node2", Paths(tmp_path), progress=said.append)
+    assert found.other.minion == "not known: no answer in time"
+    assert "waiting for the answers of: node node2" in said[0]
+    state = status.gather_state(make_product(), Paths(tmp_path), progress=said.append)
+    assert state.others == ()
+    assert state.faults == ("the further nodes gave no answer within 1 s",)
+    assert "the further nodes" in said[-1]
+    assert time.monotonic() - started < 20
+
+
 def test_of_a_node_that_is_away_its_pods_are_no_further_faults(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
