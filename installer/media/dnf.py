@@ -253,20 +253,23 @@ def install(
         return is_configured
     now = rpmdb.packages()
     before = now if note.before is None else note.before
-    cut = transaction.find_cut(before, now, repository.builds(media_dir, product))
-    transaction.begin(paths, before)
+    offered = repository.builds(media_dir, product)
+    cut = transaction.find_cut(before, now, offered)
+    transaction.begin(paths, before, note.brought)
     if cut:
         shown = ", ".join(package.name for package in (*cut.fresh, *cut.replaced))
         detail(f"a transaction of packages was cut; installed again: {shown}")
     progress(f"dnf to install {', '.join(names)}")
-    with _noted(paths, before, is_again=note.is_open):
+    with _noted(paths, before, note):
         found = _carry_out_all(names, cut, paths)
     after = rpmdb.packages()
     added = sorted(package.nevra for package in after - before)
     if added:
         detail("installed: " + " ".join(added))
         progress(f"{len(added)} packages were installed")
-    transaction.end(paths, {name: [_offered(product.packages, name), *found[name]] for name in names})
+    settled = {name: [_offered(product.packages, name), *found[name]] for name in names}
+    brought = transaction.brought(transaction.Note(before, brought=note.brought), now, offered)
+    transaction.end(paths, settled, None if brought is None else brought | transaction.fresh(now, after))
     return bool(cut) or before != after or is_configured
 
 
@@ -284,14 +287,14 @@ def _carry_out_all(names: Sequence[str], cut: transaction.Cut, paths: Paths) -> 
 
 
 @contextlib.contextmanager
-def _noted(paths: Paths, before: frozenset[rpmdb.Package], *, is_again: bool) -> Iterator[None]:
+def _noted(paths: Paths, before: frozenset[rpmdb.Package], note: transaction.Note) -> Iterator[None]:
     """Take the note of a transaction back when it was refused and has changed nothing; name the note when it stays."""
     try:
         yield
     except InstallerError as error:
         if rpmdb.packages() == before:
-            transaction.forget(paths)
-        elif is_again:
+            transaction.forget(paths, note.brought)
+        elif note.is_open:
             way_out = (
                 f"{paths.transaction_file} notes the transaction that was cut; once the packages are in order"
                 " (dnf check, rpm --verify PACKAGE), remove that file: then it is not carried out again"
@@ -318,6 +321,27 @@ def carry_out(words: Sequence[str], names: Sequence[str], paths: Paths) -> None:
             f"the script {script} of the package {package} was ended by signal {number}",
             details=f"{_tail(completed)}\nlog: {paths.log_dir / 'dnf'}",
             resolution="run this again: the package is then installed again; was the host short of memory?",
+        )
+
+
+def remove(packages: Sequence[rpmdb.Package], paths: Paths) -> None:
+    """Remove these packages in one transaction, by dnf, so that its own record of them is right.
+
+    They are all that goes: nothing else needs them (``rpmdb.removable``), and dnf removes no more than it is told.
+
+    Raises:
+        PackageError: dnf or rpm refused.
+    """
+    (paths.dnf_dir / "vars").mkdir(parents=True, exist_ok=True)
+    write_file(paths.dnf_dir / "dnf.conf", render_main(paths))
+    words = dnf_arguments(paths, "--disablerepo=*", "remove", *(package.nevra for package in packages))
+    completed = run(words, timeout_s=DNF_TIMEOUT_S, check=False, env=dnf_environment(paths))
+    left = rpmdb.packages() & frozenset(packages)
+    if completed.returncode != 0 or left:
+        raise PackageError(
+            f"dnf could not remove {len(left)} packages",
+            details=f"{_tail(completed)}\nlog: {paths.log_dir / 'dnf'}",
+            resolution="see the last lines above, then run the same command again",
         )
 
 

@@ -17,6 +17,8 @@ LISTED = "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\\n"
 OWNED = "%{=NAME}-%{=VERSION}-%{=RELEASE}.%{=ARCH}"
 ENTRY = "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH} %{DBINSTANCE}\\n"
 """The number of the entry is never given twice. Source: rpm, lib/tagexts.c, RPMTAG_DBINSTANCE."""
+NEEDED = re.compile(r"^\s*(?P<what>.+?) is needed by (?:\(installed\) )?(?P<who>\S+)$", re.MULTILINE)
+"""A line of ``rpm --erase --test``. Source: rpm 4.16, lib/rpmps.c, RPMPROB_REQUIRES."""
 VERIFIED = re.compile(r"^(?P<marks>missing|[.?A-Z0-9]{8,9}) +(?:(?P<kind>[acdglmnr]) +)?(?P<path>/.+)$")
 """A line of ``rpm --verify``. Source: rpm(8), "VERIFY OPTIONS"."""
 OTHERS_OWN = ("c", "d", "g", "l", "r")
@@ -46,6 +48,11 @@ class Package(NamedTuple):
     def nevra(self) -> str:
         """Return what rpm and dnf call this very package."""
         return f"{self.name}-{self.version}.{self.arch}"
+
+    @property
+    def name_arch(self) -> str:
+        """Return what it is in any version."""
+        return f"{self.name}.{self.arch}"
 
 
 class Found(NamedTuple):
@@ -107,6 +114,44 @@ def erase(gone: Iterable[Package]) -> None:
     names = sorted(package.nevra for package in gone)
     if names:
         run(["rpm", "--erase", "--nodeps", *names], timeout_s=SCRIPTS_TIMEOUT_S)
+
+
+def removable(wanted: Sequence[Package]) -> tuple[list[Package], dict[str, str]]:
+    """Return which of these packages nothing else needs, and of the others (by name) what does. Only looks.
+
+    Raises:
+        PackageError: rpm says something else than that.
+    """
+    going, needed = list(wanted), {}
+    while going:
+        words = ["rpm", "--erase", "--test", "--allmatches", *(package.nevra for package in going)]
+        tested = run(words, timeout_s=TIMEOUT_S, check=False)
+        if tested.returncode == 0:
+            break
+        faults = {match["what"]: match["who"] for match in NEEDED.finditer(tested.stderr)}
+        providers = installed_providers(list(faults))
+        staying = {name: faults[what] for what, names in providers.items() for name in names}
+        left = [package for package in going if package.name not in staying]
+        if len(left) == len(going):
+            raise PackageError(
+                "rpm does not say which packages can be removed",
+                details=tested.stderr.strip()[-2000:],
+                resolution="see 'rpm --erase --test' of them",
+            )
+        needed.update({name: f"stays: {who} needs it" for name, who in staying.items()})
+        going = left
+    return going, {package.name: needed[package.name] for package in wanted if package.name in needed}
+
+
+def installed_providers(capabilities: Sequence[str]) -> dict[str, list[str]]:
+    """Return which installed packages provide each capability (``libx.so.1()(64bit)``, ``socat >= 1.7``)."""
+    found = {}
+    for capability in capabilities:
+        name = capability.split(" ")[0]
+        words = ["rpm", "-q", "--whatprovides", "--qf", "%{NAME}\\n", name]
+        answer = run(words, timeout_s=TIMEOUT_S, check=False)
+        found[capability] = answer.stdout.split() if answer.returncode == 0 else []
+    return found
 
 
 def verify(names: Sequence[str]) -> list[Change]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from installer.base.files import write_file
@@ -28,6 +28,9 @@ class Note:
 
     before: frozenset[Package] | None = None
     settled: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    brought: frozenset[str] | None = frozenset()
+    """Packages (``name.arch``) that transactions which have ended brought to a host without them; a reset removes
+    them. None: the version that installed them did not note it."""
 
     @property
     def is_open(self) -> bool:
@@ -60,25 +63,64 @@ def read(paths: Paths) -> Note:
         return Note(
             None if before is None else frozenset(Package(*entry) for entry in before),
             dict(data.get("settled", {})),
+            None if "brought" not in data else frozenset(map(str, data["brought"])),
         )
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return Note()
 
 
-def begin(paths: Paths, before: Iterable[Package]) -> None:
-    """Note what is installed, on the disk, before the first package is."""
-    _write(paths, {"before": sorted(before)})
+def begin(paths: Paths, before: Iterable[Package], brought: frozenset[str] | None = frozenset()) -> None:
+    """Note what is installed, on the disk, before the first package is; ``brought``: what earlier ones have."""
+    _write(paths, {"before": sorted(before)}, brought)
 
 
-def end(paths: Paths, settled: Mapping[str, Sequence[str]]) -> None:
-    """Note that the transaction has ended well, once all that it wrote is on the disk."""
+def end(
+    paths: Paths, settled: Mapping[str, Sequence[str]], brought: frozenset[str] | None = frozenset()
+) -> None:
+    """Note that the transaction has ended well, once all that it wrote is on the disk; ``brought``: what all have."""
     os.sync()
-    _write(paths, {"settled": {name: list(words) for name, words in sorted(settled.items())}})
+    _write(paths, {"settled": {name: list(words) for name, words in sorted(settled.items())}}, brought)
 
 
-def forget(paths: Paths) -> None:
-    """Take the note back: the transaction has changed nothing."""
-    paths.transaction_file.unlink(missing_ok=True)
+def brought(note: Note, now: frozenset[Package], offered: Collection[Build]) -> frozenset[str] | None:
+    """Return what Caisson's transactions have brought, a cut one too, as ``name.arch``; None when not noted. Pure.
+
+    Of what came since a cut, only builds that the media has (``offered``) are its.
+
+    >>> old, new, other = Package("a", "1-1", "x"), Package("b", "1-1", "x"), Package("d", "1-1", "x")
+    >>> note = Note(before=frozenset({old}), brought=frozenset({"c.x"}))
+    >>> sorted(brought(note, frozenset({old, new, other}), {new.build}))
+    ['b.x', 'c.x']
+    >>> brought(Note(brought=None), frozenset({old}), ()) is None
+    True
+    """
+    if note.brought is None or note.before is None:
+        return note.brought
+    return note.brought | fresh(note.before, {package for package in now if package.build in offered})
+
+
+def has_brought(note: Note, name: str) -> bool:
+    """Say whether a package of this name was not there before Caisson's transactions. Pure.
+
+    >>> has_brought(Note(brought=frozenset({"socat.x86_64"})), "socat"), has_brought(Note(), "socat")
+    (True, False)
+    """
+    if note.brought is not None and any(entry.startswith(f"{name}.") for entry in note.brought):
+        return True
+    return note.before is not None and all(package.name != name for package in note.before)
+
+
+def fresh(before: Iterable[Package], now: Iterable[Package]) -> frozenset[str]:
+    """Return which packages are there that were not in any version, as ``name.arch``. Pure."""
+    return frozenset(package.name_arch for package in now) - {package.name_arch for package in before}
+
+
+def forget(paths: Paths, brought: frozenset[str] | None = frozenset()) -> None:
+    """Take the note back: the transaction has changed nothing; what earlier ones brought stays noted."""
+    if brought:
+        _write(paths, {}, brought)
+    else:
+        paths.transaction_file.unlink(missing_ok=True)
 
 
 def find_cut(before: frozenset[Package], now: frozenset[Package], offered: frozenset[Build]) -> Cut:
@@ -107,5 +149,6 @@ replaced=(Package(name='a', version='2-1', arch='x'),), leftover=(Package(name='
     )
 
 
-def _write(paths: Paths, content: Mapping[str, object]) -> None:
-    write_file(paths.transaction_file, json.dumps(content, indent=1) + "\n", mode=0o600)
+def _write(paths: Paths, content: Mapping[str, object], brought: frozenset[str] | None) -> None:
+    noted = {} if brought is None else {"brought": sorted(brought)}
+    write_file(paths.transaction_file, json.dumps({**content, **noted}, indent=1) + "\n", mode=0o600)

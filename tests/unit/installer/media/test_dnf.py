@@ -224,6 +224,35 @@ def test_what_the_site_has_installed_since_a_cut_is_let_be(
     assert not install(context, ["kubelet", "nftables"])
 
 
+def test_what_was_brought_is_noted_and_what_was_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset removes the first alone, whatever version it has by then."""
+    rpm = Rpm({"tar": "1.34-1", "site": "1-1"}, {"kubelet": "1.36.4-150500.1.1", "tar": "1.34-2"})
+    use(monkeypatch, rpm)
+    context = make_context(tmp_path)
+    install(context, ["kubelet"])
+    assert transaction.read(context.paths).brought == frozenset({"kubelet.x86_64"})
+    rpm.offered = {"socat": "1-1"}
+    install(context, ["socat"])
+    assert transaction.read(context.paths).brought == frozenset({"kubelet.x86_64", "socat.x86_64"})
+    rpm.answer = Completed(1, "", "Error: x\n")
+    with pytest.raises(PackageError):
+        install(context, ["conntrack-tools"])
+    assert transaction.read(context.paths).brought == frozenset({"kubelet.x86_64", "socat.x86_64"})
+
+
+def test_a_host_of_a_version_that_did_not_note_it_stays_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Rpm({"kubelet": "1-1"}, {"socat": "1-1"}))
+    context = make_context(tmp_path)
+    context.paths.transaction_file.parent.mkdir(parents=True)
+    context.paths.transaction_file.write_text('{"settled": {}}', encoding="utf-8")
+    install(context, ["socat"])
+    assert transaction.read(context.paths).brought is None
+
+
 def test_an_error_over_what_was_cut_says_how_to_close_the_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
