@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from installer.base.paths import Paths
 from installer.base.ui import Ui
@@ -14,6 +15,22 @@ from installer.engine.beside import Beside
 from installer.engine.journal import Journal
 from installer.engine.saltworker import SaltWorkers
 from installer.media.product import Product
+
+
+class Running(Protocol):
+    """What the runner itself needs of a context; each operation has its own, which only its phases know."""
+
+    @property
+    def ui(self) -> Ui:
+        """Return the way to speak."""
+
+    @property
+    def journal(self) -> Journal:
+        """Return the journal of the operation."""
+
+    @property
+    def paths(self) -> Paths:
+        """Return the paths of the host."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 from installer.engine import saltcall
 from installer.engine.context import Context
 
-Applies = Callable[[Context], bool]
-"""What a phase does to the host; it returns whether that changed anything."""
+Applies = Callable[[Any], bool]
+"""What a phase does to the host, given the context of its operation; it returns whether that changed anything."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Phase:
     applies: Applies
     undo: str
     about: str = ""
-    standing: Callable[[Context], None] | None = None
-    awaits: Callable[[Context], None] | None = None
+    standing: Callable[[Any], None] | None = None
+    awaits: Callable[[Any], None] | None = None
 
     @property
     def label(self) -> str:

@@ -15,7 +15,7 @@ from typing import Callable
 from installer.base.errors import InstallerError, StoppedError, UsageError
 from installer.base.ui import format_seconds
 from installer.engine import torn
-from installer.engine.context import Context
+from installer.engine.context import Context, Running
 from installer.engine.phase import Operation, Phase
 
 
@@ -56,7 +56,7 @@ def select(operation: Operation, start_from: str, context: Context) -> tuple[Pha
 def run_phases(
     operation: Operation,
     chosen: Sequence[Phase],
-    context: Context,
+    context: Running,
     *,
     clock: Callable[[], float] = time.monotonic,
     clears: bool = True,
@@ -97,7 +97,7 @@ def describe(outcomes: Sequence[Outcome]) -> str:
     return f"{len(outcomes)} phases in {total}, {changed} change{'' if changed == 1 else 's'}"
 
 
-def _run_phase(operation: Operation, phase: Phase, context: Context, clock: Callable[[], float]) -> Outcome:
+def _run_phase(operation: Operation, phase: Phase, context: Running, clock: Callable[[], float]) -> Outcome:
     started = clock()
     try:
         has_changed = phase.applies(context)
