@@ -37,7 +37,7 @@ from installer.engine.jobs import Job
 from installer.engine.journal import Journal
 from installer.engine.phase import Phase
 from installer.media import product
-from installer.operations import bootstrap, installed, own_state
+from installer.operations import bootstrap, installed, own_state, reset_plan
 
 NAME = bootstrap.OPERATION.name
 
@@ -125,6 +125,7 @@ def _prepare(arguments: Arguments, tree_dir: Path, paths: Paths) -> _Prepared:
             details=found.title,
             resolution="for a test give --accept-lab-bundle; else use a bundle of the production profile",
         )
+    reset_plan.refuse_begun(paths)
     installed.refuse_other(found, paths)
     file = config_file(arguments, paths)
     addresses = facts.read_addresses()

@@ -27,7 +27,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, jobs, nodes, on_node
+from installer.cli import bootstrap, explanations, jobs, nodes, on_node, reset
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -46,11 +46,26 @@ from installer.media import product
 from installer.operations import adding, node_add, node_checks, own_state, status, support
 
 HOSTS_SETTLE_S = 1.0
-COMMANDS = ("bootstrap", "check", "status", "report", "jobs", "job", "config", "hosts", "node", "explain")
+COMMANDS = (
+    "bootstrap",
+    "check",
+    "status",
+    "report",
+    "jobs",
+    "job",
+    "config",
+    "hosts",
+    "node",
+    "reset",
+    "explain",
+)
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 
-WORKS: dict[str, Work] = {bootstrap.NAME: bootstrap.work, node_add.NAME: adding.work}
+WORKS: dict[str, Work] = {
+    bootstrap.NAME: bootstrap.work,
+    node_add.NAME: adding.work,
+}
 """What each operation does as a job of its own unit."""
 
 
@@ -120,6 +135,7 @@ def make_parser(program: str) -> Parser:
 
     nodes.add_commands(commands)
     on_node.add_command(commands)
+    reset.add_command(commands)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")
     explain.add_argument(

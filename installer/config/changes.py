@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from installer.base.errors import ConfigError
@@ -132,8 +133,13 @@ def installed(paths: Paths) -> Mapping[str, Any] | None:
 
 def recorded(paths: Paths) -> Mapping[str, Any] | None:
     """Return the values that Salt was given last, None when it has none."""
+    return read_pillar(paths.pillar_dir / "caisson.sls")
+
+
+def read_pillar(file: Path) -> Mapping[str, Any] | None:
+    """Return the values in a file of the pillar, None when there is none that can be read."""
     try:
-        text = (paths.pillar_dir / "caisson.sls").read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
         found: Mapping[str, Any] = json.loads(text.partition("\n")[2])["caisson"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 from installer.engine.phase import Operation
-from installer.operations import bootstrap, node_add
+from installer.operations import bootstrap, node_add, reset
 
-OPERATIONS: tuple[Operation, ...] = (bootstrap.OPERATION, node_add.OPERATION)
+OPERATIONS: tuple[Operation, ...] = (
+    bootstrap.OPERATION,
+    node_add.OPERATION,
+    reset.OPERATION,
+)
 """Every operation; a code is that of one phase among all of theirs."""

@@ -13,14 +13,17 @@ from installer.base import files
 from installer.base.errors import InstallerError, MediaError, PreflightError
 from installer.base.ui import format_bytes
 from installer.checks import readiness
+from installer.checks.host import is_ours
 from installer.checks.preflight import Status
+from installer.config import hosts
+from installer.engine import traces
 from installer.engine.context import Context
 from installer.engine.journal import BOOTSTRAP
 from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import cluster, handed_over, installed, report
+from installer.operations import before, cluster, handed_over, installed, report
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
@@ -37,17 +40,14 @@ PACKAGES_UNDO = (
     "rm /var/lib/caisson/installed.json"
 )
 LOCAL_UNDO = (
-    "rm /etc/caisson/pillar/top.sls /etc/caisson/pillar/caisson.sls /etc/caisson/salt/local/minion "
-    "/etc/caisson/hosts.json; sed -i '/# caisson$/d' /etc/hosts; bootstrap.yaml and the keys of the authorities stay"
+    f"rm {' '.join(traces.LOCAL_FILES)}; sed -i '/{hosts.MARK}$/d' /etc/hosts; bootstrap.yaml and the keys of the "
+    "authorities stay"
 )
 RUNTIME_UNDO = (
-    "systemctl disable --now containerd caisson-hosts.path caisson-hosts.service; "
+    f"systemctl disable --now containerd {' '.join(traces.HOSTS_UNITS)}; "
     "rm -r --one-file-system /var/lib/containerd; "
-    "rm /etc/containerd/config.toml /etc/containerd/conf.d/90-overrides.toml "
-    "/etc/containerd/certs.d/_default/hosts.toml /etc/crictl.yaml "
-    "/etc/systemd/system/caisson-hosts.path /etc/systemd/system/caisson-hosts.service "
-    "/etc/modules-load.d/caisson.conf /etc/sysctl.d/90-caisson.conf "
-    "/etc/NetworkManager/conf.d/90-caisson.conf; systemctl daemon-reload; sed -i 's/^# caisson: //' /etc/fstab; "
+    f"rm {' '.join(traces.RUNTIME_FILES)}; systemctl daemon-reload; "
+    f"sed -i 's/^{traces.FSTAB_MARK}//' /etc/fstab; "
     "where swap units were masked (/var/log/caisson/salt.log names them; others are yours): 'systemctl unmask' of them "
     "and of swap.target, and rename each /etc/systemd/system/NAME.swap.caisson back to NAME.swap; reboot: with "
     "/var/lib/containerd go images that were only imported, push those of yours to a registry first"
@@ -58,18 +58,13 @@ KUBELET_UNDO = (
     "systemctl disable --now kubelet; crictl rmp --all --force; "
     "findmnt --noheadings --list --output TARGET | grep '^/var/lib/kubelet/' | sort --reverse | "
     r"xargs --no-run-if-empty --delimiter '\n' umount && rm -r --one-file-system /var/lib/kubelet; "
-    "rm -f /etc/systemd/system/kubelet.service.d/11-caisson.conf "
-    "/etc/systemd/system/kubelet.service.d/20-caisson-standalone.conf /etc/caisson/kubelet/standalone.yaml; "
+    f"rm -f {' '.join(traces.KUBELET_FILES)}; "
     "systemctl daemon-reload"
 )
-NGINX_UNDO = (
-    "rm /etc/kubernetes/manifests/nginx.yaml /etc/caisson/nginx/nginx.conf /etc/caisson/nginx/oci-maps.conf "
-    "/etc/caisson/nginx/oci-locations.conf"
-)
+NGINX_UNDO = f"rm {' '.join(traces.NGINX_FILES)}"
 FIREWALL_UNDO = (
-    "systemctl disable --now caisson-guard; rm /etc/systemd/system/caisson-guard.service /etc/caisson/guard.nft; "
-    "rm /etc/firewalld/zones/caisson-pods.xml /etc/firewalld/policies/caisson-services.xml "
-    "/etc/firewalld/policies/caisson-nodes.xml; systemctl daemon-reload; firewall-cmd --reload"
+    f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
+    f"rm {' '.join(traces.FIREWALL_FILES)}; systemctl daemon-reload; firewall-cmd --reload"
 )
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 #: Without the ConfigMap: the Corefile may be the site's.
@@ -85,7 +80,7 @@ NETWORK_UNDO = (
     "network; Calico's own kinds (CRDs) stay, and so do your network policies and address pools"
 )
 CONTROL_PLANE_UNDO = (
-    "none: to start again, install the operating system again. Never run 'kubeadm reset': it deletes etcd's data, and "
+    "none by itself: 'caisson reset' takes the whole node back. Never run 'kubeadm reset': it deletes etcd's data, and "
     "with /etc/kubernetes/manifests also nginx, the registry and the salt-master"
 )
 
@@ -194,6 +189,8 @@ def run_install_minion(context: Context) -> bool:
     was_cut = context.journal.was_cut_since("install-minion")
     is_repaired = was_cut and _repair(context)
     installed.note(context.product, context.paths)
+    if not is_ours(context.paths):
+        before.note(context.paths)
     try:
         is_changed = dnf.install(
             dnf.HOST_PACKAGES,
@@ -304,7 +301,7 @@ PHASES: tuple[Phase, ...] = (
             ("salt_master.placed", "static_pods.placed", "images.begun", "salt_master"), local=True
         ),
         standing=cluster.check_keys,
-        undo="rm /etc/kubernetes/manifests/salt-master.yaml /etc/caisson/salt/master/master; its keys stay",
+        undo=f"rm {' '.join(traces.MASTER_FILES)}; its keys stay",
         about="Start salt-master, which knows the minion's key beforehand; registry and nginx start beside it.",
     ),
     Phase(
@@ -312,16 +309,14 @@ PHASES: tuple[Phase, ...] = (
         name="minion-connected",
         title="hand the minion over to its master",
         applies=cluster.run_minion_connected,
-        undo="systemctl disable --now salt-minion; "
-        "rm /etc/salt/minion.d/90-caisson.conf /etc/salt/pki/minion/minion_master.pub",
+        undo=f"systemctl disable --now salt-minion; rm {' '.join(traces.MINION_FILES)}",
     ),
     Phase(
         code="CSP205",
         name="registry",
         title="start the registry",
         applies=States(("registry",), local=True),
-        undo="rm /etc/kubernetes/manifests/registry.yaml /etc/caisson/registry/config.yml; "
-        "pushed images stay in /var/lib/caisson/registry",
+        undo=f"rm {' '.join(traces.REGISTRY_FILES)}; pushed images stay in /var/lib/caisson/registry",
         about="Start the site's registry, on loopback.",
     ),
     Phase(

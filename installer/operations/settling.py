@@ -22,7 +22,7 @@ from installer.engine import saltcall
 from installer.engine.journal import SETTLE, Journal
 from installer.engine.saltworker import LOCAL_DIR, SALT_CALL
 from installer.media import dnf, product
-from installer.operations import handed_over, installed
+from installer.operations import before, handed_over, installed, reset_plan
 
 MINION_PKI_DIR = "/etc/salt/pki/minion"
 KEY_TIMEOUT_S = 120.0
@@ -53,10 +53,12 @@ def settle(paths: Paths, tree_dir: Path, *, progress: Say, detail: Say) -> Settl
             details=f"{paths.pillar_dir}/caisson.sls is not there, or is the bootstrap node's",
             resolution="run 'caisson node add' on the bootstrap node: it starts this itself",
         )
+    reset_plan.refuse_begun(paths)
     found = product.load(tree_dir)
     journal = Journal(paths.journal_file, operation=SETTLE)
     is_known = journal.has_done(SETTLE)
     if not is_known:  # from here on the preflights take what they find for Caisson's own
+        before.note(paths)
         journal.start(SETTLE)
     started = time.monotonic()
     changed = [_name(paths, caisson)]
