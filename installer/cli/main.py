@@ -43,7 +43,16 @@ from installer.config import changes, facts, hosts, starter
 from installer.engine import pillartop
 from installer.engine.jobrun import Work
 from installer.media import product
-from installer.operations import adding, node_add, node_checks, own_state, status, support
+from installer.operations import (
+    adding,
+    node_add,
+    node_checks,
+    node_remove,
+    own_state,
+    removing,
+    status,
+    support,
+)
 
 HOSTS_SETTLE_S = 1.0
 COMMANDS = (
@@ -65,6 +74,7 @@ TREE_DIR = Path(__file__).resolve().parents[2]
 WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,
     node_add.NAME: adding.work,
+    node_remove.NAME: removing.work,
 }
 """What each operation does as a job of its own unit."""
 

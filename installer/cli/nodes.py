@@ -25,12 +25,25 @@ from installer.config import bootstrap as config
 from installer.config import nodes
 from installer.config.nodes import NodeList, Role
 from installer.engine.jobrecord import Request
-from installer.operations import adding, cluster_state, host_results, node_add, own_state, probe
+from installer.operations import (
+    adding,
+    cluster_state,
+    host_results,
+    leaving,
+    node_add,
+    node_remove,
+    own_state,
+    probe,
+    removing,
+)
 
 KEYS: Mapping[str, str] = {
     key: option.lstrip("-").replace("-", "_").lower() for key, option in nodes.OPTIONS.items()
 }
 """Key of an entry in nodes.yaml -> where argparse puts the option that says the same."""
+LOGIN_OPTIONS = {"--user": "USER", "--port": "PORT", "--identity": "FILE", "--host-key": "SHA256:.."}
+"""The options of them that say how to log in."""
+KEYS_OF_LOGIN = {option: key for key, option in nodes.OPTIONS.items() if option in LOGIN_OPTIONS}
 
 
 def add_commands(commands: Any) -> None:
@@ -43,12 +56,37 @@ def add_commands(commands: Any) -> None:
     add_host_options(add)
     add_common(add, has_config=False)
     add.set_defaults(handler=_add)
+    remove = actions.add_parser("remove", help="take a node out of the cluster, and reset its host over SSH")
+    _add_remove_options(remove)
+    add_common(remove, has_config=False)
+    remove.set_defaults(handler=_remove)
     check = actions.add_parser(
         "check", help="look at hosts over SSH, and at what is between them; change nothing there"
     )
     add_host_options(check)
     add_common(check, has_config=False)
     check.set_defaults(handler=_check)
+
+
+def _add_remove_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the node, as 'kubectl get nodes' shows it")
+    parser.add_argument(
+        "--dead", action="store_true", help="its host is gone: do all but what needs the host"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="also when pods without a controller end, or data stays on its disk",
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=int,
+        metavar="SECONDS",
+        default=leaving.DRAIN_TIMEOUT_S,
+        help=f"how long its pods may take to move away (default: {leaving.DRAIN_TIMEOUT_S})",
+    )
+    for option, value in LOGIN_OPTIONS.items():
+        parser.add_argument(option, metavar=value, help="as with 'node add'")
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +172,50 @@ def _unreached(hosts: NodeList, errors: Mapping[str, InstallerError]) -> Install
         for line in format_table(host_results.table(rows)):
             say(line)
     return adding.failure(errors, len(hosts.nodes))
+
+
+def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    """Ask for the job that removes a node; who logs in to its host is asked before, as for an addition."""
+    need_root()
+    loaded = config.load(paths.config_file)
+    cluster_state.get_members(paths.admin_kubeconfig_file)  # says when this is no bootstrap node
+    name = str(arguments.name)
+    address = removing.address_of(paths, name)
+    if not address:
+        known = ", ".join(node.name for node in cluster_state.get_nodes(paths.admin_kubeconfig_file))
+        raise UsageError(
+            f"the cluster has no node '{name}'",
+            details=f"its nodes: {known}",
+            resolution="nothing was changed; was it removed before? 'caisson jobs' shows it",
+        )
+    given = {
+        KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
+        for option in LOGIN_OPTIONS
+    }
+    (entry,) = nodes.from_options(_typed({**given, "address": address, "name": name}), config=loaded).nodes
+    terminal = Remembering(Terminal())
+    if not arguments.dead:
+        say(f"the connection to {entry.title}")
+        with probe.connections([entry], paths=paths, terminal=terminal) as connected:
+            leaving.Leaving(entry, connected[entry.title]).host  # noqa: B018  raises why there is none
+    said = {"host": nodes.to_data(entry), "dead": arguments.dead, "force": arguments.force}
+    said["drain_timeout_s"] = arguments.drain_timeout
+    command = _typed_again(arguments)
+    return jobs.ask_and_follow(
+        arguments, Request(node_remove.NAME, said, command), tree_dir, paths, secrets=terminal.secrets
+    )
+
+
+def _typed_again(arguments: Arguments) -> tuple[str, ...]:
+    words = [str(arguments.program), "node", "remove", str(arguments.name)]
+    words += ["--dead"] if arguments.dead else []
+    words += ["--force"] if arguments.force else []
+    if arguments.drain_timeout != leaving.DRAIN_TIMEOUT_S:
+        words += ["--drain-timeout", str(arguments.drain_timeout)]
+    for option in LOGIN_OPTIONS:
+        value = getattr(arguments, option.lstrip("-").replace("-", "_"))
+        words += [option, str(value)] if value is not None else []
+    return tuple(words)
 
 
 def _refuse_control_planes(hosts: NodeList) -> None:

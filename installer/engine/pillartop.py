@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from installer.base import files
@@ -59,6 +60,11 @@ def unaware(paths: Paths, changed: Sequence[str]) -> str:
     return f"further nodes keep what they were told of {keys} until 'caisson node add' is run again for them: {names}"
 
 
+def file_of(paths: Paths, node_name: str) -> Path:
+    """Return where the pillar of a further node is."""
+    return paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls"
+
+
 def render(value: Any) -> str:
     """Return data as the text of a pillar's file: as JSON, so that nothing an operator wrote is read as a template."""
     return HEADING + canonical(value)
@@ -72,7 +78,7 @@ def canonical(value: Any) -> str:
 def write(paths: Paths, own_name: str, caisson: Mapping[str, Any]) -> bool:
     """Write a node's pillar, then the top file that gives it to that node; return whether either was otherwise."""
     name = str(caisson["node"]["name"])
-    file = paths.pillar_dir / NODES_DIR / f"{file_name(name)}.sls"
+    file = file_of(paths, name)
     changed = files.write_file(file, render({"caisson": caisson}), mode=0o600, dir_mode=0o700)
     return write_top(paths, own_name) or changed
 
@@ -96,7 +102,7 @@ def write_top(paths: Paths, own_name: str) -> bool:
 
 def forget(paths: Paths, own_name: str, node_name: str) -> bool:
     """Take a node's pillar away, from the top file first; return whether there was one."""
-    file = paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls"
+    file = file_of(paths, node_name)
     if not file.exists():
         return False
     with _MUTEX:

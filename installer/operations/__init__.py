@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from installer.engine.phase import Operation
-from installer.operations import bootstrap, node_add, reset
+from installer.operations import bootstrap, node_add, node_remove, reset
 
 OPERATIONS: tuple[Operation, ...] = (
     bootstrap.OPERATION,
     node_add.OPERATION,
+    node_remove.OPERATION,
     reset.OPERATION,
 )
 """Every operation; a code is that of one phase among all of theirs."""

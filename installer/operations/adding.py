@@ -82,7 +82,7 @@ def work(task: Task) -> str:
         StoppedError: the job was to end; each host says in which phase it was.
     """
     entries = nodes.from_data(task.job.arguments["nodes"])
-    base = _context(task)
+    base = context_of(task)
     results = HostResults(task.job.directory, entries)
     members = cluster_state.get_members(task.paths.admin_kubeconfig_file)
     with contextlib.ExitStack() as stack:
@@ -136,7 +136,7 @@ def waves(entries: Sequence[NodeEntry]) -> tuple[Wave, ...]:
     return (control_planes, 1), (workers, WORKERS_AT_ONCE)
 
 
-def _context(task: Task) -> NodeContext:
+def context_of(task: Task) -> NodeContext:
     """Return the bootstrap node's part of what the phases work with.
 
     Raises:

@@ -18,7 +18,7 @@ from installer.base.ui import format_seconds
 from installer.checks.preflight import Status
 from installer.config.facts import NODE_NAME, Facts
 from installer.config.ports import PORTS_FILE, read_ports
-from installer.engine import nodepillar, pillartop, remotefiles, saltssh
+from installer.engine import nodepillar, pillartop, remotefiles, saltssh, traces
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.engine.remotefiles import RemoteFile
@@ -27,6 +27,7 @@ from installer.operations import (
     bus,
     cluster,
     cluster_state,
+    fencing,
     joining,
     marks,
     node_jobs,
@@ -259,9 +260,11 @@ def _has_answered(node: Joining, context: Context, *, limit_s: float) -> bool:
 def run_join(context: Context, *, states: Detached) -> bool:
     """Let the host join: a token that lives minutes goes over SSH into its memory, kubeadm's phases run there.
 
-    A host that is a node already gets no token. The token is taken back however this ends.
+    A host that is a node already gets no token. The token is taken back however this ends. A node that was removed may
+    come back by this, and by nothing else.
     """
     node = joining.of(context)
+    fencing.lift(context.paths, node.name)
     if _is_joined(node):
         return states(context)
     try:
@@ -353,13 +356,11 @@ INSTALL_UNDO = (
 )
 KEYS_UNDO = (
     "rm /etc/caisson/salt/pki/master/minions/NODE, take NODE out of /etc/caisson/pillar/top.sls, and rm its file below "
-    f"/etc/caisson/pillar/nodes; {ON_THE_HOST}rm /etc/salt/minion.d/90-caisson.conf "
-    "/etc/salt/pki/minion/minion_master.pub"
+    f"/etc/caisson/pillar/nodes; {ON_THE_HOST}rm {' '.join(traces.MINION_FILES)}"
 )
 JOIN_UNDO = (
     f"{bootstrap.KUBECTL} drain NODE --ignore-daemonsets --delete-emptydir-data; {bootstrap.KUBECTL} delete node NODE; "
-    f"{ON_THE_HOST}systemctl disable --now kubelet; rm /etc/kubernetes/kubelet.conf /etc/kubernetes/pki/ca.crt "
-    "/etc/caisson/kubeadm/join.yaml /etc/kubernetes/patches/kubeletconfiguration0+strategic.json"
+    f"{ON_THE_HOST}systemctl disable --now kubelet; rm {' '.join(traces.JOIN_FILES)}"
 )
 
 PREPARED = (

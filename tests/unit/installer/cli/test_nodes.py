@@ -20,11 +20,11 @@ from installer.cli import jobs
 from installer.cli import main as cli
 from installer.cli import nodes as commands
 from installer.config import nodes
-from installer.engine import hostkeys
+from installer.engine import hostkeys, pillartop
 from installer.engine.jobrecord import Request
 from installer.engine.ssh import Connection
 from installer.operations import cluster_state, probe, schemas
-from installer.operations.cluster_state import Member
+from installer.operations.cluster_state import Member, NodeState
 from tests.unit.installer import sshd
 from tests.unit.installer.helpers import CONFIG_TEXT, pack_installer, product_bytes
 from tests.unit.installer.sshd import PASSWORD, Server, Typist
@@ -268,3 +268,70 @@ def test_of_a_list_of_which_none_can_be_reached_one_table_tells_why(
     assert rows[2][:7] == ["-", "10.77.1.13", "worker", "failed", "-", "-", "CSE015"]
     assert any("2 of 2 hosts could not be added" in line for line in said)
     assert asked == []
+
+
+# ---- caisson node remove ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cluster have a worker, whose host is this machine's loopback."""
+    states = (
+        NodeState("node1", "v1", "10.77.1.11", is_ready=True, roles="control-plane"),
+        NodeState("node2", "v1", "127.0.0.1", is_ready=True, roles="-"),
+    )
+    monkeypatch.setattr(cluster_state, "get_nodes", lambda _: states)
+
+
+def remove(server: Server, tree: Path, *words: str) -> int:
+    return cli.main(["node", "remove", *words], tree_dir=tree, paths=server.paths)
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_who_leaves_is_looked_up_and_its_host_is_logged_in_to(
+    server: Server, tree: Path, cluster: Typist, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    hostkeys.forget(server.paths.known_hosts_file, server.entry())
+    cluster.answers = ["yes", PASSWORD]
+    words = ["node2", "--user", "asked", "--port", str(server.port), "--drain-timeout", "60"]
+    assert remove(server, tree, *words) == 0
+    ((request, secrets),) = asked
+    host = {"address": "127.0.0.1", "role": "worker", "name": "node2", "user": "asked", "port": server.port}
+    said = {"host": host, "dead": False, "force": False, "drain_timeout_s": 60}
+    assert (request.operation, request.arguments) == ("node-remove", said)
+    assert list(secrets.values()) == [PASSWORD]
+    assert PASSWORD not in json.dumps([request.arguments, list(request.command)])
+    expected = ("caisson", "node", "remove", "node2", "--drain-timeout", "60", "--user", "asked")
+    assert request.command == (*expected, "--port", str(server.port))
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_a_host_that_is_gone_is_not_asked_anything(
+    server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    before = server.log
+    assert remove(server, tree, "node2", "--dead", "--port", str(server.port)) == 0
+    ((request, secrets),) = asked
+    assert (request.arguments["dead"], secrets, server.log) == (True, {}, before)
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_one_that_nobody_knows_or_that_shows_another_key_is_no_job(
+    server: Server, tree: Path, capsys: Captured, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    assert remove(server, tree, "nobody") == 2
+    assert "has no node 'nobody'" in capsys.readouterr().err
+    words = ["--port", str(server.port), "--identity", str(server.identity), "--host-key", WRONG_KEY]
+    assert remove(server, tree, "node2", *words) == 15
+    assert asked == []
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_one_whose_node_is_deleted_already_is_found_by_what_it_was_told(
+    server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]
+) -> None:
+    """A removal that was cut is gone on with by the same command."""
+    pillartop.write(server.paths, "node1", {"node": {"name": "node4", "control_plane_address": "10.77.1.14"}})
+    assert remove(server, tree, "node4", "--dead") == 0
+    assert asked[0][0].arguments["host"]["address"] == "10.77.1.14"
+    pillartop.forget(server.paths, "node1", "node4")

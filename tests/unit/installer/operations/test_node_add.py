@@ -35,6 +35,7 @@ from installer.operations import (
     OPERATIONS,
     bus,
     cluster_state,
+    fencing,
     joining,
     marks,
     node_add,
@@ -304,6 +305,8 @@ class Tokens:
         self.host = host
         self.seen: list[str] = []
         self.error: InstallerError | None = None
+        self.lifted: list[str] = []
+        monkeypatch.setattr(fencing, "lift", lambda _, name: self.lifted.append(name))
         monkeypatch.setattr(tokens, "create", self.create)
         monkeypatch.setattr(tokens, "take_back", self.take_back)
         monkeypatch.setattr(node_jobs, "carry_out", self.carry_out)
@@ -340,6 +343,7 @@ def test_the_token_is_there_for_the_join_and_gone_after_it(
 ) -> None:
     assert join(context) is True
     assert made.seen == [node_add.DISCOVERY_FILE, TOKEN]
+    assert made.lifted == ["node2"]
     assert (made.there, host.files) == ([], {})
     assert host.secret == [node_add.DISCOVERY_FILE]
     assert TOKEN not in " ".join(host.ran)

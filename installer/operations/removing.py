@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remove a node from the cluster, as the work of a job."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from installer.base.errors import InstallerError
+from installer.base.paths import Paths
+from installer.base.terminal import Told
+from installer.config import changes, nodes
+from installer.config.nodes import NodeEntry
+from installer.engine import pillartop, runner
+from installer.engine.context import Context
+from installer.engine.jobrun import Task
+from installer.engine.journal import Journal
+from installer.engine.ssh import Connection
+from installer.operations import adding, cluster_state, node_remove, probe
+from installer.operations.leaving import Leaving, LeavingContext
+
+
+def work(task: Task) -> str:
+    """Remove the node that the job names; return what to say of it in one line.
+
+    Raises:
+        InstallerError: it could not be removed.
+    """
+    said = task.job.arguments
+    (entry,) = nodes.from_data([said["host"]])
+    with _connected(task, entry, is_dead=bool(said["dead"])) as connected:
+        leaving = Leaving(
+            entry,
+            connected,
+            is_dead=bool(said["dead"]),
+            is_forced=bool(said["force"]),
+            drain_timeout_s=int(said["drain_timeout_s"]),
+        )
+        context = _context(task, leaving)
+        task.ui.note(f"{context.product.title}: removing {entry.title}")
+        outcomes = runner.run_phases(node_remove.OPERATION, node_remove.PHASES, context)
+    return f"{entry.title}: {runner.describe(outcomes)}"
+
+
+@contextlib.contextmanager
+def _connected(
+    task: Task, entry: NodeEntry, *, is_dead: bool
+) -> Iterator[Connection | InstallerError | None]:
+    if is_dead:
+        yield None
+        return
+    with probe.connections([entry], paths=task.paths, terminal=Told(task.secrets)) as connected:
+        yield connected[entry.title]
+
+
+def _context(task: Task, leaving: Leaving) -> LeavingContext:
+    base = adding.context_of(task)
+    same: dict[str, Any] = {field.name: getattr(base, field.name) for field in fields(Context)}
+    journal = Journal(task.paths.journal_file, operation=node_remove.NAME, copy_file=task.job.journal_file)
+    return LeavingContext(**{**same, "journal": journal}, leaving=leaving)
+
+
+def address_of(paths: Paths, name: str) -> str:
+    """Return the address of a node, as the cluster has it or as it was told; empty when nobody knows it.
+
+    Raises:
+        ClusterError: the API does not answer.
+    """
+    for node in cluster_state.get_nodes(paths.admin_kubeconfig_file):
+        if node.name == name and node.address:
+            return node.address.split(",")[0]
+    caisson = changes.read_pillar(pillartop.file_of(paths, name)) or {}
+    return str((caisson.get("node") or {}).get("control_plane_address", ""))
