@@ -24,7 +24,7 @@ from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import nodes
 from installer.engine.phase import Operation
-from installer.operations import bootstrap, node_add
+from installer.operations import bootstrap, node_add, node_remove, reset
 from lab import likeness
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
@@ -282,7 +282,7 @@ def _phases_table(operation: Operation) -> str:
 
 
 def phases_page() -> str:
-    """Return the phases of a bootstrap, and those by which a worker is added."""
+    """Return the phases of a bootstrap, and those by which a node is added, removed and reset."""
     return f"""# Phases
 
 They run in this order; each looks first and acts only where something is not as it should be, so all may be
@@ -303,6 +303,18 @@ run again at any time. Their beginnings and ends are in the journal, `/var/lib/c
 All run on the bootstrap node; what they do on the other host they do over SSH or by a job there. NODE is its name.
 
 {_phases_table(node_add.OPERATION)}
+
+## Of `caisson node remove`
+
+They run on the bootstrap node, but `reset-host`, which starts the next list on the other host. NODE is its name.
+
+{_phases_table(node_remove.OPERATION)}
+
+## Of `caisson reset`
+
+On the host itself; its journal and its log are in `/var/log/caisson`, since nothing else is left.
+
+{_phases_table(reset.OPERATION)}
 """
 
 

@@ -242,6 +242,8 @@ _LEFTOVERS = "tests/node/test_leftovers.py::test_nothing_is_left_of_a_killed_run
 _WRONG = "tests/node/test_when_wrong.py"
 _JOBS = "tests/node/test_jobs.py"
 _NODE_ADD = "tests/node/test_node_add.py"
+_REMOVE = "tests/node/test_remove.py"
+_RESET = "tests/node/test_reset.py"
 _PROBE = "tests/node/test_probe.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
@@ -332,6 +334,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         ),
         "kubectl get nodes": f"{_NODE_ADD}::test_it_is_a_node_with_its_pods",
         "caisson node add --file nodes.yaml": f"{_NODE_ADD}::test_of_a_list_one_broken_host_stops_no_other",
+    },
+    "docs/how-to/remove-a-node.md": {
+        "caisson node remove worker1 --identity /root/.ssh/id_ed25519": f"{_REMOVE}::test_it_leaves_without_a_trace",
+        "caisson node remove worker1 --dead": (
+            f"{_REMOVE}::test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back"
+        ),
+        "caisson reset": f"{_RESET}::test_alone_it_shows_all_and_does_nothing",
+        "caisson reset --yes": f"{_RESET}::test_the_host_is_what_it_was",
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
