@@ -25,7 +25,7 @@ from installer.base.errors import HostError
 from installer.base.paths import Paths
 
 MARK = "# caisson"
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 LOOPBACK_NAME = re.compile(r"(?:.*\.)?localhost[46]?(?:\.localdomain[46]?)?\Z")
 """As EL writes them, and what RFC 6761 keeps for loopback."""
 LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
@@ -33,20 +33,21 @@ LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 
 
 def with_lines(
-    text: str, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, str] = NOTHING
+    text: str, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, Sequence[str]] = NOTHING
 ) -> str:
     r"""Return the text of /etc/hosts with Caisson's lines at its end. Pure.
 
     The first resolves the cluster's endpoint where that is this host, the last maps ``names`` to ``address`` for IPv6
-    questions; between them are names of the cluster that other hosts answer to (``elsewhere``: name -> address). Lines
-    of an earlier run are replaced, everything else is kept as it is.
+    questions; between them are names of the cluster that other hosts answer to (``elsewhere``: name -> addresses, in
+    the order in which they are tried). Lines of an earlier run are replaced, everything else is kept as it is.
 
     >>> print(with_lines("10.0.0.1 a\n", "10.0.0.1", "api.x.internal", ["a", "a.example"]), end="")
     10.0.0.1 a
     10.0.0.1 api.x.internal # caisson
     ::ffff:10.0.0.1 a a.example # caisson
-    >>> print(with_lines("", "10.0.0.2", "", ["b"], {"api.x.internal": "10.0.0.1"}), end="")
+    >>> print(with_lines("", "10.0.0.2", "", ["b"], {"api.x.internal": ["10.0.0.1", "10.0.0.3"]}), end="")
     10.0.0.1 api.x.internal # caisson
+    10.0.0.3 api.x.internal # caisson
     ::ffff:10.0.0.2 b # caisson
     """
     # By line feeds only: str.splitlines() would also cut a comment at other characters.
@@ -54,7 +55,7 @@ def with_lines(
     while kept and not kept[-1]:
         kept.pop()
     own = [f"{address} {endpoint} {MARK}"] if endpoint else []
-    own += [f"{place} {name} {MARK}" for name, place in elsewhere.items()]
+    own += [f"{place} {name} {MARK}" for name, places in elsewhere.items() for place in places]
     if names:
         own.append(f"::ffff:{address} {' '.join(names)} {MARK}")
     return "\n".join([*kept, *own]) + "\n"
@@ -109,7 +110,7 @@ def apply(
     address: str,
     endpoint: str,
     names: Sequence[str],
-    elsewhere: Mapping[str, str] = NOTHING,
+    elsewhere: Mapping[str, Sequence[str]] = NOTHING,
 ) -> bool:
     """Note what belongs into /etc/hosts, and put it there; return whether either was otherwise.
 
@@ -118,11 +119,28 @@ def apply(
     Raises:
         HostError: the host does not let its file be written.
     """
+    changed = files.write_file(paths.names_file, _note(address, endpoint, names, elsewhere))
+    return _write(paths, address, endpoint, list(names), elsewhere) or changed
+
+
+def is_applied(
+    paths: Paths, address: str, endpoint: str, names: Sequence[str], elsewhere: Mapping[str, Sequence[str]]
+) -> bool:
+    """Tell whether :func:`apply` would change nothing."""
+    try:
+        noted = paths.names_file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    text = _read(paths)
+    is_there = text == with_lines(text, address, endpoint, list(names), elsewhere)
+    return is_there and noted == _note(address, endpoint, names, elsewhere)
+
+
+def _note(address: str, endpoint: str, names: Sequence[str], elsewhere: Mapping[str, Sequence[str]]) -> str:
     said: dict[str, object] = {"address": address, "endpoint": endpoint, "names": list(names)}
     if elsewhere:
-        said["elsewhere"] = dict(elsewhere)
-    changed = files.write_file(paths.names_file, json.dumps(said, indent=1) + "\n")
-    return _write(paths, address, endpoint, list(names), elsewhere) or changed
+        said["elsewhere"] = {name: list(places) for name, places in elsewhere.items()}
+    return json.dumps(said, indent=1) + "\n"
 
 
 def keep(paths: Paths) -> bool:
@@ -138,7 +156,7 @@ def keep(paths: Paths) -> bool:
     try:
         noted = json.loads(paths.names_file.read_text(encoding="utf-8"))
         address, endpoint, names = str(noted["address"]), str(noted["endpoint"]), list(noted["names"])
-        elsewhere = {str(name): str(place) for name, place in noted.get("elsewhere", {}).items()}
+        elsewhere = {str(name): _strings(places) for name, places in noted.get("elsewhere", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise HostError(
             f"{paths.names_file} does not say what belongs into /etc/hosts",
@@ -147,6 +165,13 @@ def keep(paths: Paths) -> bool:
         ) from exc
     more = _more_names(paths, address, names)
     return _write(paths, address, endpoint, list(dict.fromkeys([*names, *more])), elsewhere)
+
+
+def _strings(values: object) -> list[str]:
+    """Return a list of strings as it is. Raises TypeError for anything else."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is no list of addresses")
+    return values
 
 
 def _more_names(paths: Paths, address: str, noted: Sequence[str]) -> list[str]:
@@ -193,6 +218,8 @@ def _read(paths: Paths) -> str:
         return ""
 
 
-def _write(paths: Paths, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, str]) -> bool:
+def _write(
+    paths: Paths, address: str, endpoint: str, names: list[str], elsewhere: Mapping[str, Sequence[str]]
+) -> bool:
     wanted = with_lines(_read(paths), address, endpoint, names, elsewhere)
     return files.edit_host_file(paths.hosts_file, wanted.encode("utf-8", errors="surrogateescape"))

@@ -7,14 +7,16 @@ there without the bus. No secret is in it but what the operator's own overrides 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from installer.config.facts import Facts
-from installer.config.nodes import NodeEntry
-from installer.engine import saltcall
+from installer.config.nodes import NodeEntry, Role
+from installer.engine import controlplanes, saltcall
 from installer.engine.context import Context
+from installer.engine.controlplanes import ControlPlane
 from installer.engine.pillartop import canonical, render, top
 from installer.media import repository
 
@@ -27,15 +29,21 @@ NODE_CACHE_DIR = "/var/cache/caisson/salt-local"
 def pillar(
     context: Context, entry: NodeEntry, facts: Facts, *, media_port: int, cluster_ca_sha256: str
 ) -> dict[str, Any]:
-    """Return the pillar of a worker: the cluster's part of the bootstrap node's, and what is its own. Pure.
+    """Return the pillar of a further node: the cluster's part of the bootstrap node's, and what is its own.
 
     ``context`` is the bootstrap node's, ``facts`` are the new node's. ``cluster_ca_sha256`` tells this cluster from
     others, should the host be a node already.
     """
     of_cluster = saltcall.pillar(context)
     own_dir = of_cluster["self_dir"]
+    node = {
+        **_node(facts),
+        "role": entry.role.value,
+        "labels": dict(entry.labels),
+        "taints": [vars(taint) for taint in entry.taints],
+    }
     media = f"https://{of_cluster['media_name']}:{media_port}"
-    return {
+    caisson = {
         **{key: of_cluster[key] for key in ("version", "networks", "versions", "images", "media_name")},
         "cluster": {**of_cluster["cluster"], "ca_sha256": cluster_ca_sha256},
         "self_dir": own_dir,
@@ -43,20 +51,40 @@ def pillar(
         "media_dir": own_dir,
         "repository": {"url": f"{media}/{repository.REPOSITORY}", "ca_file": CA_FILE},
         "media_servers": [{"address": of_cluster["media_name"]}],
-        "node": {
-            **_node(facts),
-            "role": entry.role.value,
-            "labels": dict(entry.labels),
-            "taints": [vars(taint) for taint in entry.taints],
-        },
-        "elsewhere": dict.fromkeys(
-            (context.config.endpoint, context.config.media_name), context.facts.control_plane_address
-        ),
-        "overrides": _overrides(of_cluster["overrides"]),
+        "node": node,
+        "overrides": _overrides(of_cluster["overrides"], entry.role),
     }
+    return told_again(context, caisson)
 
 
-def _node(facts: Facts) -> dict[str, str]:
+def told_again(context: Context, caisson: Mapping[str, Any], *, serves: bool = False) -> dict[str, Any]:
+    """Return the pillar of a node as it is with the control planes that are known now.
+
+    ``serves``: it is a control plane that has joined. One that once has stays so.
+    """
+    node, known = dict(caisson["node"]), controlplanes.known(context)
+    name, members, listed = str(node["name"]), known, []
+    if node["role"] == controlplanes.ROLE:
+        node["serves"] = serves or any(entry.name == name and entry.serves for entry in known)
+        own = ControlPlane(name, str(node["control_plane_address"]), node["serves"])
+        others = (entry for entry in known if entry.name != name)
+        members = tuple(sorted((own, *others), key=lambda entry: entry.name))
+        # Whom etcd lets in: a worker has none.
+        listed = controlplanes.listed(members)
+    names = {
+        context.config.endpoint: controlplanes.endpoint_addresses(members, name),
+        context.config.media_name: [str(context.facts.control_plane_address)],
+    }
+    return {**caisson, "node": node, "elsewhere": names, "control_planes": listed}
+
+
+def digest(caisson: Mapping[str, Any]) -> str:
+    """Return the digest of what of a node's pillar changes with the control planes. Pure."""
+    said = {key: caisson[key] for key in ("control_planes", "elsewhere")}
+    return hashlib.sha256(canonical(said).encode()).hexdigest()
+
+
+def _node(facts: Facts) -> dict[str, Any]:
     return {
         "name": facts.node_name,
         "control_plane_address": facts.control_plane_address,
@@ -66,10 +94,12 @@ def _node(facts: Facts) -> dict[str, str]:
     }
 
 
-def _overrides(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the operator's overrides a worker reads; of kubeadm's patches only the kubelet's."""
+def _overrides(given: Mapping[str, Any], role: Role) -> dict[str, Any]:
+    """Return what of the operator's overrides a node reads; of kubeadm's patches a worker only the kubelet's."""
     patches = {
-        name: text for name, text in given["kubeadm_patches"].items() if name.startswith(KUBELET_PATCHES)
+        name: text
+        for name, text in given["kubeadm_patches"].items()
+        if role is Role.CONTROL_PLANE or name.startswith(KUBELET_PATCHES)
     }
     kept = {key: given[key] for key in ("containerd", "kubelet", "ignore_preflights")}
     return {**kept, "kubeadm_patches": patches}

@@ -65,6 +65,13 @@ def file_of(paths: Paths, node_name: str) -> Path:
     return paths.pillar_dir / NODES_DIR / f"{file_name(node_name)}.sls"
 
 
+def pillars(paths: Paths) -> list[dict[str, Any]]:
+    """Return the pillars of the further nodes, by the names of their files."""
+    names = [paths.pillar_dir / NODES_DIR / f"{file_name(name)}.sls" for name in known(paths)]
+    texts = [file.read_text(encoding="utf-8") for file in names]
+    return [json.loads(text[len(HEADING) :])["caisson"] for text in texts]
+
+
 def render(value: Any) -> str:
     """Return data as the text of a pillar's file: as JSON, so that nothing an operator wrote is read as a template."""
     return HEADING + canonical(value)

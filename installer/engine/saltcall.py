@@ -21,7 +21,7 @@ from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
 from installer.config import changes
 from installer.config.ports import BOOTSTRAP_ROLE
-from installer.engine import pillartop
+from installer.engine import controlplanes, pillartop
 from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
@@ -46,7 +46,7 @@ class Applied:
 
 
 def pillar(context: Context) -> dict[str, Any]:
-    """Return the pillar: the user's facts, validated once, and what the media holds. Pure."""
+    """Return the pillar: the user's facts, validated once, what the media holds, the control planes known here."""
     config, facts, product = context.config, context.facts, context.product
     kept = changes.values(config, facts)
     return {
@@ -70,7 +70,16 @@ def pillar(context: Context) -> dict[str, Any]:
         "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
         "media_servers": [{"address": str(facts.control_plane_address)}],
         "media_name": config.media_name,
+        **_control_planes(context),
     }
+
+
+def _control_planes(context: Context) -> dict[str, Any]:
+    """Return whom etcd lets in, and who stands behind the endpoint's name after this host."""
+    known = controlplanes.known(context)
+    others = controlplanes.endpoint_addresses(known, context.facts.node_name)[1:]
+    elsewhere = {context.config.endpoint: others} if others else {}
+    return {"control_planes": controlplanes.listed(known), "elsewhere": elsewhere}
 
 
 def local_configuration(context: Context) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from functools import partial
 
 from installer.base.errors import CommandError, ConfigError, HostError, PreflightError, SaltError
 from installer.base.run import run
-from installer.config import changes, hosts
+from installer.config import changes
 from installer.engine import saltcall
 from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import States
-from installer.operations import bus, containers
+from installer.operations import bus, containers, settling
 
 ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
@@ -158,11 +158,11 @@ def _fault(context: Context) -> str:
 
 
 def _answer_names(context: Context) -> bool:
-    """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``)."""
-    facts = context.facts
-    return hosts.apply(
-        context.paths, str(facts.control_plane_address), context.config.endpoint, hosts.own_names()
-    )
+    """Let /etc/hosts answer for the endpoint and for the host's own name (see ``installer.config.hosts``).
+
+    Further control planes stand behind the endpoint's name too, after this one.
+    """
+    return settling.name_cluster(context.paths, saltcall.pillar(context))
 
 
 def _listens_to_master() -> bool:

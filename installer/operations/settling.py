@@ -18,6 +18,7 @@ from installer.base.errors import HostError, SaltError
 from installer.base.paths import Paths
 from installer.base.run import run
 from installer.config import changes, hosts
+from installer.config.ports import BOOTSTRAP_ROLE
 from installer.engine import saltcall
 from installer.engine.journal import SETTLE, Journal
 from installer.engine.saltworker import LOCAL_DIR, SALT_CALL
@@ -61,7 +62,7 @@ def settle(paths: Paths, tree_dir: Path, *, progress: Say, detail: Say) -> Settl
         before.note(paths)
         journal.start(SETTLE)
     started = time.monotonic()
-    changed = [_name(paths, caisson)]
+    changed = [name_cluster(paths, caisson)]
     installed.note(found, paths)
     changed.append(
         dnf.install(
@@ -82,9 +83,21 @@ def settle(paths: Paths, tree_dir: Path, *, progress: Say, detail: Say) -> Settl
     return Settled(has_changed, public_key)
 
 
-def _name(paths: Paths, caisson: Mapping[str, Any]) -> bool:
-    address = str(caisson["node"]["control_plane_address"])
-    return hosts.apply(paths, address, "", hosts.own_names(), dict(caisson["elsewhere"]))
+def name_cluster(paths: Paths, caisson: Mapping[str, Any]) -> bool:
+    """Let /etc/hosts answer for the names of the cluster; return whether it did not."""
+    return hosts.apply(paths, *_names(caisson))
+
+
+def knows_cluster(paths: Paths, caisson: Mapping[str, Any]) -> bool:
+    """Tell whether /etc/hosts answers for the names of the cluster."""
+    return hosts.is_applied(paths, *_names(caisson))
+
+
+def _names(caisson: Mapping[str, Any]) -> tuple[str, str, list[str], dict[str, list[str]]]:
+    """Return the address, the endpoint where this host is the first behind it, the host's names, others' names."""
+    node = caisson["node"]
+    endpoint = str(caisson["cluster"]["endpoint"]) if node["role"] == BOOTSTRAP_ROLE else ""
+    return str(node["control_plane_address"]), endpoint, hosts.own_names(), dict(caisson["elsewhere"])
 
 
 def _make_key(paths: Paths) -> tuple[bool, str]:

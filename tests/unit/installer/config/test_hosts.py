@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -108,9 +109,10 @@ def test_a_name_that_cloud_init_gives_is_added_without_asking_anybody(paths: Pat
     assert not hosts.keep(paths)
 
 
-ELSEWHERE = {"api.lab.internal": "10.77.1.11", "media.lab.internal": "10.77.1.11"}
+ELSEWHERE = {"api.lab.internal": ["10.77.1.11", "10.77.1.13"], "media.lab.internal": ["10.77.1.11"]}
 OF_A_NODE = (
-    "10.77.1.11 api.lab.internal # caisson\n10.77.1.11 media.lab.internal # caisson\n"
+    "10.77.1.11 api.lab.internal # caisson\n10.77.1.13 api.lab.internal # caisson\n"
+    "10.77.1.11 media.lab.internal # caisson\n"
     "::ffff:10.77.1.12 node2 # caisson\n"
 )
 
@@ -121,10 +123,23 @@ def test_another_node_finds_the_cluster_elsewhere_and_itself_here(paths: Paths) 
     assert hosts.apply(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
     assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OF_A_NODE
     assert not hosts.apply(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
+    assert hosts.is_applied(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
+    assert not hosts.is_applied(paths, "10.77.1.12", "", ["node2"], {})
     paths.hosts_file.write_text("127.0.0.1 localhost\n10.9.9.9 api.lab.internal # caisson\n")
     assert hosts.keep(paths)
     assert paths.hosts_file.read_text() == "127.0.0.1 localhost\n" + OF_A_NODE
     assert not hosts.keep(paths)
+    paths.hosts_file.write_text("")
+    assert not hosts.is_applied(paths, "10.77.1.12", "", ["node2"], ELSEWHERE)
+
+
+@pytest.mark.parametrize("places", ["10.77.1.11", [7], {}])
+def test_a_note_of_another_shape_is_said(paths: Paths, places: object) -> None:
+    noted = {"address": "10.77.1.12", "endpoint": "", "names": [], "elsewhere": {"api.lab.internal": places}}
+    paths.names_file.parent.mkdir(parents=True, exist_ok=True)
+    paths.names_file.write_text(json.dumps(noted))
+    with pytest.raises(HostError, match="does not say what belongs"):
+        hosts.keep(paths)
 
 
 @pytest.mark.parametrize("static", [None, "", "# set by hand\n\nnode1\n"])

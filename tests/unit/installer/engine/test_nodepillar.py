@@ -50,7 +50,8 @@ def test_what_is_its_own(caisson: dict[str, Any]) -> None:
         "labels": {},
         "taints": [{"key": "gpu", "value": "", "effect": "NoSchedule"}],
     }
-    assert caisson["elsewhere"] == {"api.lab.internal": "10.77.1.11", "media.lab.internal": "10.77.1.11"}
+    assert caisson["elsewhere"] == {"api.lab.internal": ["10.77.1.11"], "media.lab.internal": ["10.77.1.11"]}
+    assert caisson["control_planes"] == []
 
 
 def test_packages_and_images_are_asked_for_by_name(caisson: dict[str, Any]) -> None:
