@@ -134,6 +134,7 @@ def ports_page() -> str:
     entries = yaml.safe_load(file.read_text(encoding="utf-8"))["ports"]
     words = {
         "control_plane": "control plane",
+        "control_planes": "other control planes, by address",
         "workload_plane": "workload plane",
         "local": "nobody from outside",
         "loopback": "loopback",
@@ -157,8 +158,8 @@ def ports_page() -> str:
 
 One table, `salt/parameters/ports.yaml`, feeds firewalld, the preflights, the listeners and this page. "Who may connect"
 becomes a rule of the policy `caisson-nodes`, with the CIDRs of that network as its source. The last columns say which
-nodes listen there: a node opens, and a preflight looks at, the ports of its own role only. Today every node is a
-bootstrap node.
+nodes listen there: a node opens, and a preflight looks at, the ports of its own role only. What is for other control
+planes a node opens to each of them when that is added, and on a cluster of one to nobody.
 
 {table(head, rows)}
 

@@ -15,11 +15,13 @@ from installer.base.errors import MediaError
 PORTS_FILE = "salt/parameters/ports.yaml"
 BOOTSTRAP_ROLE = "bootstrap"
 WORKER_ROLE = "worker"
+CONTROL_PLANES = "control_planes"
+"""The source of a port that a control plane opens to the others alone, each by its address."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """One line of the port table. ``roles``: the nodes that listen there; ``source``: the plane that may connect."""
+    """One line of the port table. ``roles``: the nodes that listen there; ``source``: who may connect."""
 
     name: str
     port: int

@@ -37,7 +37,7 @@ from installer.checks.preflight import Finding, Severity, Status
 from installer.checks.reach import OPEN
 from installer.config.bootstrap import Config
 from installer.config.nodes import NodeEntry
-from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, Port, needed, parse_ports
+from installer.config.ports import BOOTSTRAP_ROLE, CONTROL_PLANES, PORTS_FILE, Port, needed, parse_ports
 from installer.engine import agents
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
@@ -383,13 +383,15 @@ def _targets(
 ) -> list[tuple[Port, str]]:
     """Return the ports of ``other`` that ``one`` has to reach and that somebody answers on, with their addresses.
 
-    A datagram is answered by our own listener only; a port that another program holds is a finding of its own.
+    A datagram is answered by our own listener only; a port that another program holds is a finding of its own. A
+    member opens etcd to a control plane when that is added, and not before.
     """
     taken = {(str(port["protocol"]), int(port["port"])) for port in held}
     return [
         (port, other.address_for(port))
         for port in needed(ports, one.role, other.role)
-        if (port.protocol, port.port) not in taken and not (other.is_member and port.protocol == "udp")
+        if (port.protocol, port.port) not in taken
+        and not (other.is_member and (port.protocol == "udp" or port.source == CONTROL_PLANES))
     ]
 
 

@@ -36,7 +36,7 @@ TIMEOUT_S = 60
 
 
 def openings(ports: list[dict[str, Any]], planes: dict[str, list[str]], role: str) -> list[dict[str, Any]]:
-    """Return what the policy of nodes opens: family, CIDR, port and protocol; ``planes``: plane -> CIDRs. Pure.
+    """Return what the policy of nodes opens: family, CIDR, port and protocol; ``planes``: source -> CIDRs. Pure.
 
     A node opens what its ``role`` listens on; an opening that two planes ask for is there once.
     """
@@ -52,6 +52,13 @@ def openings(ports: list[dict[str, Any]], planes: dict[str, list[str]], role: st
         for cidr in planes.get(entry["source"], [])
     }
     return [found[key] for key in sorted(found, key=str)]
+
+
+def peers(caisson: dict[str, Any]) -> list[str]:
+    """Return the addresses of the other control planes, each as a network of one; a worker knows of none. Pure."""
+    own = caisson["node"]["name"]
+    addresses = [entry["address"] for entry in caisson.get("control_planes", []) if entry["name"] != own]
+    return [str(ipaddress.ip_network(address)) for address in addresses]
 
 
 def rich_rule(opening: dict[str, Any]) -> str:
