@@ -30,7 +30,12 @@ SERVICES_PREFIXES = range(12, 29)
 DNS_NAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 """What kubeadm takes as a name in certSANs. Source: kubeadm validation.go, ValidateCertSANs."""
 CONTAINERD_VERSIONS = ("2", "3", "4")
-OWN_PATCHES = ("kube-apiserver0+json.json", "kubeletconfiguration0+strategic.json")
+OWN_PATCHES = (
+    "etcd0+json.json",
+    "etcd0+strategic.json",
+    "kube-apiserver0+json.json",
+    "kubeletconfiguration0+strategic.json",
+)
 """What Caisson itself gives to kubeadm (salt/_modules/caisson_kubeadm.py); a test compares."""
 UNUSABLE = tuple(
     ipaddress.IPv4Network(cidr)

@@ -34,6 +34,9 @@ STAMPS_DIR = "/var/lib/caisson/kubeadm"
 CERTIFICATE_VALIDITY = "43800h0m0s"  # five years
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 KUBERNETES_DIR = "/etc/kubernetes"
+ETCD_VOLUME = {"name": "etcd-data", "hostPath": {"path": "/var/lib/etcd", "type": "Directory"}}
+"""kubeadm says DirectoryOrCreate. Source: kubeadm 1.36, phases/etcd/local.go, which makes the directory before."""
+ETCD_EXISTING = "--initial-cluster-state=existing"
 # What kubeadm makes there. Source: kubeadm 1.36, phases/certs, certlist.go; constants.go.
 CERTIFICATES = {
     "ca": ("apiserver", "apiserver-kubelet-client"),
@@ -124,31 +127,43 @@ def _registration(caisson: dict[str, Any], *, taints: list[dict[str, str]]) -> d
 
 
 def join_configuration(caisson: dict[str, Any]) -> dict[str, Any]:
-    """Return the file given to ``kubeadm join phase ... --config`` on a worker.
+    """Return the file given to ``kubeadm join phase ... --config`` on a further node.
 
     The token is in the discovery file, as the credentials of its user: so this file holds no secret.
     Source: kubeadm 1.36, discovery.For; validation.go, ValidateDiscovery: a file needs no tlsBootstrapToken.
     """
+    node = caisson["node"]
+    endpoint = {"advertiseAddress": node["control_plane_address"], "bindPort": 6443}
     return {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",
+        **({"controlPlane": {"localAPIEndpoint": endpoint}} if is_control_plane(caisson) else {}),
         "discovery": {"file": {"kubeConfigPath": DISCOVERY_FILE}},
-        "nodeRegistration": _registration(caisson, taints=caisson["node"].get("taints", [])),
+        "nodeRegistration": _registration(caisson, taints=node.get("taints", [])),
         "patches": {"directory": PATCHES_DIR},
         "timeouts": {"discovery": "1m0s"},
     }
 
 
+def is_control_plane(caisson: dict[str, Any]) -> bool:
+    """Tell whether a further node is a control plane."""
+    return bool(caisson["node"].get("role") == "control-plane")
+
+
 def node_patches(caisson: dict[str, Any]) -> dict[str, str]:
-    """Return those of the patches that are read where no control plane is."""
+    """Return the patches of a further node: all on a control plane, elsewhere those that are read there."""
+    if is_control_plane(caisson):
+        return patches(caisson)
     return {name: text for name, text in patches(caisson).items() if name.startswith("kubeletconfiguration")}
 
 
 def patches(caisson: dict[str, Any]) -> dict[str, str]:
     """Return file name -> text of the kubeadm patches of this node: Caisson's, then the operator's own.
 
-    API server and kubelet listen on the control-plane address only. These are patches, not the cluster's
-    configuration, because the address is a fact of one node.
+    API server and kubelet listen on the control-plane address only. etcd starts with the data that it has, and never
+    founds a cluster (caisson_etcd; a further one is told so by kubeadm itself): a disk that was replaced, or is not
+    mounted, is not taken for a new beginning. These are patches, not the cluster's configuration, because the address
+    is a fact of one node.
     """
     address = caisson["node"]["control_plane_address"]
     bind = [
@@ -157,7 +172,11 @@ def patches(caisson: dict[str, Any]) -> dict[str, str]:
     files = {
         "kube-apiserver0+json.json": json.dumps(bind),
         "kubeletconfiguration0+strategic.json": json.dumps({"address": address}),
+        "etcd0+strategic.json": json.dumps({"spec": {"volumes": [ETCD_VOLUME]}}),
     }
+    if not is_control_plane(caisson):
+        existing = {"op": "add", "path": "/spec/containers/0/command/-", "value": ETCD_EXISTING}
+        files["etcd0+json.json"] = json.dumps([existing])
     files.update(caisson["overrides"]["kubeadm_patches"])
     return files
 

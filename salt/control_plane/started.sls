@@ -25,5 +25,9 @@ Wait for the kubelet:
     - url: http://127.0.0.1:10248/healthz
     - failhard: true
 {{ phase('kubelet-finalize all', []) }}
+
+Found the cluster's etcd:
+  caisson_etcd.founded:
+    - failhard: true
 {{ phase('etcd local', ['/etc/kubernetes/manifests/etcd.yaml']) }}
 {{ phase('control-plane all', manifests) }}

@@ -105,9 +105,12 @@ def prepare(lab: Lab, name: str, files: dict[str, str], endpoint: str) -> Node:
 
 
 def files_of(node: Node) -> dict[str, str]:
-    """Return the configuration of a bootstrapped node: kubeadm's, with its patches, and the runtime's."""
+    """Return the configuration of a bootstrapped node: kubeadm's, with its patches, and the runtime's.
+
+    But for those of etcd: with them it only starts with data that is there.
+    """
     found = {CONFIGURATION_FILE: node.read_file("/etc/caisson/kubeadm/init.yaml")}
-    patches = shell(node, "ls /etc/kubernetes/patches/*").split()
+    patches = shell(node, "ls /etc/kubernetes/patches/* | grep -v /etcd0").split()
     return {**found, **{path: node.read_file(path) for path in (*patches, *SAME_FILES)}}
 
 

@@ -152,5 +152,15 @@ def test_both_files_of_kubeadm_register_a_node_alike(caisson: dict[str, Any]) ->
     assert init["nodeRegistration"] == join["nodeRegistration"]
 
 
+def test_a_control_plane_gets_all_patches_and_says_where_it_serves(caisson: dict[str, Any]) -> None:
+    module, changed = load("caisson_kubeadm"), copy.deepcopy(caisson)
+    changed["node"]["role"] = "control-plane"
+    assert module.node_patches(changed) == module.patches(changed)
+    address = changed["node"]["control_plane_address"]
+    said = module.join_configuration(changed)
+    assert said["controlPlane"] == {"localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443}}
+    assert "controlPlane" not in module.join_configuration(caisson)
+
+
 def test_the_two_modules_mean_the_same_file() -> None:
     assert load("caisson_join").DISCOVERY_FILE == load("caisson_kubeadm").DISCOVERY_FILE
