@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 base:
   '*':
-    - {{ ('roles.' ~ pillar['caisson']['node']['role']) | json }}
+    - {{ ('roles.' ~ pillar['caisson']['node']['role'] | replace('-', '_')) | json }}

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-# What runs on every node.
+# What runs on every node, and on a further control plane besides.
 {%- import_yaml 'parameters/images.yaml' as needed %}
-{%- set images = pillar['caisson']['images'] %}
+{%- set images, role = pillar['caisson']['images'], pillar['caisson']['node']['role'] %}
+{%- set wanted = needed['node'] + needed['further'].get(role, []) %}
 include:
   - containerd.running
 
 Wait for the images of the node to be pulled:
   caisson_pulls.ended:
     - references:
-      {%- for id in needed['node'] %}
+      {%- for id in wanted %}
       - {{ images[id]['reference'] | json }}
       {%- endfor %}
     - require:
@@ -17,7 +18,7 @@ Wait for the images of the node to be pulled:
 Pull images of the node:
   caisson_image.pulled:
     - images:
-      {%- for id in needed['node'] %}
+      {%- for id in wanted %}
         {{ images[id]['reference'] | json }}: {{ [images[id]['digest'], images[id]['platform_digest']] | json }}
       {%- endfor %}
     - require:

@@ -4,13 +4,14 @@
 {%- from 'parameters/ports.jinja' import port %}
 {%- import_yaml 'parameters/images.yaml' as needed %}
 {%- set caisson = pillar['caisson'] %}
+{%- set wanted = needed['node'] + needed['further'].get(caisson['node']['role'], []) %}
 include:
   - containerd.running
 
 Begin to pull images of the node:
   caisson_pulls.started:
     - references:
-      {%- for id in needed['node'] %}
+      {%- for id in wanted %}
       - {{ caisson['images'][id]['reference'] | json }}
       {%- endfor %}
     - url: {{ ('https://' ~ caisson['media_servers'][0]['address'] ~ ':' ~ port['media-https'] ~ '/v2/') | json }}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# A further node joins. The token that lets it is in a file in memory that came over SSH; nothing here holds it.
+# A further node joins. The token that lets it is in a file in memory that came over SSH, and so are the keys of the
+# cluster's authorities where it becomes a control plane; nothing here holds them.
 # The kubelet is installed and set up by then (kubelet.configured, the phase before).
 {%- set caisson = pillar['caisson'] %}
 Write kubeadm's configuration of the join:
@@ -36,6 +37,7 @@ Start the kubelet at each boot:
 
 Join the cluster:
   caisson_join.joined:
+    - is_control_plane: {{ salt['caisson_kubeadm.is_control_plane'](caisson) | json }}
     - require:
       - file: Write kubeadm's configuration of the join
       - file: Remove kubeadm patches of before

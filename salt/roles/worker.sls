@@ -9,3 +9,4 @@ include:
   - firewall
   - images.node
   - kubelet.joined
+  - cluster.noted

@@ -15,7 +15,7 @@ import yaml
 from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config.facts import Facts
-from installer.config.nodes import NodeEntry, Taint
+from installer.config.nodes import NodeEntry, Role, Taint
 from installer.engine import nodepillar, saltcall
 from installer.engine.context import Context
 from installer.engine.journal import Journal
@@ -141,14 +141,26 @@ def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return read_back
 
 
-@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
-def worker_pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the pillar of a worker in the cluster of one configuration."""
-    name: str = request.param
+def _pillar_of(name: str, role: Role, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of a further node in the cluster of one configuration."""
     authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
     context = _context(name, authority_dir, tmp_path_factory.mktemp("state"))
-    entry = NodeEntry("192.0.2.12", name="node2", taints=(Taint("gpu", "yes", "NoSchedule"),))
+    entry = NodeEntry("192.0.2.12", role, name="node2", taints=(Taint("gpu", "yes", "NoSchedule"),))
     facts = replace(context.facts, node_name="node2", control_plane_address="192.0.2.12")
     caisson = nodepillar.pillar(context, entry, facts, media_port=8443, cluster_ca_sha256="5" * 64)
     read_back: dict[str, Any] = json.loads(json.dumps({"caisson": caisson}))
     return read_back
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
+def worker_pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of a worker."""
+    return _pillar_of(request.param, Role.WORKER, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
+def control_plane_pillar(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Return the pillar of a further control plane."""
+    return _pillar_of(request.param, Role.CONTROL_PLANE, tmp_path_factory)

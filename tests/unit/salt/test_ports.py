@@ -15,7 +15,11 @@ OTHERS_OWN = {
     ("installer/operations/cluster.py", 4505),
     ("installer/operations/report.py", 6443),
     ("installer/operations/tokens.py", 6443),
+    # kubeadm gives etcd these, and no way to give others.
+    ("salt/_modules/caisson_etcd.py", 2379),
+    ("salt/_modules/caisson_etcd.py", 2380),
     ("salt/_modules/caisson_kubeadm.py", 6443),
+    ("salt/_modules/caisson_member.py", 6443),
     ("salt/control_plane/initialised.sls", 6443),
     ("salt/control_plane/started.sls", 10248),
     ("salt/kubelet/standalone.sls", 10248),

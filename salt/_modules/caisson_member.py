@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A further control plane joins: kubeadm's phases, each noted when it has come to its end, and the authorities' keys.
+
+The keys came over SSH into memory. Neither an argument nor the pillar nor what is returned here holds one.
+
+etcd joins before the API server is placed: an API server that finds no etcd ends, and is started again later and later.
+Source: kubeadm 1.36, cmd/join.go, which places it first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    __salt__: dict[str, Any] = {}
+    __pillar__: dict[str, Any] = {}
+
+log = logging.getLogger(__name__)
+
+JOIN_FILE = "/etc/caisson/kubeadm/join.yaml"
+DISCOVERY_FILE = "/run/caisson-join/discovery.conf"
+KEYS_DIR = "/run/caisson-join/pki"
+KUBERNETES_DIR = "/etc/kubernetes"
+STAMPS_DIR = "/var/lib/caisson/kubeadm"
+FRESH_FILE = "/run/caisson-join/fresh-etcd"
+"""Where it is there, this host is no member of etcd, and what it has of it is of one that was removed."""
+ETCD_DIR = "/var/lib/etcd"
+KEYS = {
+    "ca.crt": 0o644,
+    "ca.key": 0o600,
+    "front-proxy-ca.crt": 0o644,
+    "front-proxy-ca.key": 0o600,
+    "etcd/ca.crt": 0o644,
+    "etcd/ca.key": 0o600,
+    "sa.pub": 0o600,
+    "sa.key": 0o600,
+}
+"""What all control planes share, with the modes that kubeadm gives. Source: kubeadm 1.36, pkiutil, WriteKey."""
+CERTIFICATES, KUBECONFIGS = "control-plane-prepare certs", "control-plane-prepare kubeconfig"
+PLACED, MARKED = "control-plane-prepare control-plane", "control-plane-join mark-control-plane"
+PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", "etcd-join", PLACED, MARKED)
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
+PRODUCES: dict[str, tuple[str, ...]] = {
+    CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/ca.key"),
+    KUBECONFIGS: CONFS,
+    "etcd-join": ("manifests/etcd.yaml",),
+    PLACED: tuple(f"manifests/{name}.yaml" for name in CONTROL_PLANE),
+}
+
+
+def pending() -> list[str]:
+    """Return the phases that have not come to their end for this cluster, from the first of them on."""
+    for place, phase in enumerate(PHASES):
+        if not _is_complete(phase):
+            return list(PHASES[place:])
+    return []
+
+
+def _is_complete(phase: str) -> bool:
+    try:
+        noted = json.loads(_stamp_file(phase).read_text())
+    except (OSError, ValueError):
+        return False
+    files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
+    return bool(noted == _stamp()) and all(file.is_file() and file.stat().st_size for file in files)
+
+
+def _stamp() -> dict[str, str]:
+    return {"cluster": __pillar__["caisson"]["cluster"]["ca_sha256"]}
+
+
+def _stamp_file(phase: str) -> Path:
+    return Path(STAMPS_DIR) / f"join-{phase.replace(' ', '-')}.json"
+
+
+def place_keys() -> None:
+    """Copy the authorities' keys from memory to where kubeadm looks for them. Raises RuntimeError."""
+    source, target = Path(KEYS_DIR), Path(KUBERNETES_DIR) / "pki"
+    absent = [name for name in KEYS if not (source / name).is_file()]
+    if absent or not Path(DISCOVERY_FILE).is_file():
+        raise RuntimeError(
+            f"in {source.parent} is not what a control plane joins with: run the same 'caisson node add' again, "
+            "it sends that another time"
+        )
+    authority = hashlib.sha256((source / "ca.crt").read_bytes()).hexdigest()
+    if authority != __pillar__["caisson"]["cluster"]["ca_sha256"]:
+        raise RuntimeError(f"{source}/ca.crt is not of this cluster: run the same 'caisson node add' again")
+    for name, mode in KEYS.items():
+        _write(target / name, (source / name).read_bytes(), mode)
+
+
+def _write(file: Path, content: bytes, mode: int) -> None:
+    __salt__["caisson_installer.call"]("installer.base.files", "write_file", file, content, mode=mode)
+
+
+def complete(phase: str) -> None:
+    """Run one phase of ``kubeadm join``, after what a run of it that was cut off has left. Raises RuntimeError."""
+    _make_way(phase)
+    log.info("caisson waits: kubeadm join phase %s", phase)
+    command = ["kubeadm", "join", "phase", *phase.split(), "--config", JOIN_FILE]
+    outcome = __salt__["cmd.run_all"](command, python_shell=False, timeout=300)
+    if outcome["retcode"] != 0:
+        lines = (outcome["stdout"] + "\n" + outcome["stderr"]).strip().splitlines()[-20:]
+        raise RuntimeError(f"{' '.join(command)} exited with {outcome['retcode']}:\n" + "\n".join(lines))
+    os.sync()  # a stamp is on the disk after everything that it speaks for
+    _write(_stamp_file(phase), (json.dumps(_stamp()) + "\n").encode(), 0o600)
+
+
+def _make_way(phase: str) -> None:
+    """Remove what kubeadm would refuse, or take although it is a half: it writes the key before the certificate."""
+    root = Path(KUBERNETES_DIR)
+    made: list[Path] = []
+    if phase == CERTIFICATES:
+        made = [Path(file) for file in __salt__["caisson_kubeadm.certificate_files"]()]
+        made = [file for file in made if str(file.relative_to(root / "pki")) not in KEYS]
+    elif phase == KUBECONFIGS:
+        made = [root / name for name in CONFS]
+    elif phase == "kubelet-start":
+        _systemctl("stop")
+        made = [root / "kubelet.conf", root / "bootstrap-kubelet.conf"]
+    elif phase == "etcd-join" and Path(FRESH_FILE).exists():
+        _forget_etcd()
+    for file in made:
+        file.unlink(missing_ok=True)
+
+
+def _forget_etcd() -> None:
+    """Remove the data of a member that was removed: etcd does not start with it.
+
+    The kubelet is away meanwhile, or it would start the pod once more.
+    """
+    _systemctl("stop")
+    (Path(KUBERNETES_DIR) / "manifests/etcd.yaml").unlink(missing_ok=True)
+    __salt__["caisson_kubeadm.restart_container"]("etcd")
+    shutil.rmtree(Path(ETCD_DIR) / "member", ignore_errors=True)
+    _systemctl("start")
+
+
+def _systemctl(verb: str) -> None:
+    __salt__["cmd.run_all"](["systemctl", verb, "kubelet.service"], python_shell=False, timeout=120)
+
+
+def awaited(phase: str) -> str:
+    """Return what has to be before a phase, "" when it is: the node is marked once its own API server knows it."""
+    if phase != MARKED:
+        return ""
+    address, ca_file = __pillar__["caisson"]["node"]["control_plane_address"], f"{KUBERNETES_DIR}/pki/ca.crt"
+    for path in ("livez", "readyz"):
+        fault: str = __salt__["caisson_wait.probe_url"](f"https://{address}:6443/{path}", ca_file)
+        if fault:
+            return fault
+    joined: str = __salt__["caisson_join.has_joined"]()
+    return joined
+
+
+def forget_secrets() -> bool:
+    """Remove what only the join needs, from memory; return whether it was there."""
+    place, file = Path(DISCOVERY_FILE).parent, Path(KUBERNETES_DIR) / "bootstrap-kubelet.conf"
+    found = place.exists() or file.exists()
+    shutil.rmtree(place, ignore_errors=True)
+    file.unlink(missing_ok=True)
+    return found

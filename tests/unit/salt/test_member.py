@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A further control plane joins, whatever was cut off before: on a tree of files, kubeadm played by a list of calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.unit.salt.test_kubeadm import STATES_DIR
+from tests.unit.salt.test_modules import load
+
+CA = "-----BEGIN CERTIFICATE-----\nours\n-----END CERTIFICATE-----\n"
+KEYS = {
+    "ca.crt": CA,
+    "ca.key": "PRIVATE KEY a",
+    "front-proxy-ca.crt": "b",
+    "front-proxy-ca.key": "PRIVATE KEY b",
+    "etcd/ca.crt": "c",
+    "etcd/ca.key": "PRIVATE KEY c",
+    "sa.pub": "d",
+    "sa.key": "PRIVATE KEY d",
+}
+LEAVES = ("pki/apiserver.crt", "pki/apiserver.key", "pki/etcd/peer.crt")
+ORDER = [
+    "preflight",
+    "control-plane-prepare certs",
+    "control-plane-prepare kubeconfig",
+    "kubelet-start",
+    "etcd-join",
+    "control-plane-prepare control-plane",
+    "control-plane-join mark-control-plane",
+]
+WRITES = {
+    ORDER[1]: LEAVES,
+    ORDER[2]: ("admin.conf", "controller-manager.conf", "scheduler.conf"),
+    ORDER[3]: ("bootstrap-kubelet.conf",),
+    ORDER[4]: ("manifests/etcd.yaml",),
+    ORDER[5]: tuple(
+        f"manifests/{name}.yaml" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    ),
+}
+
+
+class Host:
+    """A host on which kubeadm writes what the real one writes, and refuses what it refuses."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.stops = root, 0
+        self.calls: list[str] = []
+        self.fails_at = ""
+        self.awaited: list[str] = []
+        self.stopped: list[str] = []
+        self.module: ModuleType = load("caisson_member")
+        files = [str(root / "kubernetes" / name) for name in (*LEAVES, "pki/ca.crt", "pki/sa.key")]
+        vars(self.module).update(
+            KUBERNETES_DIR=str(root / "kubernetes"),
+            DISCOVERY_FILE=str(root / "run/discovery.conf"),
+            KEYS_DIR=str(root / "run/pki"),
+            STAMPS_DIR=str(root / "stamps"),
+            ETCD_DIR=str(root / "etcd"),
+            FRESH_FILE=str(root / "run/fresh-etcd"),
+            __pillar__={
+                "caisson": {
+                    "cluster": {"ca_sha256": hashlib.sha256(CA.encode()).hexdigest()},
+                    "node": {"name": "node2", "control_plane_address": "10.0.0.2"},
+                }
+            },
+            __salt__={
+                "cmd.run_all": self.run,
+                "caisson_installer.call": self.write,
+                "caisson_kubeadm.certificate_files": lambda: files,
+                "caisson_wait.probe_url": self.probe,
+                "caisson_join.has_joined": lambda: "",
+                "caisson_kubeadm.restart_container": self.stopped.append,
+            },
+        )
+
+    def write(self, module: str, function: str, file: Path, content: bytes, *, mode: int) -> None:
+        assert (module, function) == ("installer.base.files", "write_file")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(mode)
+
+    def probe(self, url: str, ca_file: str) -> str:
+        assert ca_file == str(self.root / "kubernetes/pki/ca.crt")
+        self.awaited.append(url)
+        return ""
+
+    def give(self) -> None:
+        """Let the keys and the token arrive."""
+        for name, text in KEYS.items():
+            file = self.root / "run/pki" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        (self.root / "run/discovery.conf").write_text("token")
+
+    def run(self, words: list[str], **_: Any) -> dict[str, Any]:
+        if words[0] == "systemctl":
+            self.stops += words[1] == "stop"
+            return {"retcode": 0, "stdout": "", "stderr": ""}
+        phase = " ".join(words[3 : words.index("--config")])
+        self.calls.append(phase)
+        for name in WRITES.get(phase, ()):
+            file = self.root / "kubernetes" / name
+            assert not file.exists() or name.startswith("manifests"), f"kubeadm keeps or refuses {name}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(phase)
+            if phase == self.fails_at:
+                return {"retcode": 1, "stdout": "", "stderr": "[ERROR X]: no\n"}
+        return {"retcode": 0, "stdout": "", "stderr": ""}
+
+    def state(self, *, test: bool = False) -> dict[str, Any]:
+        result = load("caisson_result")
+        functions = {
+            f"caisson_member.{key}": value for key, value in vars(self.module).items() if callable(value)
+        }
+        functions |= {"caisson_result.ensure": result.ensure, "caisson_result.until": result.until}
+        state = load("caisson_join", STATES_DIR)
+        vars(state).update(__salt__=functions, __opts__={"test": test}, MEMBER_TIMEOUT_S=0)
+        said: dict[str, Any] = state.joined("Join the cluster", is_control_plane=True)
+        return said
+
+    def secrets(self) -> list[str]:
+        """Return what lies in memory still, and the file with the token."""
+        found = [*self.root.glob("run/**/*"), *self.root.glob("kubernetes/bootstrap-kubelet.conf")]
+        return [str(file) for file in found]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(tmp_path)
+    host.give()
+    return host
+
+
+def test_etcd_joins_before_the_api_server_is_placed(host: Host) -> None:
+    said = host.state()
+    assert said["result"] is True, said
+    assert host.calls == ORDER
+    assert host.awaited == ["https://10.0.0.2:6443/livez", "https://10.0.0.2:6443/readyz"]
+    assert list(said["changes"]) == ORDER
+
+
+def test_the_keys_are_placed_with_kubeadm_s_modes_and_gone_from_memory(host: Host) -> None:
+    host.state()
+    modes = {name: oct((host.root / "kubernetes/pki" / name).stat().st_mode & 0o777) for name in KEYS}
+    assert {name: mode for name, mode in modes.items() if mode != "0o600"} == dict.fromkeys(
+        ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt"), "0o644"
+    )
+    assert host.secrets() == []
+
+
+def test_nothing_that_is_said_holds_a_key(host: Host) -> None:
+    said = json.dumps(host.state())
+    assert "PRIVATE KEY" not in said
+    assert "token" not in said
+
+
+def test_a_second_time_changes_nothing_and_takes_what_came_for_it_away(host: Host) -> None:
+    host.state()
+    host.give()
+    said = host.state()
+    assert (said["result"], said["changes"]) == (True, {})
+    assert (host.calls, host.secrets()) == (ORDER, [])
+
+
+def test_in_test_mode_nothing_is_touched(host: Host) -> None:
+    said = host.state(test=True)
+    assert (said["result"], host.calls) == (None, [])
+    assert host.secrets() != []
+
+
+@pytest.mark.parametrize("phase", [phase for phase in ORDER if phase in WRITES])
+def test_a_phase_that_was_cut_off_is_run_again_without_its_halves(host: Host, phase: str) -> None:
+    """Nor does a key stay in memory meanwhile."""
+    host.fails_at = phase
+    said = host.state()
+    assert said["result"] is False
+    assert "[ERROR X]: no" in said["comment"]
+    assert host.secrets() == []
+    host.fails_at = ""
+    host.give()
+    host.calls.clear()
+    assert host.state()["result"] is True
+    assert host.calls == ORDER[ORDER.index(phase) :]
+
+
+def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(host: Host) -> None:
+    host.state()
+    host.give()
+    (host.root / "kubernetes/manifests/etcd.yaml").unlink()
+    host.calls.clear()
+    assert host.state()["result"] is True
+    assert host.calls == ORDER[4:]
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh: bool) -> None:
+    """Who sends the keys knows whether this host is a member of etcd still."""
+    host.fails_at = "etcd-join"
+    host.state()
+    host.fails_at = ""
+    data = host.root / "etcd/member/wal/0.wal"
+    data.parent.mkdir(parents=True)
+    data.write_text("x")
+    host.give()
+    if is_fresh:
+        (host.root / "run/fresh-etcd").touch()
+    stops = host.stops
+    assert host.state()["result"] is True
+    assert data.exists() is not is_fresh
+    assert (host.stops - stops, host.stopped) == ((1, ["etcd"]) if is_fresh else (0, []))
+
+
+def test_without_the_keys_it_says_how_to_get_them(host: Host) -> None:
+    (host.root / "run/pki/etcd/ca.key").unlink()
+    said = host.state()
+    assert (said["result"], host.calls) == (False, [])
+    assert "run the same 'caisson node add' again" in said["comment"]
+
+
+def test_keys_of_another_cluster_are_not_placed(host: Host) -> None:
+    (host.root / "run/pki/ca.crt").write_text("another's")
+    said = host.state()
+    assert "not of this cluster" in said["comment"]
+    assert not (host.root / "kubernetes/pki").exists()
+
+
+def test_stamps_of_another_cluster_count_for_nothing(host: Host) -> None:
+    host.state()
+    vars(host.module)["__pillar__"]["caisson"]["cluster"]["ca_sha256"] = "0" * 64
+    assert host.module.pending() == ORDER
