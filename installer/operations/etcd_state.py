@@ -24,6 +24,13 @@ ADDRESS = "127.0.0.1"
 DEFAULT_QUOTA_BYTES = 2 * 1024**3
 """What etcd takes when no quota is given, and what it says nothing of before 3.6."""
 FULL_PERCENT = 80.0
+QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/v3/maintenance/status", {}),
+    ("/v3/maintenance/alarm", {"action": "GET"}),
+    ("/v3/cluster/member/list", {"linearizable": False}),
+)
+FAULTS = (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError)
+"""It does not answer, or with data of another shape."""
 LOG_FIX = f"see: {containers.listing('etcd')}; and: {containers.log('etcd')}"
 SPACE_FIX = (
     "remove objects that nothing needs (old events, Helm's releases), then compact etcd, defragment it and clear its "
@@ -58,16 +65,8 @@ def ask_etcd(paths: Paths, port: int, *, host: str = ADDRESS) -> EtcdState | Non
     if not paths.at(MANIFEST_FILE).exists() and not paths.at(PKI_DIR).exists():
         return None
     try:
-        connection = _connect(paths, host, port)
-        try:
-            return parse(
-                _call(connection, "/v3/maintenance/status", {}),
-                _call(connection, "/v3/maintenance/alarm", {"action": "GET"}),
-                _call(connection, "/v3/cluster/member/list", {"linearizable": False}),
-            )
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as exc:
+        return parse(*call(paths, port, *QUESTIONS, host=host))
+    except FAULTS as exc:
         return EtcdState(
             "no answer", faults=(Fault(f"etcd does not answer at {host}:{port}: {exc}", LOG_FIX),)
         )
@@ -116,6 +115,21 @@ def member_rows(state: EtcdState) -> list[tuple[str, ...]]:
             for member in state.members
         ),
     ]
+
+
+def call(
+    paths: Paths, port: int, *questions: tuple[str, dict[str, Any]], host: str = ADDRESS
+) -> list[dict[str, Any]]:
+    """Return what a member answers to calls, each a path and its body; over one connection.
+
+    Raises:
+        OSError, http.client.HTTPException, ValueError: it does not answer, or refuses.
+    """
+    connection = _connect(paths, host, port)
+    try:
+        return [_call(connection, path, body) for path, body in questions]
+    finally:
+        connection.close()
 
 
 def _connect(paths: Paths, host: str, port: int) -> http.client.HTTPSConnection:
