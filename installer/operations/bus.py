@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from installer.base.errors import CommandError
+from installer.base.errors import CommandError, HostError
 from installer.base.run import run
 from installer.operations import containers
 from installer.operations.asking import Deadline
@@ -98,6 +98,15 @@ def ask_all(
     }
     words = ["crictl", "exec", container, PYTHON, "-I", "-c", ASK_ALL, json.dumps(said)]
     return answers(run(words, timeout_s=deadline.left_s, check=False).stdout, minions)
+
+
+def ask_each(minions: Sequence[str], function: str, *arguments: str) -> dict[str, Any]:
+    """Return what the function returned on each minion; :data:`NO_ANSWER` for one from which nothing came back."""
+    try:
+        found = ask_all(minions, function, *arguments, timeout_s=TIMEOUT_S, limit_s=COMMAND_TIMEOUT_S) or {}
+    except (CommandError, HostError):
+        found = {}
+    return {name: found.get(name, NO_ANSWER) for name in minions}
 
 
 def answers(said: str, minions: Sequence[str]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ Source of the words: ``installer.engine.detached``; over SSH the same is ``caiss
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
 
 ENGINE = "installer.engine.detached"
+TOLD_FILE = "/var/lib/caisson/told"
 
 
 def start(job_id: str, *sls: str) -> str:
@@ -25,6 +27,25 @@ def look(job_id: str) -> dict[str, Any]:
     """Return how a job is: ``state``, ``result``, ``progress``."""
     said: dict[str, Any] = __salt__["caisson_installer.call"](ENGINE, "look", _paths(), str(job_id))
     return said
+
+
+def told() -> str:
+    """Return the digest of what this node was told of the control planes, and has acted upon; empty: nothing yet."""
+    try:
+        return Path(TOLD_FILE).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def follow(job_id: str) -> str:
+    """Take what the master tells this node now, and have it acted upon; return the ID as ``start`` does."""
+    caisson = __salt__["pillar.items"](unmask=True)["caisson"]
+    files = __salt__["caisson_installer.call"]("installer.engine.nodepillar", "local_files", caisson)
+    for path, text in files.items():
+        __salt__["caisson_installer.call"](
+            "installer.base.files", "write_file", Path(path), text, mode=0o600, dir_mode=0o700
+        )
+    return start(job_id, "cluster.told")
 
 
 def _paths() -> Any:

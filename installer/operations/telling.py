@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell the nodes which control planes there are: etcd's firewall before one joins, the endpoint's name after.
+
+The nodes that are there already are told over the bus: nothing in it is a secret, and the credentials for their SSH
+servers are not kept. Each notes what it has acted upon, so only those are told whose note is another. One that is off
+is named; the next addition tells it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from installer.base.errors import SaltError, from_json
+from installer.config.nodes import Role
+from installer.engine import nodepillar, pillartop, remotefiles, saltcall
+from installer.engine.context import Context
+from installer.engine.remotefiles import RemoteFile
+from installer.operations import bus, joining, spreading
+from installer.operations.joining import Joining
+
+TOLD_FILE = "/var/lib/caisson/told"
+"""As the states have it: ``cluster.noted``."""
+STATES = ("cluster.told",)
+LIMIT_S = 300.0
+POLL_S = 0.5
+
+
+def run_tell_peers(context: Context) -> bool:
+    """Let the control planes let the new one in: each opens etcd to its address. A worker needs none of it."""
+    node = joining.of(context)
+    if node.entry.role is not Role.CONTROL_PLANE:
+        return False
+    return tell(context, node, only_control_planes=True)
+
+
+def run_tell_nodes(context: Context) -> bool:
+    """Let every node find the new control plane behind the endpoint's name; DNS moves to it in part."""
+    node = joining.of(context)
+    if node.entry.role is not Role.CONTROL_PLANE:
+        return False
+    node.caisson = nodepillar.told_again(context, node.caisson, serves=True)
+    changed = pillartop.write(context.paths, context.facts.node_name, node.caisson)
+    told = [
+        RemoteFile(path, text.encode(), 0o600) for path, text in nodepillar.local_files(node.caisson).items()
+    ]
+    missing = remotefiles.differing(node.host, told)
+    if missing:
+        remotefiles.put(node.host, missing)
+    is_spread = spreading.spread_dns(context)
+    return tell(context, node) or changed or bool(missing) or is_spread
+
+
+def tell(context: Context, node: Joining, *, only_control_planes: bool = False) -> bool:
+    """Tell this host and the nodes of before what is known now; return whether one did not know it.
+
+    Raises:
+        SaltError: a control plane cannot be told, or what it was told failed there.
+    """
+    wanted = _wanted(context, node, only_control_planes=only_control_planes)
+    known = bus.ask_each(sorted(wanted), "caisson_job.told") if wanted else {}
+    stale = [
+        name for name, caisson in sorted(wanted.items()) if known.get(name) != nodepillar.digest(caisson)
+    ]
+    job_id = f"cluster-told-{context.journal.run_id}-{'peers' if only_control_planes else 'nodes'}"
+    started = bus.ask_each(stale, "caisson_job.follow", job_id) if stale else {}
+    has_changed = _tell_this_host(context)
+    for name in stale:
+        is_peer = wanted[name]["node"]["role"] != Role.WORKER.value
+        _await(context, name, started.get(name), job_id, must_answer=is_peer)
+    return has_changed or bool(stale)
+
+
+def _wanted(context: Context, node: Joining, *, only_control_planes: bool) -> Mapping[str, dict[str, Any]]:
+    """Return the pillars of the further nodes but the new one, as they are to be; they are written by then."""
+    wanted = {}
+    for caisson in pillartop.pillars(context.paths):
+        role, name = caisson["node"]["role"], str(caisson["node"]["name"])
+        if name != node.name and not (only_control_planes and role == Role.WORKER.value):
+            wanted[name] = nodepillar.told_again(context, caisson)
+            pillartop.write(context.paths, context.facts.node_name, wanted[name])
+    return wanted
+
+
+def _tell_this_host(context: Context) -> bool:
+    """Act upon it on the bootstrap node, where it was not."""
+    saltcall.write_configuration(context)
+    try:
+        noted = context.paths.at(TOLD_FILE).read_text(encoding="ascii").strip()
+    except OSError:
+        noted = ""
+    if noted == nodepillar.digest(saltcall.pillar(context)):
+        return False
+    context.ui.progress("this host to know the control planes")
+    context.salt.close()  # one that has read the pillar of before
+    try:
+        return bool(saltcall.apply(context, STATES, local=True).changed)
+    finally:
+        context.salt.close()
+
+
+def _await(context: Context, name: str, answer: Any, job_id: str, *, must_answer: bool) -> None:
+    """Wait for the job on a node.
+
+    Raises:
+        SaltError: it failed there, or nothing is heard of a node that must answer.
+    """
+    deadline, said = time.monotonic() + LIMIT_S, answer
+    while time.monotonic() < deadline and (said is bus.NO_ANSWER or not _is_over(said)):
+        if said is bus.NO_ANSWER and not must_answer:
+            context.ui.note(f"note: {name} does not answer, and was not told of the control planes")
+            return
+        context.ui.progress(f"{name} to know the control planes")
+        said = bus.ask(name, "caisson_job.look", job_id)
+        time.sleep(POLL_S)
+    if not isinstance(said, dict) or said["state"] != "ended":
+        raise SaltError(
+            f"{name} was not told of the control planes",
+            details=f"the job {job_id} there: {said['state'] if isinstance(said, dict) else 'no answer'}",
+            resolution=f"check that {name} runs and its minion answers, then run the same command again",
+        )
+    if said["result"]["error"] is not None:
+        error = from_json(said["result"]["error"])
+        raise type(error)(f"{error.message} on {name}", details=error.details, resolution=error.resolution)
+
+
+def _is_over(said: Any) -> bool:
+    return isinstance(said, dict) and said.get("state") in ("ended", "lost")

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# What changes on a node when the cluster gets a control plane, or loses one. Last it is noted: who tells asks for that.
+{%- set caisson = pillar['caisson'] %}
+include:
+{%- if caisson['node']['role'] != 'worker' %}
+  - firewall.ports
+{%- endif %}
+  - cluster.noted
+
+Find the control planes behind the endpoint's name:
+  caisson_names.known: []
+
+Let kube-proxy find them too:
+  caisson_names.known_to_pods:
+    - app: kube-proxy
+    - require:
+      - caisson_names: Find the control planes behind the endpoint's name
+
+Note it after all that it is about:
+  test.nop:
+    - require:
+      - caisson_names: Let kube-proxy find them too
+{%- if caisson['node']['role'] != 'worker' %}
+      - caisson_firewall: Load the port table into firewalld
+{%- endif %}
+    - require_in:
+      - file: Note what this node was told
