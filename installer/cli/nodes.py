@@ -23,7 +23,7 @@ from installer.cli import jobs
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
 from installer.config import nodes
-from installer.config.nodes import NodeList, Role
+from installer.config.nodes import NodeList
 from installer.engine.jobrecord import Request
 from installer.operations import (
     adding,
@@ -151,7 +151,6 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     members = cluster_state.get_members(paths.admin_kubeconfig_file)
     control_planes = sum(member.is_control_plane for member in members)
     hosts = read_hosts(arguments, loaded=loaded, control_planes=control_planes)
-    _refuse_control_planes(hosts)
     for note in hosts.notes:
         say(f"note: {note}")
     terminal = Remembering(Terminal())
@@ -216,21 +215,6 @@ def _typed_again(arguments: Arguments) -> tuple[str, ...]:
         value = getattr(arguments, option.lstrip("-").replace("-", "_"))
         words += [option, str(value)] if value is not None else []
     return tuple(words)
-
-
-def _refuse_control_planes(hosts: NodeList) -> None:
-    """Refuse what this version cannot do.
-
-    Raises:
-        UsageError: a host is to become a control plane.
-    """
-    others = [entry.title for entry in hosts.of(Role.CONTROL_PLANE)]
-    if others:
-        raise UsageError(
-            "this version adds workers only",
-            details=f"to become control planes: {', '.join(others)}",
-            resolution="leave them out, or give them the role worker; no host was asked anything",
-        )
 
 
 def _command(arguments: Arguments) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ class Joining:
         """The name of the node as far as it is known; empty when nobody gave one and the host was not looked at."""
         return str(self.caisson["node"]["name"]) if self.caisson else self.entry.name
 
+    @property
+    def address(self) -> str:
+        """The address of the node in the control plane's network, once it was looked at."""
+        return str(self.caisson["node"]["control_plane_address"])
+
 
 @dataclass(frozen=True)
 class NodeContext(Context):

@@ -17,22 +17,26 @@ from installer.base.errors import ClusterError, HostError, InstallerError, Prefl
 from installer.base.ui import format_seconds
 from installer.checks.preflight import Status
 from installer.config.facts import NODE_NAME, Facts
+from installer.config.nodes import Role
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine import nodepillar, pillartop, remotefiles, saltssh, traces
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.engine.remotefiles import RemoteFile
 from installer.operations import (
+    authority_keys,
     bootstrap,
     bus,
     cluster,
     cluster_state,
+    etcd_gate,
     fencing,
     joining,
     marks,
     node_jobs,
     node_tree,
     probe,
+    telling,
     tokens,
 )
 from installer.operations.joining import Joining
@@ -53,6 +57,13 @@ JOINED_FILES = (
     "/var/lib/kubelet/pki/kubelet-client-current.pem",
     "/var/lib/kubelet/config.yaml",
 )
+CONTROL_PLANE_FILES = (
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/var/lib/caisson/kubeadm/join-control-plane-join-mark-control-plane.json",
+)
+"""What a further control plane has besides; the last is the stamp of kubeadm's last phase."""
+ETCD_DATA_DIR = "/var/lib/etcd/member"
 NAME_LIMIT = 63
 SETTLE_TIMEOUT_S = 2400.0
 SERVICE_TIMEOUT_S = 120.0
@@ -96,6 +107,7 @@ def run_probe(context: Context) -> bool:
         )
     facts = found.facts[title]
     _refuse_name(context, node, str(facts["node_name"]), found)
+    _refuse_role(context, node, str(facts["node_name"]))
     node.facts = Facts(**{**facts, "nameservers": tuple(facts["nameservers"])})
     node.caisson = nodepillar.pillar(
         context,
@@ -124,6 +136,27 @@ def _refuse_name(context: Context, node: Joining, name: str, found: probe.Probe)
             details=f"looked at as: {', '.join(sorted(map(repr, compared)))}",
             resolution="give the node's name with --name, or 'name' in the list; then look at that host: it does not "
             "answer as Caisson does",
+        )
+
+
+def _refuse_role(context: Context, node: Joining, name: str) -> None:
+    """Refuse to make a node another one than it is: its ports would be closed, or its keys be sent to a worker.
+
+    Raises:
+        PreflightError: a node of that name was added with another role.
+        ClusterError: the API does not answer.
+    """
+    told = [
+        caisson["node"]["role"]
+        for caisson in pillartop.pillars(context.paths)
+        if caisson["node"]["name"] == name
+    ]
+    if not told or told == [node.entry.role.value]:
+        return
+    if name in {member.name for member in cluster_state.get_members(context.paths.admin_kubeconfig_file)}:
+        raise PreflightError(
+            f"{node.entry.title} is a node already: {told[0]}, not {node.entry.role.value}",
+            resolution=f"give its role: --role {told[0]}; to change it, take the node out of the cluster first",
         )
 
 
@@ -260,33 +293,59 @@ def _has_answered(node: Joining, context: Context, *, limit_s: float) -> bool:
 def run_join(context: Context, *, states: Detached) -> bool:
     """Let the host join: a token that lives minutes goes over SSH into its memory, kubeadm's phases run there.
 
-    A host that is a node already gets no token. The token is taken back however this ends. A node that was removed may
-    come back by this, and by nothing else.
+    So do the authorities' keys where it becomes a control plane, between two looks at etcd. A host that is a node
+    already gets neither. The token is taken back, and the keys are gone from memory, however this ends. A node that
+    was removed may come back by this, and by nothing else.
     """
     node = joining.of(context)
     fencing.lift(context.paths, node.name)
-    if _is_joined(node):
-        return states(context)
+    is_control_plane = node.entry.role is Role.CONTROL_PLANE
+    if not _is_joined(node):
+        return _join(context, node, states)
+    has_changed = states(context)
+    if is_control_plane:
+        etcd_gate.pass_after(context)
+    return has_changed
+
+
+def _join(context: Context, node: Joining, states: Detached) -> bool:
+    is_control_plane, fresh = node.entry.role is Role.CONTROL_PLANE, []
+    if is_control_plane:
+        has_data = _has_data(node)
+        is_member = etcd_gate.pass_before(context, node.name, node.address, has_data=has_data)
+        fresh = [RemoteFile(authority_keys.FRESH_FILE, b"", 0o600)] if has_data and not is_member else []
     try:
         tokens.take_back(context.paths, node.name)
+        if is_control_plane:
+            authority_keys.send(context, node)
         text = tokens.discovery(
             context.config.endpoint, _cluster_ca(context), tokens.create(context.paths, node.name)
         )
-        remotefiles.put(node.host, [RemoteFile(DISCOVERY_FILE, text.encode(), 0o600)], is_secret=True)
-        return states(context)
+        discovery = RemoteFile(DISCOVERY_FILE, text.encode(), 0o600)
+        remotefiles.put(node.host, [discovery, *fresh], is_secret=True)
+        has_changed = states(context)
     finally:
         _forget_token(context, node)
+    if is_control_plane:
+        etcd_gate.pass_after(context)
+    return has_changed
+
+
+def _has_data(node: Joining) -> bool:
+    return node.host.run(["test", "-d", ETCD_DATA_DIR], timeout_s=30, check=False).returncode == 0
 
 
 def _is_joined(node: Joining) -> bool:
     words = ["/bin/sh", "-c", 'for file; do test -s "$file" || exit 1; done', "sh", *JOINED_FILES]
+    if node.entry.role is Role.CONTROL_PLANE:
+        words += CONTROL_PLANE_FILES
     return node.host.run(words, timeout_s=30, check=False).returncode == 0
 
 
 def _forget_token(context: Context, node: Joining) -> None:
     """Take the token back, in the cluster and on the host; where that cannot be said, it ends by itself."""
     for where, forget in (
-        (node.name, partial(node.host.run, ["rm", "-f", DISCOVERY_FILE], timeout_s=30)),
+        (node.name, partial(authority_keys.forget, node)),
         ("the cluster", partial(tokens.take_back, context.paths, node.name)),
     ):
         try:
@@ -428,17 +487,31 @@ PHASES: tuple[Phase, ...] = (
     ),
     Phase(
         code="CSP408",
-        name="join",
-        title="join the cluster by kubeadm's phases",
-        applies=partial(run_join, states=Detached(("kubelet.joined",))),
-        undo=JOIN_UNDO,
+        name="tell-peers",
+        title="let the control planes let the new one in",
+        applies=telling.run_tell_peers,
+        undo="none: goes with the pillar of the node, at the next addition or removal",
     ),
     Phase(
         code="CSP409",
+        name="join",
+        title="join the cluster by kubeadm's phases",
+        applies=partial(run_join, states=Detached(("kubelet.joined", "cluster.noted"))),
+        undo=JOIN_UNDO,
+    ),
+    Phase(
+        code="CSP410",
         name="wait",
         title="wait until the node is Ready",
         applies=run_wait,
         undo="none: labels and taints go with the node",
+    ),
+    Phase(
+        code="CSP411",
+        name="tell-nodes",
+        title="let every node find the new control plane",
+        applies=telling.run_tell_nodes,
+        undo="none: goes with the pillar of the node, at the next addition or removal",
     ),
 )
 

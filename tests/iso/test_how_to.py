@@ -244,6 +244,7 @@ _JOBS = "tests/node/test_jobs.py"
 _NODE_ADD = "tests/node/test_node_add.py"
 _REMOVE = "tests/node/test_remove.py"
 _RESET = "tests/node/test_reset.py"
+_CONTROL_PLANES = "tests/node/test_control_planes.py"
 _PROBE = "tests/node/test_probe.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
@@ -342,6 +343,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         ),
         "caisson reset": f"{_RESET}::test_alone_it_shows_all_and_does_nothing",
         "caisson reset --yes": f"{_RESET}::test_the_host_is_what_it_was",
+    },
+    "docs/how-to/add-a-control-plane.md": {
+        "caisson node add 10.1.0.12 --role control-plane --name cp2 --identity /root/.ssh/id_ed25519 "
+        "--host-key SHA256:FINGERPRINT": f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready",
+        "kubectl get nodes": f"{_CONTROL_PLANES}::test_any_of_them_may_be_powered_off",
+        "kubectl --namespace kube-system get pods --selector=component=etcd": (
+            f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready"
+        ),
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.

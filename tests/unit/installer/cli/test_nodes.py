@@ -225,14 +225,14 @@ def test_a_job_is_asked_for_and_told_the_password_beside_its_request(
         assert isinstance(refused, LoginError)
 
 
-def test_control_planes_are_refused_before_anybody_is_asked(
-    server: Server, tree: Path, capsys: Captured, asked: list[tuple[Request, dict[str, str]]]
+def test_a_control_plane_is_asked_for_by_its_role(
+    server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]
 ) -> None:
-    before = server.log
     words = ["127.0.0.1", "--port", str(server.port), "--identity", str(server.identity)]
-    assert add(server, tree, *words, "--role", "control-plane") == 2
-    assert "adds workers only" in capsys.readouterr().err
-    assert (asked, server.log) == ([], before)
+    assert add(server, tree, *words, "--role", "control-plane") == 0
+    ((request, _),) = asked
+    assert request.arguments["nodes"][0]["role"] == "control-plane"
+    assert request.command[-6:-4] == ("--role", "control-plane")
 
 
 def test_no_job_for_hosts_of_which_none_can_be_reached(

@@ -15,6 +15,7 @@ import pytest
 
 from installer.base.errors import (
     ClusterError,
+    HostError,
     InstallerError,
     MediaError,
     PreflightError,
@@ -25,16 +26,18 @@ from installer.base.run import Completed
 from installer.base.ui import Ui
 from installer.checks.between import Fleet, Seen
 from installer.checks.preflight import Status
-from installer.config.nodes import NodeEntry, Taint
-from installer.engine import remotefiles, saltssh
+from installer.config.nodes import NodeEntry, Role, Taint
+from installer.engine import pillartop, remotefiles, saltssh
 from installer.engine.journal import Journal
 from installer.engine.remotefiles import RemoteFile
 from installer.engine.ssh import Connection
 from installer.media import mounting
 from installer.operations import (
     OPERATIONS,
+    authority_keys,
     bus,
     cluster_state,
+    etcd_gate,
     fencing,
     joining,
     marks,
@@ -77,8 +80,8 @@ class Host:
     def run(self, words: Sequence[str], **_: object) -> Completed:
         line = " ".join(words)
         self.ran.append(line)
-        if line.startswith("rm -f"):
-            self.files.pop(words[-1], None)
+        if line.startswith("rm -rf /run/"):
+            self.files = {path: file for path, file in self.files.items() if not path.startswith(words[-1])}
         return next((said for part, said in self.answers.items() if part in line), Completed(0, "", ""))
 
     def differing(self, _: object, files: Sequence[RemoteFile]) -> list[RemoteFile]:
@@ -147,9 +150,10 @@ def test_codes_and_names_are_one_s_own_among_all() -> None:
     assert all(phase.undo and phase.explanation for phase in node_add.PHASES)
 
 
-def test_the_states_of_the_phases_are_those_of_the_role() -> None:
+@pytest.mark.parametrize("name", ["worker", "control_plane"])
+def test_the_states_of_the_phases_are_those_of_the_role(name: str) -> None:
     """All of them, in the role's own order."""
-    role = (PORTS.parents[1] / "roles/worker.sls").read_text()
+    role = (PORTS.parents[1] / f"roles/{name}.sls").read_text()
     included = [line.strip()[2:] for line in role.splitlines() if line.startswith("  - ")]
     applied: list[str] = []
     for phase in node_add.PHASES:
@@ -212,6 +216,23 @@ def test_a_host_is_not_trusted_with_its_name(
     node_of(context).found = Probe(fleet, (), {title: {**FACTS, "node_name": name}})
     with pytest.raises(PreflightError, match="says that its name is"):
         node_add.run_probe(context)
+
+
+def test_a_node_s_role_does_not_change_by_adding_it_again(
+    context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control plane that is added without its role would close its ports as a worker's."""
+    node_of(context).entry = replace(host.entry, role=Role.CONTROL_PLANE)
+    node_add.run_probe(context)
+    pillartop.write(context.paths, "node1", node_of(context).caisson)
+    node_of(context).entry = host.entry
+    members: list[cluster_state.Member] = []
+    monkeypatch.setattr(cluster_state, "get_members", lambda _: members)
+    assert node_add.run_probe(context) is False
+    members.append(cluster_state.Member("node2", "a", is_control_plane=False))
+    with pytest.raises(PreflightError, match="is a node already: control-plane, not worker") as caught:
+        node_add.run_probe(context)
+    assert "--role control-plane" in caught.value.resolution
 
 
 # ---- Salt's way to the host ---------------------------------------------------------------------------------
@@ -321,7 +342,7 @@ class Tokens:
 
     def carry_out(self, _: object, sls: Sequence[str], *__: object) -> dict[str, Any]:
         self.seen = [*self.host.files, *self.there]
-        assert tuple(sls) == ("kubelet.joined",)
+        assert tuple(sls) == ("kubelet.joined", "cluster.noted")
         if self.error is not None:
             raise self.error
         return {"total": 3, "changed": ["Join the cluster"], "error": None}
@@ -379,9 +400,119 @@ def test_a_node_gets_no_token(context: NodeContext, host: Host, made: Tokens) ->
     assert TOKEN not in made.seen
 
 
+class Gate:
+    """Etcd's gate: when it was passed, and what it says then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+        self.host = host
+        self.passed: list[tuple[str, bool]] = []
+        self.is_member = True
+        self.error: InstallerError | None = None
+        monkeypatch.setattr(etcd_gate, "pass_before", self.before)
+        monkeypatch.setattr(etcd_gate, "pass_after", lambda _: self.note("after"))
+
+    def before(self, _: object, name: str, address: str, *, has_data: bool) -> bool:
+        assert (name, address) == ("node2", "10.77.1.12")
+        self.note(f"before, {'with' if has_data else 'without'} data")
+        if self.error is not None:
+            raise self.error
+        return self.is_member
+
+    def note(self, moment: str) -> None:
+        self.passed.append((moment, bool(self.host.files)))
+
+
+@pytest.fixture
+def gate(context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Return the gate of a host that is to become a control plane; the keys are on this node."""
+    node_of(context).entry = replace(host.entry, role=Role.CONTROL_PLANE)
+    for name in authority_keys.FILES:
+        file = context.paths.at(f"/etc/kubernetes/pki/{name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"PRIVATE KEY {name}")
+    return Gate(monkeypatch, host)
+
+
+KEYS = [f"/run/caisson-join/pki/{name}" for name in authority_keys.FILES]
+
+
+def test_the_keys_are_there_for_the_join_and_gone_after_it(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    assert join(context) is True
+    assert made.seen == [*KEYS, node_add.DISCOVERY_FILE, TOKEN]
+    assert host.secret == [*KEYS, node_add.DISCOVERY_FILE]
+    assert host.files == {}
+    assert gate.passed == [("before, with data", False), ("after", False)]
+    assert "PRIVATE KEY" not in " ".join(host.ran)
+
+
+def test_a_timer_there_removes_them_should_this_host_be_lost(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    join(context)
+    begun = next(place for place, line in enumerate(host.ran) if line.startswith("systemd-run"))
+    assert "--on-active=30min --unit=caisson-join-forget rm -rf /run/caisson-join" in host.ran[begun]
+    stop = "systemctl stop caisson-join-forget.timer"
+    assert stop in host.ran[:begun]
+    assert host.ran.index("rm -rf /run/caisson-join") < len(host.ran) - 1 - host.ran[::-1].index(stop)
+
+
+def test_data_of_etcd_on_a_host_that_is_no_member_is_named(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    gate.is_member = False
+    join(context)
+    assert authority_keys.FRESH_FILE in made.seen
+    host.answers["test -d"] = Completed(1, "", "")
+    join(context)
+    assert authority_keys.FRESH_FILE not in made.seen
+
+
+def test_the_keys_are_gone_also_when_the_join_failed(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    made.error = SaltError("kubeadm refused")
+    with pytest.raises(SaltError, match="kubeadm refused"):
+        join(context)
+    assert (made.there, host.files) == ([], {})
+    assert [moment for moment, _ in gate.passed] == ["before, with data"]
+
+
+def test_nothing_is_sent_where_etcd_is_not_whole(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    gate.error = ClusterError("etcd is not whole")
+    with pytest.raises(ClusterError, match="not whole"):
+        join(context)
+    assert (made.seen, host.secret, host.files) == ([], [], {})
+
+
+def test_a_key_that_is_kept_elsewhere_is_named(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    context.paths.at("/etc/kubernetes/pki/ca.key").unlink()
+    with pytest.raises(HostError, match=r"not on this host: ca\.key"):
+        join(context)
+    assert (made.seen, host.secret, gate.passed[-1][0]) == ([], [], "before, with data")
+
+
+def test_a_control_plane_gets_no_key_again(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    host.answers["test -s"] = Completed(0, "", "")
+    join(context)
+    assert (host.secret, gate.passed) == ([], [("after", False)])
+
+
 def test_the_two_sides_mean_the_same_files() -> None:
     module = (PORTS.parents[1] / "_modules/caisson_join.py").read_text()
+    member = (PORTS.parents[1] / "_modules/caisson_member.py").read_text()
     assert f'DISCOVERY_FILE = "{node_add.DISCOVERY_FILE}"' in module
+    assert f'DISCOVERY_FILE = "{node_add.DISCOVERY_FILE}"' in member
+    assert f'KEYS_DIR = "{authority_keys.JOIN_DIR}/pki"' in member
+    assert f'FRESH_FILE = "{authority_keys.FRESH_FILE}"' in member
+    assert all(f'"{name}"' in member for name in authority_keys.FILES)
     for file in node_add.JOINED_FILES:
         assert file.removeprefix("/etc/kubernetes/") in module
 
