@@ -9,7 +9,7 @@ is named; the next addition tells it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from installer.base.errors import SaltError, from_json
@@ -24,7 +24,8 @@ TOLD_FILE = "/var/lib/caisson/told"
 """As the states have it: ``cluster.noted``."""
 STATES = ("cluster.told",)
 LIMIT_S = 300.0
-POLL_S = 0.5
+POLL_S = 2.0
+"""A question costs two seconds of a processor here."""
 
 
 def run_tell_peers(context: Context) -> bool:
@@ -66,9 +67,10 @@ def tell(context: Context, node: Joining, *, only_control_planes: bool = False) 
     job_id = f"cluster-told-{context.journal.run_id}-{'peers' if only_control_planes else 'nodes'}"
     started = bus.ask_each(stale, "caisson_job.follow", job_id) if stale else {}
     has_changed = _tell_this_host(context)
-    for name in stale:
-        is_peer = wanted[name]["node"]["role"] != Role.WORKER.value
-        _await(context, name, started.get(name), job_id, must_answer=is_peer)
+    # One that has not joined yet has no etcd that would keep the new one out.
+    peers = {name for name in stale if wanted[name]["node"].get("serves")}
+    for name, said in _await(context, started, job_id, must_answer=peers).items():
+        _judge(name, said, job_id)
     return has_changed or bool(stale)
 
 
@@ -100,24 +102,41 @@ def _tell_this_host(context: Context) -> bool:
         context.salt.close()
 
 
-def _await(context: Context, name: str, answer: Any, job_id: str, *, must_answer: bool) -> None:
-    """Wait for the job on a node.
+def _await(
+    context: Context, started: Mapping[str, Any], job_id: str, *, must_answer: Collection[str]
+) -> Mapping[str, Any]:
+    """Wait for the job on every node; return what each said last. A worker that is silent is named and left out."""
+    deadline, said = time.monotonic() + LIMIT_S, dict(started)
+    while True:
+        silent = [name for name in said if said[name] is bus.NO_ANSWER and name not in must_answer]
+        for name in silent:
+            context.ui.note(f"note: {name} does not answer, and was not told of the control planes")
+            del said[name]
+        waiting = [name for name in said if not _is_over(said[name])]
+        if not waiting or time.monotonic() > deadline:
+            return said
+        context.ui.progress(f"{', '.join(waiting)} to know the control planes")
+        time.sleep(POLL_S)
+        # Until it is known to be at work it is asked for: another job may be, and twice is once.
+        begun = [name for name in waiting if said[name] == job_id or isinstance(said[name], dict)]
+        others = [name for name in waiting if name not in begun]
+        for verb, names in (("look", begun), ("follow", others)):
+            said.update(bus.ask_each(names, f"caisson_job.{verb}", job_id) if names else {})
+
+
+def _judge(name: str, said: Any, job_id: str) -> None:
+    """Say why a node was not told.
 
     Raises:
-        SaltError: it failed there, or nothing is heard of a node that must answer.
+        SaltError: nothing was heard of its end, or it is gone; or what failed there.
     """
-    deadline, said = time.monotonic() + LIMIT_S, answer
-    while time.monotonic() < deadline and (said is bus.NO_ANSWER or not _is_over(said)):
-        if said is bus.NO_ANSWER and not must_answer:
-            context.ui.note(f"note: {name} does not answer, and was not told of the control planes")
-            return
-        context.ui.progress(f"{name} to know the control planes")
-        said = bus.ask(name, "caisson_job.look", job_id)
-        time.sleep(POLL_S)
     if not isinstance(said, dict) or said["state"] != "ended":
+        last = (
+            said["state"] if isinstance(said, dict) else "no answer" if said is bus.NO_ANSWER else str(said)
+        )
         raise SaltError(
             f"{name} was not told of the control planes",
-            details=f"the job {job_id} there: {said['state'] if isinstance(said, dict) else 'no answer'}",
+            details=f"the job {job_id} there: {last[-500:]}",
             resolution=f"check that {name} runs and its minion answers, then run the same command again",
         )
     if said["result"]["error"] is not None:

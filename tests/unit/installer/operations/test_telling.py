@@ -37,6 +37,7 @@ class Nodes:
         self.off: set[str] = set()
         self.errors: dict[str, SaltError] = {}
         self.followed: list[str] = []
+        self.busy: list[str] = []
         self.applied: list[tuple[str, ...]] = []
 
     def ask_each(self, names: Sequence[str], function: str, *arguments: str) -> dict[str, Any]:
@@ -48,6 +49,8 @@ class Nodes:
         if function == "caisson_job.told":
             return self.noted.get(name, "")
         if function == "caisson_job.follow":
+            if self.busy:
+                return self.busy.pop()
             self.followed.append(name)
             if name not in self.errors:
                 file = self.paths.pillar_dir / "nodes" / f"{name}.sls"
@@ -164,6 +167,22 @@ def test_a_control_plane_that_is_off_must_be_told(
     nodes.off.add("node2")
     with pytest.raises(SaltError, match="node2 was not told of the control planes"):
         telling.run_tell_peers(context)
+
+
+@pytest.mark.parametrize(
+    "said", ["host-of-another-run", "The minion function caused an exception: Traceback"]
+)
+def test_a_node_that_is_at_work_is_told_after_it(context: NodeContext, nodes: Nodes, said: str) -> None:
+    nodes.busy = [said, said]
+    assert telling.run_tell_peers(context) is True
+    assert nodes.followed == ["node2"]
+
+
+def test_one_that_never_joined_bars_no_other(context: NodeContext, nodes: Nodes) -> None:
+    make(context, "node6", 16, Role.CONTROL_PLANE)
+    nodes.off.add("node6")
+    assert telling.run_tell_peers(context) is True
+    assert nodes.followed == ["node2"]
 
 
 def test_what_failed_on_a_node_is_said_with_its_name_and_tried_again(
