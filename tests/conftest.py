@@ -12,6 +12,7 @@ import pytest
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 
 NODES_DIR = REPOSITORY_DIR / "tests/node"
+CLUSTERS = frozenset({"test_control_planes.py", "test_node_add.py", "test_remove.py", "test_reset.py"})
 
 GoldenCheck = Callable[[str, str], None]
 
@@ -33,12 +34,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put nodes into one group and all else into another: ``--dist=loadgroup`` runs one beside the other.
+    """Make two groups, which ``--dist=loadgroup`` runs side by side: nodes, and all else.
 
-    Each group keeps its order and its fixtures. Two nodes that bootstrap side by side would each take twice as long.
+    To all else come clusters, which boot a kept disk: so both take about as long. Each group keeps its order and its
+    fixtures.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("nodes" if NODES_DIR in item.path.parents else "rest"))
+        is_node = NODES_DIR in item.path.parents and item.path.name not in CLUSTERS
+        item.add_marker(pytest.mark.xdist_group("nodes" if is_node else "rest"))
 
 
 @pytest.fixture(scope="session")
