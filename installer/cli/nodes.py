@@ -180,13 +180,7 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     cluster_state.get_members(paths.admin_kubeconfig_file)  # says when this is no bootstrap node
     name = str(arguments.name)
     address = removing.address_of(paths, name)
-    if not address:
-        known = ", ".join(node.name for node in cluster_state.get_nodes(paths.admin_kubeconfig_file))
-        raise UsageError(
-            f"the cluster has no node '{name}'",
-            details=f"its nodes: {known}",
-            resolution="nothing was changed; was it removed before? 'caisson jobs' shows it",
-        )
+    removing.refuse(paths, name, is_dead=arguments.dead, is_forced=arguments.force)
     given = {
         KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
         for option in LOGIN_OPTIONS

@@ -62,6 +62,20 @@ def _context(task: Task, leaving: Leaving) -> LeavingContext:
     return LeavingContext(**{**same, "journal": journal}, leaving=leaving)
 
 
+def refuse(paths: Paths, name: str, *, is_dead: bool, is_forced: bool) -> None:
+    """Refuse who may not be removed, before anybody is asked anything; the job looks again.
+
+    Raises:
+        InstallerError: why not.
+    """
+    leaving = Leaving(NodeEntry("", name=name), is_dead=is_dead, is_forced=is_forced)
+    nodes_there = cluster_state.get_nodes(paths.admin_kubeconfig_file)
+    own_name = str(((changes.recorded(paths) or {}).get("node") or {}).get("name", ""))
+    error = node_remove.refusal(leaving, nodes_there, pillartop.known(paths), own_name=own_name)
+    if error is not None:
+        raise error
+
+
 def address_of(paths: Paths, name: str) -> str:
     """Return the address of a node, as the cluster has it or as it was told; empty when nobody knows it.
 

@@ -279,6 +279,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     states = (
         NodeState("node1", "v1", "10.77.1.11", is_ready=True, roles="control-plane"),
         NodeState("node2", "v1", "127.0.0.1", is_ready=True, roles="-"),
+        NodeState("node3", "v1", "127.0.0.1", is_ready=False, roles="-"),
     )
     monkeypatch.setattr(cluster_state, "get_nodes", lambda _: states)
 
@@ -310,7 +311,8 @@ def test_a_host_that_is_gone_is_not_asked_anything(
     server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]
 ) -> None:
     before = server.log
-    assert remove(server, tree, "node2", "--dead", "--port", str(server.port)) == 0
+    assert remove(server, tree, "node2", "--dead") == 11
+    assert remove(server, tree, "node3", "--dead", "--port", str(server.port)) == 0
     ((request, secrets),) = asked
     assert (request.arguments["dead"], secrets, server.log) == (True, {}, before)
 
@@ -319,8 +321,12 @@ def test_a_host_that_is_gone_is_not_asked_anything(
 def test_one_that_nobody_knows_or_that_shows_another_key_is_no_job(
     server: Server, tree: Path, capsys: Captured, asked: list[tuple[Request, dict[str, str]]]
 ) -> None:
+    before = server.log
     assert remove(server, tree, "nobody") == 2
     assert "has no node 'nobody'" in capsys.readouterr().err
+    assert remove(server, tree, "node1") == 11
+    assert "last control plane" in capsys.readouterr().err
+    assert server.log == before
     words = ["--port", str(server.port), "--identity", str(server.identity), "--host-key", WRONG_KEY]
     assert remove(server, tree, "node2", *words) == 15
     assert asked == []
