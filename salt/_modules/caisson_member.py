@@ -47,6 +47,8 @@ PLACED, MARKED = "control-plane-prepare control-plane", "control-plane-join mark
 PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", "etcd-join", PLACED, MARKED)
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
+KUBELET_FILES = ("kubelet.conf", "bootstrap-kubelet.conf")
+"""One of them the kubelet needs: the second holds the token, and goes when a join fails before there is the first."""
 PRODUCES: dict[str, tuple[str, ...]] = {
     CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/ca.key"),
     KUBECONFIGS: CONFS,
@@ -69,6 +71,8 @@ def _is_complete(phase: str) -> bool:
     except (OSError, ValueError):
         return False
     files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
+    if phase == "kubelet-start" and not any((Path(KUBERNETES_DIR) / name).exists() for name in KUBELET_FILES):
+        return False
     return bool(noted == _stamp()) and all(file.is_file() and file.stat().st_size for file in files)
 
 
@@ -124,7 +128,7 @@ def _make_way(phase: str) -> None:
         made = [root / name for name in CONFS]
     elif phase == "kubelet-start":
         _systemctl("stop")
-        made = [root / "kubelet.conf", root / "bootstrap-kubelet.conf"]
+        made = [root / name for name in KUBELET_FILES]
     elif phase == "etcd-join" and Path(FRESH_FILE).exists():
         _forget_etcd()
     for file in made:

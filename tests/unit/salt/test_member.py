@@ -89,6 +89,7 @@ class Host:
     def probe(self, url: str, ca_file: str) -> str:
         assert ca_file == str(self.root / "kubernetes/pki/ca.crt")
         self.awaited.append(url)
+        (self.root / "kubernetes/kubelet.conf").write_text("the kubelet has its certificate")
         return ""
 
     def give(self) -> None:
@@ -187,7 +188,9 @@ def test_a_phase_that_was_cut_off_is_run_again_without_its_halves(host: Host, ph
     host.give()
     host.calls.clear()
     assert host.state()["result"] is True
-    assert host.calls == ORDER[ORDER.index(phase) :]
+    # The token has gone with the join that failed: a kubelet without a certificate is started once more with another.
+    begins = min(ORDER.index(phase), ORDER.index("kubelet-start"))
+    assert host.calls == ORDER[begins:]
 
 
 def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(host: Host) -> None:
@@ -201,7 +204,7 @@ def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(
 
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh: bool) -> None:
-    """Who sends the keys knows whether this host is a member of etcd still."""
+    """Who sends the keys knows whether this host is a member of etcd still. kubelet-start stops the kubelet, too."""
     host.fails_at = "etcd-join"
     host.state()
     host.fails_at = ""
@@ -214,7 +217,7 @@ def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh:
     stops = host.stops
     assert host.state()["result"] is True
     assert data.exists() is not is_fresh
-    assert (host.stops - stops, host.stopped) == ((1, ["etcd"]) if is_fresh else (0, []))
+    assert (host.stops - stops, host.stopped) == ((2, ["etcd"]) if is_fresh else (1, []))
 
 
 def test_without_the_keys_it_says_how_to_get_them(host: Host) -> None:
