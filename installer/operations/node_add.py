@@ -13,7 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from installer.base import files
-from installer.base.errors import ClusterError, HostError, InstallerError, PreflightError, SaltError
+from installer.base.errors import (
+    ClusterError,
+    CommandError,
+    HostError,
+    InstallerError,
+    PreflightError,
+    SaltError,
+)
 from installer.base.ui import format_seconds
 from installer.checks.preflight import Status
 from installer.config.facts import NODE_NAME, Facts
@@ -332,7 +339,20 @@ def _join(context: Context, node: Joining, states: Detached) -> bool:
 
 
 def _has_data(node: Joining) -> bool:
-    return node.host.run(["test", "-d", ETCD_DATA_DIR], timeout_s=30, check=False).returncode == 0
+    """Tell whether etcd has data on the other host: where it has none, its member there may be removed.
+
+    Raises:
+        CommandError: it could not be looked.
+    """
+    words = ["/bin/sh", "-c", 'if test -d "$1"; then echo there; else echo none; fi', "sh", ETCD_DATA_DIR]
+    said = node.host.run(words, timeout_s=30).stdout.strip()
+    if said not in ("there", "none"):
+        raise CommandError(
+            f"{node.name} does not say whether etcd has data there",
+            details=f"asked for {ETCD_DATA_DIR}, it said: {said[-200:]!r}",
+            resolution="run the same command again",
+        )
+    return said == "there"
 
 
 def _is_joined(node: Joining) -> bool:

@@ -15,6 +15,7 @@ import pytest
 
 from installer.base.errors import (
     ClusterError,
+    CommandError,
     HostError,
     InstallerError,
     MediaError,
@@ -426,6 +427,7 @@ class Gate:
 def gate(context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Return the gate of a host that is to become a control plane; the keys are on this node."""
     node_of(context).entry = replace(host.entry, role=Role.CONTROL_PLANE)
+    host.answers["test -d"] = Completed(0, "there\n", "")
     for name in authority_keys.FILES:
         file = context.paths.at(f"/etc/kubernetes/pki/{name}")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -464,9 +466,19 @@ def test_data_of_etcd_on_a_host_that_is_no_member_is_named(
     gate.is_member = False
     join(context)
     assert authority_keys.FRESH_FILE in made.seen
-    host.answers["test -d"] = Completed(1, "", "")
+    host.answers["test -d"] = Completed(0, "none\n", "")
     join(context)
     assert authority_keys.FRESH_FILE not in made.seen
+
+
+def test_a_host_that_does_not_say_whether_it_has_data_gets_nothing(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    """Its member of etcd would be removed."""
+    host.answers["test -d"] = Completed(0, "", "")
+    with pytest.raises(CommandError, match="does not say whether etcd has data"):
+        join(context)
+    assert (gate.passed, host.secret) == ([], [])
 
 
 def test_the_keys_are_gone_also_when_the_join_failed(
