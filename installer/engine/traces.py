@@ -52,6 +52,7 @@ JOIN_FILES = (
     "/etc/kubernetes/pki/ca.crt",
     "/etc/caisson/kubeadm/join.yaml",
     "/etc/kubernetes/patches/kubeletconfiguration0+strategic.json",
+    "/var/lib/caisson/told",
 )
 FILES = (
     *LOCAL_FILES,
