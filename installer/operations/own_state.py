@@ -219,11 +219,11 @@ def identify(paths: Paths) -> Identity:
             name=str(known["node"]["name"]),
             role=str(known["node"]["role"]),
             cluster=str(known["cluster"]["name"]),
-            bootstrap_node=str(known["elsewhere"][known["media_name"]]),
+            bootstrap_node=str(known["elsewhere"][known["media_name"]][0]),
             version=Path(known["self_dir"]).name,
             kernel=os.uname().release,
         )
-    except (KeyError, TypeError) as exc:
+    except (KeyError, IndexError, TypeError) as exc:
         raise HostError(
             "this host is no further node of a cluster",
             details=f"{paths.pillar_dir}/caisson.sls does not say so",

@@ -381,7 +381,8 @@ def test_further_nodes_that_do_not_know_of_a_change_are_named(
     assert call(tree, *bootstrap_words(tree)) == 0
     paths.at(changes.FIRST_STAMP).parent.mkdir(parents=True, exist_ok=True)
     paths.at(changes.FIRST_STAMP).touch()
-    pillartop.write(paths, "node1", {"node": {"name": "node2"}})
+    told = {"name": "node2", "role": "worker", "control_plane_address": "10.77.1.12"}
+    pillartop.write(paths, "node1", {"node": told})
     top = (paths.pillar_dir / "top.sls").read_text()
     capsys.readouterr()
     assert call(tree, *bootstrap_words(tree)) == 0

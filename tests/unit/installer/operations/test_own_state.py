@@ -65,7 +65,8 @@ def test_all_is_well(host: Host, tmp_path: Path, repository_dir: Path) -> None:
     assert "images, packages, https://media.lab.internal:8443/v2/ HTTP 200" in shown
     assert "salt-master connected to 10.77.1.11:4505" in shown
     assert "caisson 0.1.0-b1" in shown
-    assert found.to_data()["node"]["addresses"] == ["10.77.1.12"]
+    node = found.to_data()["node"]
+    assert (node["addresses"], node["bootstrap_node"]) == (["10.77.1.12"], "10.77.1.11")
 
 
 def test_what_is_wrong_is_said_with_what_to_do_on_such_a_node(
