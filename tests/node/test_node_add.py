@@ -7,6 +7,7 @@ node1 boots from a kept disk; node2 is a bare host that is logged in to by a key
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.lab
 
 #: More than the goal of 45 s: beside other labs a node takes longer. The bench measures.
 ADD_TIMEOUT_S = 600.0
+ANSWER_TIMEOUT_S = 180.0
 TOKENS = "--namespace kube-system get secrets --field-selector=type=bootstrap.kubernetes.io/token"
 
 
@@ -238,9 +240,15 @@ def test_a_bootstrap_again_takes_nothing_from_the_further_nodes(site: Site) -> N
     assert ", 0 changes" in ended.output
     assert "node2 " in ended.output
     assert shell(site.driver, kept) == before
-    shown = told(site.driver, "caisson", "status", "--json")
-    assert (shown["faults"], shown["exit_code"]) == ([], 0)
-    assert [node["minion"] for node in shown["other_nodes"]] == ["answers"] * 3
+    # Four nodes share the machine with whatever else runs: a minion that answers late is unknown, and no fault.
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        shown = told(site.driver, "caisson", "status", "--json")
+        assert (shown["faults"], shown["exit_code"]) == ([], 0)
+        minions = {node["name"]: node["minion"] for node in shown["other_nodes"]}
+        if set(minions.values()) == {"answers"} or time.monotonic() > deadline:
+            break
+    assert minions == dict.fromkeys(("node2", "node3", "node4"), "answers")
     assert "0 changes" in site.caisson("node", "add", *site.words)
 
 
