@@ -18,7 +18,7 @@ find /run -xdev -maxdepth 2 -printf 'in memory: %y %p\n' | sort
 find /etc /opt /usr/local /usr/bin /usr/lib/systemd /root -xdev -type f -print0 | sort -z | xargs -0 sha256sum
 rpm -qa | sed 's/^/package /' | sort
 findmnt --list --noheadings --output TARGET,FSTYPE | sed 's/  */ /; s/^/mount /' | sort
-ip -o link | awk '{print "link", $2}' | sort
+ip -o link | awk '{print "link", $2}' | sed 's/@if[0-9]*//' | sort
 { ip route show table all; ip -6 route show table all; ip rule; } | sed 's/ *$//; s/^/route /' | sort
 nft list ruleset | sed 's/^/nft /'
 firewall-cmd --list-all-zones; firewall-cmd --list-all-policies; firewall-cmd --permanent --list-all-policies
