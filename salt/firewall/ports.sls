@@ -4,8 +4,7 @@
 {%- set caisson = pillar['caisson'] %}
 {%- set services = caisson['networks']['services'] %}
 {%- set pod_interfaces = ['cali+', 'vxlan.calico'] %}
-{%- set peers = salt['caisson_firewall.peers'](caisson) %}
-{%- set planes = {'control_plane': caisson['networks']['control_plane'], 'workload_plane': caisson['networks']['workload_plane'], 'control_planes': peers} %}
+{%- set planes = {'control_plane': caisson['networks']['control_plane'], 'workload_plane': caisson['networks']['workload_plane'], 'control_planes': salt['caisson_firewall.peers'](caisson)} %}
 {%- set openings = salt['caisson_firewall.openings'](table['ports'], planes, caisson['node']['role']) %}
 Find firewalld fit for the zone of pods:
   caisson_firewall.fit:

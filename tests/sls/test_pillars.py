@@ -21,6 +21,11 @@ assert compiler.GRAINS
 NAMES = ("node2", "node2.example", "not", "10023", "null", "node-2", "e")
 
 
+def told(name: str) -> dict[str, Any]:
+    """Return what a node of that name is told, as short as may be."""
+    return {"node": {"name": name, "role": "worker"}}
+
+
 def pillar_of(paths: Paths, scratch_dir: Path, name: str) -> dict[str, Any]:
     """Return what a master gives to a minion of that name."""
     options = salt.config.apply_minion_config(
@@ -43,13 +48,13 @@ def paths(tmp_path: Path) -> Paths:
     context = make_context(tmp_path / "root")
     assert saltcall.write_configuration(context)
     for name in NAMES:
-        assert pillartop.write(context.paths, "node1", {"node": {"name": name}})
+        assert pillartop.write(context.paths, "node1", told(name))
     return context.paths
 
 
 def test_each_node_gets_its_own_and_no_other(paths: Paths, tmp_path: Path) -> None:
     for name in NAMES:
-        assert pillar_of(paths, tmp_path / "salt", name) == {"node": {"name": name}}
+        assert pillar_of(paths, tmp_path / "salt", name) == told(name)
     assert pillar_of(paths, tmp_path / "salt", "node1")["node"]["role"] == "bootstrap"
     assert pillar_of(paths, tmp_path / "salt", "stranger") == {}
     assert pillar_of(paths, tmp_path / "salt", "node") == {}
@@ -62,8 +67,8 @@ def test_it_is_roots_alone(paths: Paths) -> None:
 
 
 def test_a_second_time_changes_nothing(paths: Paths) -> None:
-    assert not pillartop.write(paths, "node1", {"node": {"name": "node2"}})
-    assert pillartop.write(paths, "node1", {"node": {"name": "node2"}, "more": 1})
+    assert not pillartop.write(paths, "node1", told("node2"))
+    assert pillartop.write(paths, "node1", {**told("node2"), "more": 1})
 
 
 def test_a_bootstrap_that_is_run_again_knows_the_nodes(paths: Paths, tmp_path: Path) -> None:
@@ -77,4 +82,4 @@ def test_a_node_that_leaves_is_forgotten(paths: Paths, tmp_path: Path) -> None:
     assert pillartop.forget(paths, "node1", "node2")
     assert not pillartop.forget(paths, "node1", "node2")
     assert pillar_of(paths, tmp_path / "salt", "node2") == {}
-    assert pillar_of(paths, tmp_path / "salt", "node2.example") == {"node": {"name": "node2.example"}}
+    assert pillar_of(paths, tmp_path / "salt", "node2.example") == told("node2.example")
