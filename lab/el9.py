@@ -195,9 +195,9 @@ APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
                     "libmnl"),
     _debian_library("libnetfilter_queue", "libnetfilter-queue1", "libnetfilter_queue.so.1",
                     "libmnl libnfnetlink.so.0()(64bit)"),
-    # Debian's socat wants libwrap, which EL 9 has no more; it comes along.
-    _debian("socat", "socat", "libwrap0", summary="Relay between two channels of bytes",
-            include=("/usr/bin/socat", LIBRARIES),
+    # Debian's socat wants libwrap, which EL 9 has no more: it is of the user land, whose sshd wants it too and must
+    # outlive the package.
+    _debian("socat", "socat", summary="Relay between two channels of bytes", include=("/usr/bin/socat",),
             requires="libcrypto.so.3()(64bit) libssl.so.3()(64bit) libreadline.so.8()(64bit)"),
 )  # fmt: skip
 

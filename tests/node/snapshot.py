@@ -41,7 +41,7 @@ ALLOWED = (
     r"^in memory: . /run/(caisson|caisson\.lock|caisson-reset|xtables\.lock|lock/.*)",
     # Each node has its own.
     r"  /etc/(machine-id|ssh/ssh_host_.*)$",
-    # The lab's packages replaced files of Debian's that no package owned there.
+    # The lab's package replaced a file of Debian's that no package owned there.
     r" /usr/bin/tar$| /usr/lib/x86_64-linux-gnu/libwrap\.so",
     # What the lab's operator has put there.
     r" /mnt/caisson$|/root/(bootstrap\.yaml|\.mtab\.fuseiso|\.ssh.*|id.*)$",

@@ -46,6 +46,8 @@ metadata: {name: hold-it, namespace: default}
 spec: {minAvailable: 1, selector: {matchLabels: {app: held}}}
 """
 
+OF_LOGIN = (r"/run/user", r"^in memory: .* /run/systemd/(transient|sessions|users|seats)")
+
 
 @dataclass(frozen=True)
 class Site:
@@ -98,6 +100,11 @@ def site() -> Iterator[Site]:
     assert cleanup.leftovers(lab.name) == []
 
 
+def differences(site: Site) -> str:
+    """Return what of node2 is not as it was before it joined, in lines; a log-in leaves some in memory."""
+    return "\n".join(snapshot.differences(site.before, snapshot.take(site.host), *OF_LOGIN))
+
+
 def test_who_may_not_be_removed_is_refused_and_nothing_is_changed(site: Site) -> None:
     assert "is the last control plane" in site.caisson("node", "remove", "node1", *site.login, code=11)
     assert "has no node 'nobody'" in site.caisson("node", "remove", "nobody", *site.login, code=2)
@@ -136,7 +143,7 @@ def test_it_leaves_without_a_trace(site: Site) -> None:
         "-path '*/jobs/*' -prune -o -name '*node2*' -print; grep -c node2 /etc/caisson/pillar/top.sls || true",
     )
     assert left.split() == ["0"]
-    assert snapshot.differences(site.before, snapshot.take(site.host)) == []
+    assert differences(site) == ""
 
 
 def test_a_second_time_there_is_no_such_node(site: Site) -> None:
@@ -171,7 +178,7 @@ def test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back(site: Site) -
 
 def test_it_is_reset_by_itself_and_added_again(site: Site) -> None:
     site.host.run(["caisson", "reset", "--yes"], timeout_s=LIMIT_S)
-    assert snapshot.differences(site.before, snapshot.take(site.host)) == []
+    assert differences(site) == ""
     assert "succeeded" in site.add()
     assert site.nodes()["node2"] == "True"
 
