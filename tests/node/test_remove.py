@@ -46,7 +46,7 @@ metadata: {name: hold-it, namespace: default}
 spec: {minAvailable: 1, selector: {matchLabels: {app: held}}}
 """
 
-OF_LOGIN = (r"/run/user", r"^in memory: .* /run/systemd/(transient|sessions|users|seats)")
+OF_LOGIN = (r"/run/user", r"^in memory: .* /run/(motd\.dynamic|systemd/(transient|sessions|users|seats))$")
 
 
 @dataclass(frozen=True)
@@ -169,18 +169,12 @@ def test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back(site: Site) -
     while time.monotonic() < ends_at:
         assert list(site.nodes()) == ["node1"]
         time.sleep(3)
-    refused = shell(
-        site.host, "journalctl -b -u kubelet --no-pager | grep -c 'this node was removed' || true"
-    )
-    assert int(refused) > 0
     assert not shell(site.driver, "ls /etc/caisson/salt/pki/master/minions | grep node2 || true").strip()
 
 
-def test_it_is_reset_by_itself_and_added_again(site: Site) -> None:
+def test_it_is_reset_by_itself(site: Site) -> None:
     site.host.run(["caisson", "reset", "--yes"], timeout_s=LIMIT_S)
     assert differences(site) == ""
-    assert "succeeded" in site.add()
-    assert site.nodes()["node2"] == "True"
 
 
 def test_nothing_left_the_networks_of_the_lab(site: Site) -> None:
