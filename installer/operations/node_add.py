@@ -52,6 +52,8 @@ from installer.operations.node_jobs import Detached
 NAME = "node-add"
 CLUSTER_CA_FILE = "/etc/kubernetes/pki/ca.crt"
 MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
+OTHER_KEYS = ("minions_rejected", "minions_pre", "minions_denied")
+"""Where a key lies that is not accepted; it counts before one that is. Source: Salt 3008, cache/localfs_key.py."""
 MINION_FILES = {
     "key": "/etc/salt/pki/minion/minion_master.pub",
     "configuration": "/etc/salt/minion.d/90-caisson.conf",
@@ -233,7 +235,16 @@ def run_keys(context: Context) -> bool:
         pillartop.write(context.paths, context.facts.node_name, node.caisson),
         files.write_file(master_dir / "minions" / node.name, node.public_key, dir_mode=0o700),
     )
-    return bool(missing) or any(written)
+    return any(
+        [bool(missing), *written, *(_forget_key(master_dir / state / node.name) for state in OTHER_KEYS)]
+    )
+
+
+def _forget_key(file: Path) -> bool:
+    """Remove a key that somebody has shown the master under a name that is another's; return whether there was one."""
+    was_there = file.exists()
+    file.unlink(missing_ok=True)
+    return was_there
 
 
 def _read_master_key(file: Path) -> bytes:

@@ -284,6 +284,19 @@ def test_both_keys_are_known_before_anybody_speaks(context: NodeContext, host: H
     assert node_add.run_keys(context) is False
 
 
+@pytest.mark.parametrize("state", ["minions_pre", "minions_rejected", "minions_denied"])
+@pytest.mark.usefixtures("host")
+def test_a_key_that_somebody_showed_under_the_name_bars_nobody(context: NodeContext, state: str) -> None:
+    node_of(context).public_key = "minion's"
+    node_add.run_keys(context)
+    stranger = context.paths.at("/etc/caisson/salt/pki/master") / state / "node2"
+    stranger.parent.mkdir()
+    stranger.write_text("of another")
+    assert node_add.run_keys(context) is True
+    assert not stranger.exists()
+    assert node_add.run_keys(context) is False
+
+
 def hello(context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> bool:
     host.answers["ss --tcp"] = Completed(0, "ESTAB\n", "")
     left = list(answers)
