@@ -40,6 +40,7 @@ from installer.operations import (
     fencing,
     joining,
     marks,
+    minionkeys,
     node_jobs,
     node_tree,
     probe,
@@ -51,9 +52,6 @@ from installer.operations.node_jobs import Detached
 
 NAME = "node-add"
 CLUSTER_CA_FILE = "/etc/kubernetes/pki/ca.crt"
-MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
-OTHER_KEYS = ("minions_rejected", "minions_pre", "minions_denied")
-"""Where a key lies that is not accepted; it counts before one that is. Source: Salt 3008, cache/localfs_key.py."""
 MINION_FILES = {
     "key": "/etc/salt/pki/minion/minion_master.pub",
     "configuration": "/etc/salt/minion.d/90-caisson.conf",
@@ -218,7 +216,7 @@ def run_install_minion(context: Context) -> bool:
 def run_keys(context: Context) -> bool:
     """Let the master know the minion's key, and the minion the master's, before they ever speak; give it its pillar."""
     node = joining.of(context)
-    master_dir = context.paths.at(MASTER_PKI_DIR)
+    master_dir = context.paths.at(minionkeys.MASTER_PKI_DIR)
     sent = [
         RemoteFile(MINION_FILES["key"], _read_master_key(master_dir / "master.pub")),
         RemoteFile(
@@ -233,18 +231,11 @@ def run_keys(context: Context) -> bool:
     node.earlier = pillartop.read(context.paths, node.name)
     written = (
         pillartop.write(context.paths, context.facts.node_name, node.caisson),
-        files.write_file(master_dir / "minions" / node.name, node.public_key, dir_mode=0o700),
+        files.write_file(master_dir / minionkeys.ACCEPTED_DIR / node.name, node.public_key, dir_mode=0o700),
+        # Somebody may have shown the master another key under this name.
+        minionkeys.forget(context.paths, node.name, minionkeys.BARRED_DIRS),
     )
-    return any(
-        [bool(missing), *written, *(_forget_key(master_dir / state / node.name) for state in OTHER_KEYS)]
-    )
-
-
-def _forget_key(file: Path) -> bool:
-    """Remove a key that somebody has shown the master under a name that is another's; return whether there was one."""
-    was_there = file.exists()
-    file.unlink(missing_ok=True)
-    return was_there
+    return bool(missing) or any(written)
 
 
 def _read_master_key(file: Path) -> bytes:

@@ -18,13 +18,11 @@ from installer.base.ui import format_seconds
 from installer.engine import hostkeys, jobunit, pillartop
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
-from installer.operations import cluster_state, fencing, leaving, tokens
+from installer.operations import cluster_state, fencing, leaving, minionkeys, tokens
 from installer.operations.cluster_state import NodeState
 from installer.operations.leaving import Leaving
 
 NAME = "node-remove"
-MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
-KEY_DIRS = ("minions", "minions_pre", "minions_denied", "minions_rejected", "minions_autosign")
 MASTER_CACHE_DIR = "/var/cache/caisson/salt-master"
 CACHED = ("pillar/{name}.p", "grains/{name}.p", "sessions/{name}")
 KUBECTL_LIMIT_S = 60.0
@@ -252,12 +250,12 @@ def run_delete_node(context: Context) -> bool:
 def run_forget_minion(context: Context) -> bool:
     """Forget the minion at the master: its key, what it said of itself; take back a token of its join."""
     node = leaving.of(context)
-    keys = [context.paths.at(MASTER_PKI_DIR) / directory / node.name for directory in KEY_DIRS]
+    had_key = minionkeys.forget(context.paths, node.name, minionkeys.ALL_DIRS)
     cached = [context.paths.at(MASTER_CACHE_DIR) / name.format(name=node.name) for name in CACHED]
-    there = [file for file in (*keys, *cached) if file.is_file()]
+    there = [file for file in cached if file.is_file()]
     for file in there:
         file.unlink(missing_ok=True)
-    return bool(tokens.take_back(context.paths, node.name)) or bool(there)
+    return bool(tokens.take_back(context.paths, node.name)) or had_key or bool(there)
 
 
 # ---- the host --------------------------------------------------------------------------------------------------

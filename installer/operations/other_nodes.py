@@ -21,7 +21,7 @@ import jsonschema
 from installer.base.errors import CommandError, HostError, UsageError
 from installer.base.paths import Paths
 from installer.engine import pillartop
-from installer.operations import bus, schemas
+from installer.operations import bus, minionkeys, schemas
 from installer.operations.asking import Fault, Question
 from installer.operations.salt_state import BUSY_LOAD
 
@@ -30,7 +30,6 @@ REACHED_AT_ONCE = 16
 SALT_TIMEOUT_S = 6
 LIMIT_S = 9.0
 """A start of Salt, the questions, what each node may take: less than ten silent seconds."""
-MASTER_PKI_DIR = "/etc/caisson/salt/pki/master"
 LOOK = "caisson_node.look"
 SILENT, ANSWERS = "does not answer", "answers"
 ADD_FIX = "run the 'caisson node add' of that host again: it gives the master its key"
@@ -160,7 +159,7 @@ def _ask_minions(names: Sequence[str], limit_s: float) -> tuple[Mapping[str, Any
 
 def _node(paths: Paths, node: tuple[str, str, str], way: str, said: Any, why: str) -> OtherNode:
     name, address, role = node
-    key = paths.at(MASTER_PKI_DIR) / "minions" / name
+    key = paths.at(minionkeys.MASTER_PKI_DIR) / minionkeys.ACCEPTED_DIR / name
     is_accepted = key.is_file() and key.stat().st_size > 0
     own = _own(said)
     minion = ANSWERS if own else _why_silent(said, why)
