@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,9 @@ REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 
 NODES_DIR = REPOSITORY_DIR / "tests/node"
 CLUSTERS = frozenset({"test_control_planes.py", "test_node_add.py", "test_remove.py", "test_reset.py"})
+
+#: Of a failure, at the moment when it is known; all of it is at the end.
+LINES_AT_ONCE = 40
 
 GoldenCheck = Callable[[str, str], None]
 
@@ -31,6 +36,13 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say why a test failed when it fails, not an hour later; a run that is ended before its end has told, too."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        lines = report.longreprtext.splitlines()[-LINES_AT_ONCE:]
+        print(f"\n{report.nodeid} ({report.when}) failed:", *lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

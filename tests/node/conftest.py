@@ -2,7 +2,7 @@
 """One bootstrap, shared by all tests that need a cluster and put back what they do to it.
 
 Tests whose subject is the bootstrap have nodes of their own, in labs of their own; those that change a cluster for good
-boot a kept disk (lab/kept.py).
+boot a kept disk (lab/kept.py). What needs several nodes shares one cluster that grew (growing.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from lab.node import Lab, Node
+from tests.node import growing
 from tests.node.installing import install, lab_iso, pods, repository_files, shell
 
 
@@ -64,6 +65,12 @@ def cluster(lab: Lab) -> Cluster:
     before = repository_files(node)
     output = install(node).output
     return Cluster(lab, node, output, before, time.monotonic(), pods(node))
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[growing.Site]:
+    """Yield the shared cluster of five nodes; tests that take one out add it again."""
+    yield from growing.grown()
 
 
 @pytest.fixture(scope="module")

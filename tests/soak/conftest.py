@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pytest
 from lab.node import Lab, Node
 from lab.places import GATEWAY
 from lab.switch import Counts
+from tests.node import growing
 from tests.node.installing import Ended, install, lab_iso
 
 Record = Callable[[str, str], None]
@@ -43,12 +43,6 @@ def record(request: pytest.FixtureRequest) -> Record:
 def pytest_configure(config: pytest.Config) -> None:
     """Note when the run began."""
     config.stash[_BEGAN] = time.monotonic()
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Say why a test failed when it fails, not half an hour later."""
-    if report.failed:
-        print(report.longreprtext, file=sys.stderr, flush=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -82,6 +76,12 @@ def observed_without_nameserver() -> Iterator[Observed]:
     """Install calmly on a node whose resolv.conf is empty."""
     with Lab() as lab:
         yield _install(lab, None)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[growing.Site]:
+    """Yield a cluster of five nodes."""
+    yield from growing.grown()
 
 
 def _install(lab: Lab, nameserver: str | None) -> Observed:

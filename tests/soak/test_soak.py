@@ -18,6 +18,7 @@ import pytest
 
 from installer.operations.bootstrap import PHASES
 from lab.node import Lab
+from tests.node.growing import CONTROL_PLANES, Site
 from tests.node.installing import (
     Moment,
     Victim,
@@ -32,6 +33,7 @@ from tests.node.installing import (
     unready,
     wait_ready,
 )
+from tests.node.test_control_planes import lose
 from tests.node.test_foreign_package import refuse
 from tests.node.test_leftovers import COMMANDS, kill_and_look
 from tests.node.test_preflight import check_at_once_and_under_load
@@ -177,6 +179,15 @@ def test_demo_and_tests_killed_leave_nothing(
     left = kill_and_look(repository_dir, command, number, phase="control-plane")
     assert left == []
     record(f"{command}, {number.name} while it installs the control plane", "nothing is left")
+
+
+@pytest.mark.parametrize("off", CONTROL_PLANES)
+def test_any_control_plane_may_be_powered_off(off: str, site: Site, record: Record) -> None:
+    took = lose(site, off)
+    record(
+        f"{off} of three control planes powered off",
+        ", ".join(f"{what} {seconds:.1f} s" for what, seconds in took.items()),
+    )
 
 
 @pytest.mark.parametrize("kind", ["with", "without"])

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster that grows from one node to five by one ``nodes.yaml``, shared by all tests of what is added to it.
+
+node1 boots from a kept disk; the others are bare hosts that are logged in to by a key, and one address of the list is
+nobody's. There is no VIP: whoever asks the API finds all control planes behind the endpoint's name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab import cleanup, kept
+from lab.errors import LabError
+from lab.node import Lab, Node
+from tests.node import snapshot
+from tests.node.installing import KUBECTL, lab_iso, shell
+
+#: More than the goals: beside other labs a node takes longer. The bench measures.
+ADD_TIMEOUT_S = 600.0
+GROW_TIMEOUT_S = 1500.0
+BACK_TIMEOUT_S = 240.0
+
+CONTROL_PLANES = ("node1", "node2", "node3")
+WORKERS = ("node4", "node5")
+NODES = (*CONTROL_PLANES, *WORKERS)
+AWAY = {"address": "10.77.1.99", "name": "away", "identity": "/root/id", "role": "worker"}
+#: Of each host that has some: what the list asks for.
+MARKS: dict[str, dict[str, Any]] = {
+    "node4": {"labels": {"rack": "r1"}, "taints": ["gpu=yes:PreferNoSchedule"]},
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Three control planes and two workers, by name.
+
+    ``words`` name a host on the command line of ``node add``; ``before``: what node5 was before it joined;
+    ``listed``: the lines that the command printed that added them all.
+    """
+
+    lab: Lab
+    nodes: dict[str, Node] = field(default_factory=dict)
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+
+    @property
+    def driver(self) -> Node:
+        """Return the bootstrap node."""
+        return self.nodes["node1"]
+
+    @property
+    def worker(self) -> Node:
+        """Return the worker that stays."""
+        return self.nodes["node4"]
+
+    def caisson(self, *words: str, code: int = 0) -> str:
+        """Run caisson on the bootstrap node; it must end with this code. Return what it printed."""
+        done = self.driver.run(["caisson", *words], timeout_s=ADD_TIMEOUT_S, check=False)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def add(self, name: str) -> str:
+        """Add a host, or look at one that is a node already."""
+        return self.caisson("node", "add", *self.words[name])
+
+    def kubectl(self, *words: str, at: str = "node1") -> Any:
+        """Return the JSON answer of kubectl on a control plane."""
+        return json.loads(self.nodes[at].run([*KUBECTL, *words, "--output=json"], timeout_s=60).stdout)
+
+    def ready(self, at: str = "node1") -> dict[str, str]:
+        """Return name -> ``True``, ``False`` or ``Unknown``: whether a node is Ready, of all."""
+        return {
+            node["metadata"]["name"]: next(
+                entry["status"] for entry in node["status"]["conditions"] if entry["type"] == "Ready"
+            )
+            for node in self.kubectl("get", "nodes", at=at)["items"]
+        }
+
+
+def all_ready(*names: str) -> dict[str, str]:
+    """Return what ``Site.ready`` says when these nodes are all, and Ready; without names: the five."""
+    return dict.fromkeys(names or NODES, "True")
+
+
+def told(node: Node, *words: str, code: int = 0) -> Any:
+    """Return the JSON that a command prints in a node; it exits with this code."""
+    done = node.run(words, check=False, timeout_s=ADD_TIMEOUT_S)
+    assert done.returncode == code, done
+    return json.loads(done.stdout)
+
+
+def until(probe: Callable[[], object], timeout_s: float) -> float:
+    """Ask until the answer is true; return the seconds that it took. What is raised counts as no answer."""
+    started, last = time.monotonic(), "no"
+    while time.monotonic() - started < timeout_s:
+        try:
+            if probe():
+                return time.monotonic() - started
+        except (LabError, ValueError, KeyError) as exc:
+            last = str(exc)
+        time.sleep(0.5)
+    raise AssertionError(f"not after {timeout_s:g} s: {last}")
+
+
+def grown() -> Iterator[Site]:
+    """Yield the cluster, in a lab of its own; at its end nothing of that is left."""
+    with Lab() as lab:
+        found = Site(lab)
+        driver = found.nodes["node1"] = kept.start_bootstrapped_node(lab, "node1", iso=lab_iso())
+        driver.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/id"], timeout_s=60)
+        public_key = driver.read_file("/root/id.pub")
+        lab.switch.reset()
+        entries = [AWAY, *(_host(found, name, public_key) for name in NODES[1:])]
+        driver.write_file(
+            "/root/nodes.yaml", json.dumps({"apiVersion": "caisson/v1", "kind": "NodeList", "nodes": entries})
+        )
+        found.before.extend(snapshot.take(found.nodes["node5"]))
+        began = time.monotonic()
+        done = driver.run(
+            ["caisson", "node", "add", "--file", "/root/nodes.yaml"], check=False, timeout_s=GROW_TIMEOUT_S
+        )
+        print(f"{done.stdout}\n{done.stderr}\nfrom one node to five in {time.monotonic() - began:.1f} s")
+        assert done.returncode == 14, done.returncode
+        found.listed.extend(done.stdout.splitlines())
+        yield found
+    assert cleanup.leftovers(lab.name) == []
+
+
+def _host(site: Site, name: str, public_key: str) -> dict[str, Any]:
+    """Start a bare host that lets the bootstrap node in; return its entry of the list."""
+    host = site.nodes[name] = site.lab.start_node(name)
+    role = "control-plane" if name in CONTROL_PLANES else "worker"
+    address, fingerprint = host.control_plane_address, host.authorize(public_key)
+    words: tuple[str, ...] = (
+        address,
+        "--name",
+        name,
+        "--identity",
+        "/root/id",
+        "--host-key",
+        fingerprint,
+        "--role",
+        role,
+    )
+    marks = MARKS.get(name, {})
+    if marks:
+        labels = ",".join(f"{key}={value}" for key, value in marks["labels"].items())
+        words += ("--labels", labels, "--taints", ",".join(marks["taints"]))
+    site.words[name] = words
+    entry = {"address": address, "name": name, "identity": "/root/id", "hostKey": fingerprint, "role": role}
+    return {**entry, **marks}
+
+
+def running(node: Node, pod: str) -> str:
+    """Return the id of the running container of a pod on a node."""
+    return shell(node, f"crictl ps -q --state running --label io.kubernetes.pod.name={pod}").strip()
