@@ -42,7 +42,10 @@ metadata: {name: hold-it, namespace: default}
 spec: {minAvailable: 1, selector: {matchLabels: {app: held}}}
 """
 
-OF_LOGIN = (r"/run/user", r"^in memory: .* /run/(motd\.dynamic|systemd/(transient|sessions|users|seats))$")
+OF_LOGIN = (
+    r"/run/user",
+    r"^in memory: .* /run/(motd\.dynamic|agetty\.reload|systemd/(transient|sessions|users|seats))$",
+)
 
 
 def login(site: Site) -> tuple[str, ...]:
