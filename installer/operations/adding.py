@@ -32,6 +32,7 @@ from installer.config import bootstrap as config
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
 from installer.engine import runner, saltssh, ssh, torn
+from installer.engine.beside import Beside
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
 from installer.engine.phase import Operation
@@ -303,7 +304,7 @@ def _add_one(addition: _Addition, entry: NodeEntry, width: int) -> None:
         copy_file=task.job.journal_file,
     )
     node = Joining(entry, addition.connected[title], addition.material, addition.found)
-    context = replace(addition.context, ui=ui, journal=journal, joining=node)
+    context = replace(addition.context, ui=ui, journal=journal, joining=node, beside=Beside())
     started = time.monotonic()
     try:
         with heard(addition.interruption):
@@ -321,6 +322,8 @@ def _add_one(addition: _Addition, entry: NodeEntry, width: int) -> None:
         seconds = time.monotonic() - started
         results.ready(title, name=node.known_name, seconds=seconds, why=runner.describe(outcomes))
         ui.note(runner.describe(outcomes))
+    finally:
+        context.beside.close()
 
 
 def _error_of(exc: BaseException, ui: Ui) -> InstallerError:

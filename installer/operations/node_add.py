@@ -27,6 +27,7 @@ from installer.config.facts import NODE_NAME, Facts
 from installer.config.nodes import Role
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine import nodepillar, pillartop, remotefiles, saltssh, traces
+from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
 from installer.engine.remotefiles import RemoteFile
@@ -75,7 +76,7 @@ NAME_LIMIT = 63
 SETTLE_TIMEOUT_S = 2400.0
 SERVICE_TIMEOUT_S = 120.0
 HELLO_TIMEOUT_S = 15.0
-HELLO_POLL_S = 0.3
+HELLO_POLL_S = 0.5
 READY_TIMEOUT_S = 300.0
 READY_POLL_S = 1.0
 PODS_OF_A_NODE = ("calico-node", "kube-proxy")
@@ -249,27 +250,41 @@ def _read_master_key(file: Path) -> bytes:
 
 
 def run_hello(context: Context) -> bool:
-    """Start the minion, and wait until it answers its master with the installer's own words.
-
-    One that does not in time is started again once: it may hold a connection to a master of before.
-    """
+    """Start the minion. Meanwhile the host is prepared: that it answers its master is asked beside the next phase."""
     node = joining.of(context)
     _systemctl(node, "enable", "salt-minion.service")
     # It reads its configuration and keys at its start.
     is_kept = _is_active(node) and not node.must_restart_minion
-    if is_kept and _has_answered(node, context, limit_s=0.0):
-        return False
-    for _ in range(2):
-        _systemctl(node, "restart", "salt-minion.service")
-        if _has_answered(node, context, limit_s=HELLO_TIMEOUT_S):
-            node.must_restart_minion = False
-            return True
-    raise SaltError(
-        f"the minion of {node.name} does not answer its master after {format_seconds(2 * HELLO_TIMEOUT_S)}",
-        details="it was started twice",
-        resolution="see there: journalctl -u salt-minion -n 50; and that the ports of this node's "
-        "salt-master are open to it: caisson node check",
-    )
+    if not is_kept:
+        _restart_minion(node)
+    context.beside.begin(_answer_of(node), partial(_wait_for_answer, node))
+    return not is_kept
+
+
+def await_hello(context: Context) -> None:
+    """Wait until the minion has answered its master with the installer's own words.
+
+    One that does not in time is started again once: it may hold a connection to a master of before.
+
+    Raises:
+        SaltError: it does not answer then either.
+    """
+    node = joining.of(context)
+    try:
+        context.beside.wait(context.ui.progress)
+    except SaltError:
+        _restart_minion(node)
+        context.beside.begin(_answer_of(node), partial(_wait_for_answer, node))
+        context.beside.wait(context.ui.progress)
+
+
+def _answer_of(node: Joining) -> str:
+    return f"the minion of {node.name} to answer its master"
+
+
+def _restart_minion(node: Joining) -> None:
+    _systemctl(node, "restart", "salt-minion.service")
+    node.must_restart_minion = False
 
 
 def _is_active(node: Joining) -> bool:
@@ -281,18 +296,30 @@ def _systemctl(node: Joining, *words: str) -> None:
     node.host.run(["systemctl", *words], timeout_s=SERVICE_TIMEOUT_S)
 
 
-def _has_answered(node: Joining, context: Context, *, limit_s: float) -> bool:
-    """Ask once the minion is connected: a question that nobody hears takes a dozen seconds."""
-    deadline = time.monotonic() + limit_s
+def _wait_for_answer(node: Joining, signs: Signs) -> None:
+    """Ask until the minion answers; how long it may take counts from when nothing else is left to do.
+
+    It is asked once it is connected: a question that nobody hears takes a dozen seconds.
+
+    Raises:
+        SaltError: it has not answered in time.
+    """
     published = f"( dport = :{cluster.PUBLISH_PORT} )"
     connected = ["ss", "--tcp", "--numeric", "--no-header", "state", "established", published]
-    context.ui.progress(f"the minion of {node.name} to answer its master")
-    while True:
+    deadline = None
+    while not signs.stop.is_set():
         is_connected = bool(node.host.run(connected, timeout_s=30, check=False).stdout.strip())
         if is_connected and isinstance(bus.ask(node.name, "caisson_job.look", "hello"), dict):
-            return True
-        if time.monotonic() >= deadline:
-            return False
+            return
+        if signs.awaited.is_set():
+            deadline = deadline or time.monotonic() + HELLO_TIMEOUT_S
+            if time.monotonic() >= deadline:
+                raise SaltError(
+                    f"the minion of {node.name} does not answer its master after {format_seconds(HELLO_TIMEOUT_S)}",
+                    details="it was started twice",
+                    resolution="see there: journalctl -u salt-minion -n 50; and that the ports of this node's "
+                    "salt-master are open to it: caisson node check",
+                )
         time.sleep(HELLO_POLL_S)
 
 
@@ -493,7 +520,7 @@ PHASES: tuple[Phase, ...] = (
     Phase(
         code="CSP406",
         name="hello",
-        title="let the minion answer its master",
+        title="start the minion, which is to answer its master",
         applies=run_hello,
         undo=f"{ON_THE_HOST}systemctl disable --now salt-minion",
     ),
@@ -502,10 +529,11 @@ PHASES: tuple[Phase, ...] = (
         name="prepare",
         title="prepare the host: container runtime, kubelet, ports, images",
         applies=Detached(PREPARED),
+        awaits=await_hello,
         undo=f"{ON_THE_HOST}{bootstrap.FIREWALL_UNDO}; {bootstrap.KUBELET_UNDO}; {bootstrap.RUNTIME_UNDO}",
         about="Start containerd, and pull what every node runs from this node, by name and over HTTPS. Meanwhile "
         "set up the kubelet's unit, and open in firewalld what the port table names for the role of the node. One job: "
-        "to start Salt takes seconds.",
+        "to start Salt takes seconds. Last, wait for the minion's answer.",
     ),
     Phase(
         code="CSP408",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -298,10 +299,15 @@ def test_a_key_that_somebody_showed_under_the_name_bars_nobody(context: NodeCont
 
 
 def hello(context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> bool:
+    """Start the minion and wait for its answer; return whether it was started."""
     host.answers["ss --tcp"] = Completed(0, "ESTAB\n", "")
     left = list(answers)
     monkeypatch.setattr(bus, "ask", lambda *_: left.pop(0) if left else bus.NO_ANSWER)
-    return node_add.run_hello(context)
+    monkeypatch.setattr(node_add, "HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(node_add, "HELLO_POLL_S", 0.05)
+    has_changed = node_add.run_hello(context)
+    node_add.await_hello(context)
+    return has_changed
 
 
 def test_a_minion_that_answers_is_left_alone(
@@ -323,10 +329,31 @@ def test_one_that_has_new_keys_is_started_again(
 def test_one_that_is_silent_is_started_twice_and_named(
     context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    node_of(context).must_restart_minion = True
     with pytest.raises(SaltError, match="does not answer its master") as caught:
         hello(context, host, monkeypatch)
     assert len([line for line in host.ran if "restart" in line]) == 2
     assert "salt-master are open" in caught.value.resolution
+
+
+def test_one_that_answers_late_is_waited_for_while_the_host_is_prepared(
+    context: NodeContext, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long it may take counts from when nothing else is left to do."""
+    asked: list[float] = []
+    host.answers["ss --tcp"] = Completed(0, "ESTAB\n", "")
+    monkeypatch.setattr(node_add, "HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(node_add, "HELLO_POLL_S", 0.02)
+
+    def ask(*_: object) -> Any:
+        asked.append(time.monotonic())
+        return {"state": "lost"} if asked[-1] - asked[0] > 0.5 else bus.NO_ANSWER
+
+    monkeypatch.setattr(bus, "ask", ask)
+    node_add.run_hello(context)
+    time.sleep(0.6)
+    node_add.await_hello(context)
+    assert not [line for line in host.ran if "restart" in line]
 
 
 # ---- the node -----------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs on another node: the bus starts them, SSH asks how they are; either will do. No answer is no information."""
+"""Jobs on another node: SSH starts them and asks how they are, else the bus. No answer is no information."""
 
 from __future__ import annotations
 
@@ -64,63 +64,71 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     return Node(monkeypatch)
 
 
-def test_the_bus_starts_it_and_ssh_tells_how_it_ended(node: Node) -> None:
-    node.by_bus, node.by_ssh = [JOB], [RUNNING, ended()]
+def test_it_is_started_and_asked_over_ssh(node: Node) -> None:
+    node.by_ssh = [json.dumps(JOB), RUNNING, ended()]
     assert node.carry_out()["changed"] == ["A"]
+    start = ("ssh", "/usr/bin/caisson", "on-node", "start", JOB, *SLS, "--json")
     look = ("ssh", "/usr/bin/caisson", "on-node", "look", JOB, "--json")
-    assert node.asked == [("bus", "node2", "caisson_job.start", JOB, *SLS), look, look]
+    assert node.asked == [start, look, look]
 
 
-def test_a_bus_that_is_dead_is_not_needed(node: Node) -> None:
-    node.by_bus, node.by_ssh = [bus.NO_ANSWER], [json.dumps(JOB), RUNNING, ended()]
+def test_where_ssh_misses_the_bus_starts_it(node: Node) -> None:
+    node.by_bus, node.by_ssh = [JOB], [LOSS, RUNNING, ended()]
     assert node.carry_out()["changed"] == ["A"]
-    assert ("ssh", "/usr/bin/caisson", "on-node", "start", JOB, *SLS, "--json") in node.asked
+    assert ("bus", "node2", "caisson_job.start", JOB, *SLS) in node.asked
+
+
+@pytest.mark.parametrize("said", [bus.NO_ANSWER, "ERROR: no such function", ""])
+def test_where_neither_starts_it_the_loss_is_told(node: Node, said: object) -> None:
+    node.by_bus, node.by_ssh = [said], [LOSS]
+    with pytest.raises(ReachError, match="the connection was lost"):
+        node.carry_out()
 
 
 def test_ssh_that_is_lost_on_the_way_is_not_needed(node: Node) -> None:
-    node.by_bus, node.by_ssh = [JOB, RUNNING, ended()], [RUNNING, LOSS]
+    node.by_bus, node.by_ssh = [RUNNING, ended()], [json.dumps(JOB), RUNNING, LOSS]
     assert node.carry_out()["changed"] == ["A"]
 
 
 def test_questions_without_an_answer_say_nothing(node: Node) -> None:
     """One that is answered begins the count again; words that are no answer are none."""
     silent = bus.NO_ANSWER
-    node.by_bus = [JOB, silent, "ERROR: x", silent, silent, silent]
-    node.by_ssh = [LOSS, LOSS, RUNNING, "Traceback", LOSS, ended()]
+    node.by_bus = [silent, "ERROR: x", silent, silent, silent]
+    node.by_ssh = [json.dumps(JOB), LOSS, LOSS, RUNNING, "Traceback", LOSS, ended()]
     assert node.carry_out()["total"] == 2
 
 
 def test_a_job_of_a_run_that_was_killed_is_waited_for(node: Node) -> None:
-    node.by_bus = ["host-run0", JOB]
-    node.by_ssh = [RUNNING, ended(to_json(SaltError("x"))), ended()]
+    node.by_ssh = [json.dumps("host-run0"), RUNNING, ended(to_json(SaltError("x")))]
+    node.by_ssh += [json.dumps(JOB), ended()]
     assert node.carry_out()["total"] == 2
     assert ("ssh", "/usr/bin/caisson", "on-node", "look", "host-run0", "--json") in node.asked
 
 
 def test_what_it_failed_for_names_the_node(node: Node) -> None:
     error = SaltError("1 state failed", details="no room", resolution="make some")
-    node.by_bus, node.by_ssh = [JOB], [ended(to_json(error))]
+    node.by_ssh = [json.dumps(JOB), ended(to_json(error))]
     with pytest.raises(SaltError, match="1 state failed on node2") as caught:
         node.carry_out()
     assert (caught.value.details, caught.value.resolution) == ("no room", "make some")
 
 
 def test_a_job_that_is_gone_says_how_to_go_on(node: Node) -> None:
-    node.by_bus, node.by_ssh = [JOB], [LOST]
+    node.by_ssh = [json.dumps(JOB), LOST]
     with pytest.raises(SaltError, match="gone without a result"):
         node.carry_out()
 
 
 def test_neither_way_reaches_the_host(node: Node) -> None:
-    node.by_bus, node.by_ssh = [JOB, bus.NO_ANSWER], [LOSS]
+    node.by_bus, node.by_ssh = [bus.NO_ANSWER], [json.dumps(JOB), LOSS]
     with pytest.raises(ReachError):
         node.carry_out()
-    assert len([words for words in node.asked if words[0] == "ssh"]) == node_jobs.MISSES
+    assert len([words for words in node.asked if words[0] == "ssh"]) == 1 + node_jobs.MISSES
 
 
 def test_a_job_without_end_is_an_error(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_jobs, "LIMIT_S", 0.0)
-    node.by_bus, node.by_ssh = [JOB], [RUNNING]
+    node.by_ssh = [json.dumps(JOB), RUNNING]
     with pytest.raises(SaltError, match="still runs") as caught:
         node.carry_out()
     assert "last heard of: A" in caught.value.details
