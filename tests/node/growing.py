@@ -8,6 +8,7 @@ nobody's. There is no VIP: whoever asks the API finds all control planes behind 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -105,6 +106,41 @@ def until(probe: Callable[[], object], timeout_s: float) -> float:
             last = str(exc)
         time.sleep(0.5)
     raise AssertionError(f"not after {timeout_s:g} s: {last}")
+
+
+#: What holds a key or a token on a node, or speaks of one in its journal; nothing, when no addition is at work.
+SECRETS = (
+    "grep -rlE 'PRIVATE KEY|[a-z0-9]{6}\\.[a-z0-9]{16}\\b' /var/cache/caisson /var/lib/caisson /etc/caisson/pillar "
+    "/etc/caisson/kubeadm /var/log/caisson /run/caisson* 2>/dev/null || true; "
+    "journalctl --no-pager | grep -E 'PRIVATE KEY' | head -3; ls -d /run/caisson-join 2>/dev/null || true; "
+    "ls /etc/kubernetes/bootstrap-kubelet.conf 2>/dev/null || true"
+)
+TOKENS = "--namespace kube-system get secrets --field-selector=type=bootstrap.kubernetes.io/token"
+KILL_DRIVER = 'kill -9 $(python3 -c \'import json; print(json.load(open("/run/caisson.lock"))["pid"])\')'
+
+
+def assert_no_secret_is_left(site: Site) -> None:
+    """Neither on a node nor in the cluster."""
+    for name, node in site.nodes.items():
+        assert shell(node, SECRETS).split() == [], name
+    for secret in site.kubectl(*TOKENS.split())["items"]:
+        assert "caisson node add" not in json.dumps(secret)
+
+
+def cut(site: Site, name: str, phase: str, act: Callable[[], object], *, after_s: float = 0.0) -> bool:
+    """Begin to add a host, and do something to it so long after a phase began; tell whether that phase was seen."""
+    timers: list[threading.Timer] = []
+
+    def on_line(line: str) -> None:
+        if f" {phase}: " in line and not timers:
+            timers.append(threading.Timer(after_s, act))
+            timers[-1].start()
+
+    command = ["caisson", "node", "add", *site.words[name]]
+    site.driver.stream(command, on_line, timeout_s=ADD_TIMEOUT_S)
+    for timer in timers:
+        timer.join()
+    return bool(timers)
 
 
 def grown() -> Iterator[Site]:

@@ -10,13 +10,31 @@ import jsonschema
 import pytest
 
 from installer.operations import schemas
-from tests.node.growing import ADD_TIMEOUT_S, NODES, Site, all_ready, told
-from tests.node.installing import shell, start
+from tests.node.growing import ADD_TIMEOUT_S, NODES, Site, all_ready, told, until
+from tests.node.installing import KUBECTL, shell, start
 
 pytestmark = pytest.mark.lab
 
 ANSWER_TIMEOUT_S = 180.0
-TOKENS = "--namespace kube-system get secrets --field-selector=type=bootstrap.kubernetes.io/token"
+EVERYWHERE = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere, namespace: default}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      tolerations: [{operator: Exists}]
+      terminationGracePeriodSeconds: 1
+      containers: [{name: pause, image: "IMAGE"}]
+"""
+SERVER = "/usr/libexec/platform-python -m http.server 8080 --directory /mnt"
+#: The host's own programs, in the network of the pod of that DaemonSet.
+IN_POD = (
+    "nsenter --net=$(crictl inspectp $(crictl pods --quiet --state ready --label app=everywhere) | "
+    "grep --only-matching '/[a-z/]*netns/cni-[^\"]*' | head -1)"
+)
 
 
 def test_it_is_a_node_with_its_pods(site: Site) -> None:
@@ -35,27 +53,38 @@ def test_a_second_time_changes_nothing(site: Site) -> None:
     assert "0 changes" in site.add("node4")
 
 
-def test_no_token_is_left(site: Site) -> None:
-    """Neither in the cluster nor on the host; nor does Salt's job cache name a secret."""
-    for secret in site.kubectl(*TOKENS.split())["items"]:
-        assert "caisson node add" not in json.dumps(secret)
-    left = shell(
-        site.worker, "ls /run/caisson-join /etc/kubernetes/bootstrap-kubelet.conf 2>/dev/null || true"
-    )
-    assert "conf" not in left
-    found = shell(
-        site.driver,
-        "grep -rlE 'PRIVATE KEY|[a-z0-9]{6}\\.[a-z0-9]{16}\\b' /var/cache/caisson/salt-master/jobs "
-        "/var/lib/caisson/jobs /etc/caisson/pillar 2>/dev/null || true",
-    )
-    assert found.split() == []
-
-
 def test_a_worker_opens_its_own_ports_only(site: Site) -> None:
     rules = shell(site.worker, "firewall-cmd --policy caisson-nodes --list-rich-rules")
     assert 'port="10250"' in rules
     for port in ("6443", "2379", "4505", "8443"):
         assert f'port="{port}"' not in rules, rules
+
+
+def test_pods_of_all_nodes_answer_each_other(site: Site) -> None:
+    image = shell(
+        site.driver, "crictl images --output json | grep --only-matching '[^\"]*/pause:[^\"]*'"
+    ).strip()
+    site.driver.write_file("/root/everywhere.yaml", EVERYWHERE.replace("IMAGE", image))
+    site.driver.run([*KUBECTL, "apply", "--filename=/root/everywhere.yaml"], timeout_s=60)
+    try:
+        until(lambda: len(_addresses(site)) == len(NODES), ANSWER_TIMEOUT_S)
+        addresses = _addresses(site)
+        for node in site.nodes.values():
+            shell(node, f"systemd-run --quiet --unit=answers {IN_POD} {SERVER}")
+        for name, node in site.nodes.items():
+            others = " ".join(address for other, address in addresses.items() if other != name)
+            asked = "curl --silent --output /dev/null --max-time 9 http://$address:8080/ || echo $address"
+            assert shell(node, f"for address in {others}; do {IN_POD} {asked}; done").split() == [], name
+    finally:
+        for node in site.nodes.values():
+            shell(node, "systemctl stop answers", check=False)
+        site.driver.run([*KUBECTL, "delete", "daemonset", "everywhere"], timeout_s=60)
+
+
+def _addresses(site: Site) -> dict[str, str]:
+    """Return the address of the pod of each node that has one."""
+    pods = site.kubectl("get", "pods", "--selector=app=everywhere")["items"]
+    return {pod["spec"]["nodeName"]: pod["status"]["podIP"] for pod in pods if pod["status"].get("podIP")}
 
 
 def test_it_has_no_media_and_asks_by_name(site: Site) -> None:

@@ -11,7 +11,16 @@ import time
 import pytest
 
 from tests.node import snapshot
-from tests.node.growing import ADD_TIMEOUT_S, NODES, Site, all_ready, until
+from tests.node.growing import (
+    ADD_TIMEOUT_S,
+    KILL_DRIVER,
+    NODES,
+    Site,
+    all_ready,
+    assert_no_secret_is_left,
+    cut,
+    until,
+)
 from tests.node.installing import KUBECTL, shell
 
 pytestmark = pytest.mark.lab
@@ -103,9 +112,12 @@ def test_a_second_time_there_is_no_such_node(site: Site) -> None:
     assert f"has no node '{NAME}'" in site.caisson("node", "remove", NAME, *login(site), code=2)
 
 
-def test_it_is_added_again(site: Site) -> None:
+def test_it_is_added_again_though_the_driver_was_killed(site: Site) -> None:
+    """By SIGKILL, when the token has just been made; the job on the host goes on and is waited for."""
+    assert cut(site, NAME, "join", lambda: shell(site.driver, KILL_DRIVER), after_s=2.0)
     assert "succeeded" in site.add(NAME)
     assert site.ready() == all_ready()
+    assert_no_secret_is_left(site)
 
 
 def test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back(site: Site) -> None:
@@ -128,11 +140,18 @@ def test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back(site: Site) -
     assert NAME not in keys
 
 
-def test_it_is_reset_by_itself_and_added_again(site: Site) -> None:
+def test_it_is_reset_by_itself(site: Site) -> None:
     site.nodes[NAME].run(["caisson", "reset", "--yes"], timeout_s=ADD_TIMEOUT_S)
     assert differences(site) == ""
+
+
+def test_it_is_added_again_though_its_power_was_cut(site: Site) -> None:
+    """When containerd has just been set up and images arrive; what was not synced is lost."""
+    assert cut(site, NAME, "prepare", site.nodes[NAME].cut_power, after_s=6.0)
+    site.nodes[NAME].boot(degraded_ok=True)
     assert "succeeded" in site.add(NAME)
     assert site.ready() == all_ready()
+    assert_no_secret_is_left(site)
 
 
 def test_nothing_left_the_networks_of_the_lab(site: Site) -> None:

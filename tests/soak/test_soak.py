@@ -12,14 +12,26 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from installer.operations import node_add
 from installer.operations.bootstrap import PHASES
 from lab.node import Lab
-from tests.node.growing import CONTROL_PLANES, Site
+from tests.node.growing import (
+    BACK_TIMEOUT_S,
+    CONTROL_PLANES,
+    KILL_DRIVER,
+    Site,
+    all_ready,
+    assert_no_secret_is_left,
+    cut,
+    until,
+)
 from tests.node.installing import (
+    KUBECTL,
     Moment,
     Victim,
     footprint,
@@ -29,11 +41,12 @@ from tests.node.installing import (
     pods,
     repository_files,
     restarts,
+    shell,
     start,
     unready,
     wait_ready,
 )
-from tests.node.test_control_planes import lose
+from tests.node.test_control_planes import lose, voters
 from tests.node.test_foreign_package import refuse
 from tests.node.test_leftovers import COMMANDS, kill_and_look
 from tests.node.test_preflight import check_at_once_and_under_load
@@ -179,6 +192,52 @@ def test_demo_and_tests_killed_leave_nothing(
     left = kill_and_look(repository_dir, command, number, phase="control-plane")
     assert left == []
     record(f"{command}, {number.name} while it installs the control plane", "nothing is left")
+
+
+def kill_driver(site: Site, name: str) -> None:
+    shell(site.driver, KILL_DRIVER)
+
+
+def kill_minion(site: Site, name: str) -> None:
+    shell(site.nodes[name], "systemctl kill --signal=KILL salt-minion", check=False)
+
+
+def delete_master(site: Site, name: str) -> None:
+    kubectl = " ".join(KUBECTL)
+    shell(site.driver, f"{kubectl} --namespace kube-system delete pod salt-master-node1 --now", check=False)
+
+
+def cut_host(site: Site, name: str) -> None:
+    site.nodes[name].cut_power()
+
+
+def cut_driver(site: Site, name: str) -> None:
+    site.driver.cut_power()
+
+
+@pytest.mark.parametrize("act", [kill_driver, kill_minion, delete_master, cut_host, cut_driver])
+@pytest.mark.parametrize("name", ["node5"], ids=["worker"])
+def test_an_addition_that_is_cut_in_every_phase_converges(
+    name: str, act: Callable[[Site, str], None], site: Site, record: Record
+) -> None:
+    """Once in each phase, one addition after the other, each of a host that was reset before the first."""
+    site.caisson("node", "remove", name, *site.words[name][3:7])
+    seen = []
+    for phase in (phase.name for phase in node_add.OPERATION.phases):
+        seen += [phase] if cut(site, name, phase, partial(act, site, name), after_s=0.5) else []
+        for node in (site.driver, site.nodes[name]):
+            if not node.is_up:
+                node.boot(degraded_ok=True)
+        until(lambda: site.kubectl("get", "nodes"), BACK_TIMEOUT_S)
+    site.add(name)
+    until(lambda: site.ready() == all_ready(), BACK_TIMEOUT_S)
+    assert voters(site) == list(CONTROL_PLANES)
+    assert_no_secret_is_left(site)
+    assert "0 changes" in site.add(name)
+    record(
+        f"addition of {name}, {act.__name__.replace('_', ' ')} in each phase",
+        f"{len(seen)} of {len(node_add.OPERATION.phases)} phases hit; Ready, all vote, no secret, then 0 changes",
+    )
 
 
 @pytest.mark.parametrize("off", CONTROL_PLANES)
