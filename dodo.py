@@ -45,7 +45,7 @@ def task_questions() -> steps.Tasks:
 def task_chores() -> steps.Tasks:
     """Look after the sources and the lab."""
     yield steps.chore("lint", "check style, types and directions of imports", ["pytest", "tests/static"])
-    yield steps.chore("test", "run all tests", LAB_ISO, ["pytest", "-n2", "--dist=loadgroup"])
+    yield steps.chore("test", "run all tests", LAB_ISO, ["pytest", "-n2"])
     yield steps.chore("bench", "measure all", LAB_ISO, ["build.bench"], PROJECT.node_bench, flags=["page"])
     yield steps.chore("gc", "list what is unused; --yes removes it", ["build.fetch.unused"], flags=["yes"])
     yield steps.chore("lab", "make the lab's miniature upstream", ["lab", "upstream", "prepare"])
