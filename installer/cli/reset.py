@@ -25,7 +25,7 @@ from installer.engine import leftovers, runner, traces
 from installer.engine import lock as lockfile
 from installer.engine.journal import Journal
 from installer.media import product
-from installer.operations import reset, reset_plan
+from installer.operations import reset, reset_guard, reset_plan
 from installer.operations.reset_plan import ResetContext
 
 LOG_NAME = "reset.log"
@@ -70,9 +70,9 @@ def _look_and_do(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         )
     os.umask(0o022)
     found = product.load(tree_dir)
-    reset.refuse_foreign(paths)
+    reset_guard.refuse_foreign(paths)
     if not arguments.force:
-        reset.refuse_member(paths)
+        reset_guard.refuse_member(paths)
     context = _context(arguments, found, paths)
     is_known = paths.state_dir.is_dir() or paths.command_file.exists()
     planned = {} if arguments.yes and is_known else reset.look(context)

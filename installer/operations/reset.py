@@ -10,11 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from installer.base.errors import ClusterError, CommandError, HostError
-from installer.base.paths import Paths
-from installer.base.run import run
-from installer.config import changes, control_plane
-from installer.engine import pillartop
 from installer.engine.phase import Operation, Phase
 from installer.operations import (
     reset_ending,
@@ -28,8 +23,6 @@ from installer.operations import (
 from installer.operations.reset_plan import Action, Plan, ResetContext, carry_out
 
 UNDO = "none: a bootstrap, or 'caisson node add', makes the host a node again"
-ASK_LIMIT_S = 15.0
-KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
 
 
 def plan_note(context: ResetContext) -> Sequence[Action]:
@@ -78,59 +71,3 @@ OPERATION = Operation(reset_plan.NAME, PHASES, begins_anywhere=False)
 def look(context: ResetContext) -> dict[str, list[str]]:
     """Return what each phase would do now, in words; later ones may find less by then. Only looks."""
     return {name: [action.text for action in plan(context)] for _, name, _, plan in STEPS}
-
-
-def refuse_foreign(paths: Paths) -> None:
-    """Refuse a host whose control plane Caisson did not make: it is not Caisson's to take away.
-
-    Raises:
-        HostError: it is such a host.
-    """
-    if reset_plan.read(paths) is None and control_plane.is_of_others(paths.root):
-        raise HostError(
-            "Caisson did not make the control plane of this host, and does not take it away",
-            details=f"there is no {changes.FIRST_STAMP}",
-            resolution="remove it by what made it; then run this again for what Caisson has added",
-        )
-
-
-def refuse_member(paths: Paths) -> None:
-    """Refuse a host that others still count on: the cluster is to let go of it first.
-
-    Raises:
-        ClusterError: it is a member of a cluster, or other nodes have this one as their bootstrap node.
-    """
-    if reset_plan.read(paths) is not None:
-        return
-    others = sorted({*pillartop.known(paths), *_nodes_beside(paths)} - {reset_plan.own_node_name(paths)})
-    if others:
-        raise ClusterError(
-            f"{len(others)} other nodes belong to the cluster of this host: {', '.join(others)}",
-            details="they have their packages, their images and, with a single control plane, the API from here",
-            resolution="remove each first: caisson node remove NAME; or give --force, and reset each by itself",
-        )
-    if not paths.admin_kubeconfig_file.exists() and _is_known(paths):
-        name = reset_plan.own_node_name(paths)
-        raise ClusterError(
-            f"{name} is a node of a cluster that still counts on it",
-            details="its pods would not be moved, and the cluster would wait for it",
-            resolution=f"on the bootstrap node: caisson node remove {name}; it resets this host too. Or give --force",
-        )
-
-
-def _nodes_beside(paths: Paths) -> list[str]:
-    file = paths.admin_kubeconfig_file
-    return [name.partition("/")[2] for name in _kubectl(str(file), "nodes").split()] if file.exists() else []
-
-
-def _is_known(paths: Paths) -> bool:
-    file, name = paths.at(KUBELET_CONFIG), reset_plan.own_node_name(paths)
-    return bool(name) and file.exists() and bool(_kubectl(str(file), "node", name).strip())
-
-
-def _kubectl(file: str, *words: str) -> str:
-    command = ["kubectl", "--kubeconfig", file, "--request-timeout=10s", "get", *words, "--output=name"]
-    try:
-        return run(command, timeout_s=ASK_LIMIT_S, check=False).stdout
-    except (CommandError, HostError):
-        return ""
