@@ -80,13 +80,23 @@ def _add_remove_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--drain-timeout",
-        type=int,
+        type=_seconds,
         metavar="SECONDS",
         default=leaving.DRAIN_TIMEOUT_S,
         help=f"how long its pods may take to move away (default: {leaving.DRAIN_TIMEOUT_S})",
     )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="where its SSH server listens (default: the node's address)"
+    )
     for option, value in LOGIN_OPTIONS.items():
         parser.add_argument(option, metavar=value, help="as with 'node add'")
+
+
+def _seconds(text: str) -> int:
+    """Read a time limit: kubectl's 0, no limit at all, is none."""
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to 999999")
+    return int(text)
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
@@ -176,10 +186,11 @@ def _unreached(hosts: NodeList, errors: Mapping[str, InstallerError]) -> Install
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     """Ask for the job that removes a node; who logs in to its host is asked before, as for an addition."""
     need_root()
+    own_state.refuse_here(paths, "nodes are removed")
     loaded = config.load(paths.config_file)
     cluster_state.get_members(paths.admin_kubeconfig_file)  # says when this is no bootstrap node
     name = str(arguments.name)
-    address = removing.address_of(paths, name)
+    address = arguments.address or removing.address_of(paths, name)
     removing.refuse(paths, name, is_dead=arguments.dead, is_forced=arguments.force)
     given = {
         KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
@@ -190,7 +201,7 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     if not arguments.dead:
         say(f"the connection to {entry.title}")
         with probe.connections([entry], paths=paths, terminal=terminal) as connected:
-            leaving.Leaving(entry, connected[entry.title]).host  # noqa: B018  raises why there is none
+            leaving.refuse_other_host(leaving.Leaving(entry, connected[entry.title]).host, name)
     said = {"host": nodes.to_data(entry), "dead": arguments.dead, "force": arguments.force}
     said["drain_timeout_s"] = arguments.drain_timeout
     command = _typed_again(arguments)
@@ -205,10 +216,15 @@ def _typed_again(arguments: Arguments) -> tuple[str, ...]:
     words += ["--force"] if arguments.force else []
     if arguments.drain_timeout != leaving.DRAIN_TIMEOUT_S:
         words += ["--drain-timeout", str(arguments.drain_timeout)]
-    for option in LOGIN_OPTIONS:
+    for option in ("--address", *LOGIN_OPTIONS):
         value = getattr(arguments, option.lstrip("-").replace("-", "_"))
-        words += [option, str(value)] if value is not None else []
+        words += [option, _typed_file(option, value)] if value is not None else []
     return tuple(words)
+
+
+def _typed_file(option: str, value: object) -> str:
+    """Return what was typed, so that it means the same in every directory."""
+    return str(Path(str(value)).absolute()) if option == "--identity" else str(value)
 
 
 def _command(arguments: Arguments) -> tuple[str, ...]:
@@ -218,7 +234,7 @@ def _command(arguments: Arguments) -> tuple[str, ...]:
     for key, option in nodes.OPTIONS.items():
         value = getattr(arguments, KEYS[key])
         if key != "address" and value is not None:
-            words += [option, str(value)]
+            words += [option, _typed_file(option, value)]
     return tuple(words)
 
 

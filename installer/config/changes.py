@@ -139,11 +139,18 @@ def recorded(paths: Paths) -> Mapping[str, Any] | None:
 def read_pillar(file: Path) -> Mapping[str, Any] | None:
     """Return the values in a file of the pillar, None when there is none that can be read."""
     try:
-        text = file.read_text(encoding="utf-8")
-        found: Mapping[str, Any] = json.loads(text.partition("\n")[2])["caisson"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_pillar_text(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return found
+
+
+def read_pillar_text(text: str) -> Mapping[str, Any] | None:
+    """Return the values in the text of such a file, None when it is none."""
+    try:
+        found = json.loads(text.partition("\n")[2])["caisson"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -18,7 +18,7 @@ from installer.engine.context import Context
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
 from installer.engine.ssh import Connection
-from installer.operations import adding, cluster_state, node_remove, probe
+from installer.operations import adding, cluster_state, leaving, node_remove, probe
 from installer.operations.leaving import Leaving, LeavingContext
 
 
@@ -31,14 +31,14 @@ def work(task: Task) -> str:
     said = task.job.arguments
     (entry,) = nodes.from_data([said["host"]])
     with _connected(task, entry, is_dead=bool(said["dead"])) as connected:
-        leaving = Leaving(
+        node = Leaving(
             entry,
             connected,
             is_dead=bool(said["dead"]),
             is_forced=bool(said["force"]),
             drain_timeout_s=int(said["drain_timeout_s"]),
         )
-        context = _context(task, leaving)
+        context = _context(task, node)
         task.ui.note(f"{context.product.title}: removing {entry.title}")
         outcomes = runner.run_phases(node_remove.OPERATION, node_remove.PHASES, context)
     return f"{entry.title}: {runner.describe(outcomes)}"
@@ -52,14 +52,17 @@ def _connected(
         yield None
         return
     with probe.connections([entry], paths=task.paths, terminal=Told(task.secrets)) as connected:
-        yield connected[entry.title]
+        found = connected[entry.title]
+        if not isinstance(found, InstallerError):
+            leaving.refuse_other_host(found, entry.name)
+        yield found
 
 
-def _context(task: Task, leaving: Leaving) -> LeavingContext:
+def _context(task: Task, node: Leaving) -> LeavingContext:
     base = adding.context_of(task)
     same: dict[str, Any] = {field.name: getattr(base, field.name) for field in fields(Context)}
     journal = Journal(task.paths.journal_file, operation=node_remove.NAME, copy_file=task.job.journal_file)
-    return LeavingContext(**{**same, "journal": journal}, leaving=leaving)
+    return LeavingContext(**{**same, "journal": journal}, leaving=node)
 
 
 def refuse(paths: Paths, name: str, *, is_dead: bool, is_forced: bool) -> None:
@@ -68,22 +71,27 @@ def refuse(paths: Paths, name: str, *, is_dead: bool, is_forced: bool) -> None:
     Raises:
         InstallerError: why not.
     """
-    leaving = Leaving(NodeEntry("", name=name), is_dead=is_dead, is_forced=is_forced)
+    node = Leaving(NodeEntry("", name=name), is_dead=is_dead, is_forced=is_forced)
     nodes_there = cluster_state.get_nodes(paths.admin_kubeconfig_file)
     own_name = str(((changes.recorded(paths) or {}).get("node") or {}).get("name", ""))
-    error = node_remove.refusal(leaving, nodes_there, pillartop.known(paths), own_name=own_name)
+    error = node_remove.refusal(node, nodes_there, pillartop.known(paths), own_name=own_name)
     if error is not None:
         raise error
 
 
 def address_of(paths: Paths, name: str) -> str:
-    """Return the address of a node, as the cluster has it or as it was told; empty when nobody knows it.
+    """Return the address of a node, as it was told when it was added, or as the cluster has it; empty when neither is.
+
+    The cluster has it from the node itself, which may have been broken into since.
 
     Raises:
         ClusterError: the API does not answer.
     """
-    for node in cluster_state.get_nodes(paths.admin_kubeconfig_file):
-        if node.name == name and node.address:
-            return node.address.split(",")[0]
     caisson = changes.read_pillar(pillartop.file_of(paths, name)) or {}
-    return str((caisson.get("node") or {}).get("control_plane_address", ""))
+    told = str((caisson.get("node") or {}).get("control_plane_address", ""))
+    if told:
+        return told
+    found = [
+        node.address for node in cluster_state.get_nodes(paths.admin_kubeconfig_file) if node.name == name
+    ]
+    return found[0].split(",")[0] if found else ""

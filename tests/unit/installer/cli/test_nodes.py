@@ -306,6 +306,30 @@ def test_who_leaves_is_looked_up_and_its_host_is_logged_in_to(
     assert request.command == (*expected, "--port", str(server.port))
 
 
+@pytest.mark.usefixtures("two_nodes", "asked")
+@pytest.mark.parametrize("value", ["0", "-5", "x", "1.5", ""])
+def test_a_limit_that_is_none_is_refused(value: str, server: Server, tree: Path, capsys: Captured) -> None:
+    """Kubectl takes 0 for no limit: the removal would wait for ever, or be ended with the wrong reason."""
+    assert remove(server, tree, "node2", "--drain-timeout", value) == 2
+    assert "no number of seconds" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_its_ssh_server_may_listen_elsewhere_and_a_key_is_found_from_every_directory(
+    server: Server,
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[tuple[Request, dict[str, str]]],
+) -> None:
+    monkeypatch.chdir(server.identity.parent)
+    words = ["--address", "127.0.0.1", "--port", str(server.port), "--identity", server.identity.name]
+    assert remove(server, tree, "node2", *words) == 0
+    ((request, _),) = asked
+    assert request.arguments["host"]["address"] == "127.0.0.1"
+    assert str(server.identity) in request.command
+    assert request.command[4:6] == ("--address", "127.0.0.1")
+
+
 @pytest.mark.usefixtures("two_nodes")
 def test_a_host_that_is_gone_is_not_asked_anything(
     server: Server, tree: Path, asked: list[tuple[Request, dict[str, str]]]

@@ -229,13 +229,6 @@ def test_nothing_of_its_minion_is_left_and_of_others_all(
     assert '"node2"' not in (context.paths.pillar_dir / "top.sls").read_text(encoding="utf-8")
 
 
-def test_why_there_is_no_connection_is_said_with_the_way_out() -> None:
-    node = Leaving(ENTRY, ReachError("nobody listens", resolution="start its SSH server"))
-    with pytest.raises(ReachError, match="nobody listens") as caught:
-        node.host.run(["true"], timeout_s=1)
-    assert caught.value.resolution == "start its SSH server\nif the host is gone: give --dead"
-
-
 def test_an_operation_about_nobody_is_a_fault_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the operation has none"):
         leaving.of(make_context(tmp_path))
