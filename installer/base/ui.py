@@ -134,7 +134,7 @@ class Ui:
     @property
     def live(self) -> str:
         """What the renewed line of a terminal says of this one, when it is one of several at work."""
-        return f"{self._name.strip()} {self._elapsed_s:.0f} s {self._waiting_for}"
+        return visible(f"{self._name.strip()} {self._elapsed_s:.0f} s {self._waiting_for}")
 
     @property
     def _elapsed_s(self) -> float:
@@ -144,7 +144,8 @@ class Ui:
         return f"        {self._elapsed_s:4.0f} s  waiting for: {self._waiting_for}"
 
     def _named(self, line: str) -> str:
-        return f"{self._name} | {line}".rstrip() if self._name else line
+        """Return the line with the name; other hosts' words are among it, and are no orders to a terminal."""
+        return visible(f"{self._name} | {line}".rstrip() if self._name else line)
 
     def _say(self, line: str) -> None:
         self._last_said = self._out.clock()
@@ -250,6 +251,15 @@ class _Out:
         """Append to the copy."""
         if self._copy_file is not None:
             append_private(self._copy_file, f"{line}\n")
+
+
+def visible(line: str) -> str:
+    r"""Return a line with no character in it that is not to be seen: a terminal takes some for orders.
+
+    >>> visible("done\x1b[2J\tall is well \u202eX")
+    'done?[2J    all is well ?X'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in line.replace("\t", "    "))
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

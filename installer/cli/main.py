@@ -25,7 +25,7 @@ from installer.base.errors import (
 from installer.base.files import write_file
 from installer.base.output import Output
 from installer.base.paths import Paths
-from installer.base.ui import format_table
+from installer.base.ui import format_table, visible
 from installer.checks import readiness
 from installer.cli import bootstrap, explanations, jobs, nodes, on_node, reset
 from installer.cli.common import (
@@ -213,7 +213,7 @@ def _split_program(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _show(error: InstallerError, *, wants_json: bool) -> None:
-    print(f"error: {error.code()} {error}", file=sys.stderr)
+    print("\n".join(map(visible, f"error: {error.code()} {error}".split("\n"))), file=sys.stderr)
     if wants_json:
         print(json.dumps({"format": 1, "error": to_json(error)}, indent=1))
 

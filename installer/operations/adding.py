@@ -170,12 +170,17 @@ def members_beside(
 ) -> list[Member]:
     """Return the members without those that are among the hosts: a node may be added again, by itself.
 
-    Who it is says its machine id: another machine of the same name is found by the preflights. Of a member whose
-    kubelet never said it (an addition failed then) the address tells that was ``told`` to the node of this name.
+    Who it is says its machine id: another machine of the same name is found by the preflights. A host can say the id of
+    any node, which all nodes can read: so somebody must have named it, or it is at the address that was ``told`` to the
+    node of this name. Of a member whose kubelet never said its id (an addition failed then) the address alone tells.
     """
     with ThreadPoolExecutor(IDENTITIES_AT_ONCE) as pool:
         found = list(pool.map(lambda entry: _identity(entry, connected[entry.title]), entries))
-    own = set(found)
+    own = {
+        identity
+        for entry, identity in zip(entries, found)
+        if entry.name or told.get(identity[0]) == entry.address
+    }
     begun = {name for entry, (name, _) in zip(entries, found) if name and told.get(name) == entry.address}
     return [
         member

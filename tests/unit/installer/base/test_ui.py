@@ -182,3 +182,22 @@ def test_the_ticker_goes_on_as_long_as_one_host_is_in_a_phase() -> None:
         time.sleep(0.01)
     assert "waiting for: second" in stream.getvalue().partition("ok")[2]
     ui.close()
+
+
+def test_what_another_host_says_is_no_order_to_the_terminal(tmp_path: Path) -> None:
+    """Its errors and findings are among the lines: they could clear the screen, and write another end on it."""
+    stream = io.StringIO()
+    files = tmp_path / "log", tmp_path / "copy"
+    ui = Ui(stream, is_terminal=False, interval_s=3600, log_file=files[0], copy_file=files[1])
+    hostile = "x\x1b[2J\x1b]52;c;cm0=\x07 all is well"
+    voice = ui.of(hostile)
+    voice.phase("probe", hostile)
+    voice.progress(hostile)
+    voice.note(hostile)
+    voice.detail(hostile)
+    voice.table([(hostile, hostile)])
+    voice.phase_end(hostile)
+    ui.close()
+    said = stream.getvalue() + voice.live + voice.waiting + "".join(file.read_text() for file in files)
+    assert "all is well" in said
+    assert [letter for letter in said if not letter.isprintable() and letter != "\n"] == []

@@ -8,10 +8,10 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,7 +26,7 @@ from installer.base.errors import (
     StoppedError,
 )
 from installer.base.paths import Paths
-from installer.base.run import run
+from installer.base.run import Completed, run
 from installer.base.terminal import Remembering
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
@@ -35,6 +35,7 @@ from installer.engine.context import Context
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
 from installer.engine.phase import Operation, Phase
+from installer.engine.ssh import Connection
 from installer.operations import adding, cluster_state, host_results, joining, node_add, probe
 from installer.operations.cluster_state import Member
 from installer.operations.probe import Material, Probe
@@ -303,6 +304,34 @@ def test_a_node_that_never_said_who_it_is_may_be_added_again_at_the_address_it_w
         cluster.seen.clear()
         cluster.run(entry(server, "node2"))
         assert cluster.seen[0] == expected
+
+
+class Impostor:
+    """A host that says of itself what another node is."""
+
+    def run(self, words: Sequence[str], **_: Any) -> Completed:
+        """Say the name, or the machine id."""
+        return Completed(0, "node3\n" if words[0] == "uname" else "id3\n", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "told", "is_taken_for_it"),
+    [
+        ("10.0.0.9", "", {"node3": "10.0.0.3"}, False),
+        ("10.0.0.9", "", {}, False),
+        ("10.0.0.3", "", {"node3": "10.0.0.3"}, True),
+        ("10.0.0.9", "node3", {"node3": "10.0.0.3"}, True),
+    ],
+)
+def test_who_says_the_machine_id_of_a_node_is_it_only_where_somebody_meant_that_node(
+    address: str, name: str, told: dict[str, str], *, is_taken_for_it: bool
+) -> None:
+    """Every node can read the ids of all: else a host that is added would get another node's key and place."""
+    member = Member("node3", "id3", is_control_plane=False)
+    meant = NodeEntry(address, name=name)
+    host = cast("Connection", Impostor())
+    left = adding.members_beside([member], [meant], {meant.title: host}, told=told)
+    assert left == ([] if is_taken_for_it else [member])
 
 
 def test_the_error_of_a_list_is_of_the_class_that_weighs_most() -> None:
