@@ -67,7 +67,7 @@ def _refuse_further_node(paths: Paths) -> None:
         raise ClusterError(
             f"the cluster does not answer: whether it counts on {identity.name} is not known",
             details=why,
-            resolution=f"start a control plane, then {remove}; {FORCE} where the cluster is gone for good",
+            resolution=f"start a control plane, then {remove}; {FORCE} where the cluster never comes back",
         )
     if is_known:
         counted = "its pods would not be moved, and the cluster would wait for it"

@@ -347,7 +347,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "docs/how-to/add-a-control-plane.md": {
         "caisson node add 10.1.0.12 --role control-plane --name cp2 --identity /root/.ssh/id_ed25519 "
         "--host-key SHA256:FINGERPRINT": f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready",
-        "kubectl get nodes": f"{_CONTROL_PLANES}::test_any_of_them_may_be_powered_off",
+        "kubectl get nodes": f"{_CONTROL_PLANES}::test_the_first_may_be_powered_off",
         "kubectl --namespace kube-system get pods --selector=component=etcd": (
             f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready"
         ),
