@@ -28,6 +28,8 @@ from installer.config.facts import Facts
 MANIFESTS_DIR = "/etc/kubernetes/manifests"
 LIVING_FILES = (f"{MANIFESTS_DIR}/kube-apiserver.yaml", f"{MANIFESTS_DIR}/etcd.yaml")
 """One of these is there: this host has a control plane."""
+JOIN_STAMP = "/var/lib/caisson/kubeadm/join-preflight.json"
+"""As the state has it: ``caisson_member``."""
 ADMIN_FILE = "/etc/kubernetes/admin.conf"
 AUTHORITY_FILE = "/etc/kubernetes/pki/ca.crt"
 KUBELET_FILE = "/var/lib/kubelet/config.yaml"
@@ -51,6 +53,14 @@ def is_of_others(root: Path) -> bool:
     The first stamp is on the disk before there is a manifest.
     """
     return is_living(root) and not (root / changes.FIRST_STAMP.lstrip("/")).exists()
+
+
+def has_joined(root: Path) -> bool:
+    """Tell whether a phase of Caisson has let this host join as a further control plane.
+
+    The first stamp is on the disk before there is a manifest; kubeadm's preflight refuses a host that has one.
+    """
+    return (root / JOIN_STAMP.lstrip("/")).exists()
 
 
 def found(root: Path) -> dict[str, str]:

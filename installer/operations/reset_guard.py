@@ -22,10 +22,11 @@ def refuse_foreign(paths: Paths) -> None:
     Raises:
         HostError: it is such a host.
     """
-    if reset_plan.read(paths) is None and control_plane.is_of_others(paths.root):
+    is_ours = not control_plane.is_of_others(paths.root) or control_plane.has_joined(paths.root)
+    if reset_plan.read(paths) is None and not is_ours:
         raise HostError(
             "Caisson did not make the control plane of this host, and does not take it away",
-            details=f"there is no {changes.FIRST_STAMP}",
+            details=f"there is neither {changes.FIRST_STAMP} nor {control_plane.JOIN_STAMP}",
             resolution="remove it by what made it; then run this again for what Caisson has added",
         )
 
@@ -88,9 +89,19 @@ def _nodes_beside(paths: Paths) -> list[str]:
 
 
 def _is_known(paths: Paths, name: str) -> tuple[bool | None, str]:
-    """Return whether the cluster has this node; None where it does not say, and then why."""
-    said, why = _asked(str(paths.at(KUBELET_CONFIG)), "node", name)
-    return (None if said is None else bool(said.strip())), why
+    """Return whether the cluster has this node; None where it does not say, and then why.
+
+    The kubelet of a control plane asks the API server beside it, which a removal has left without etcd: the
+    administrator's configuration leads to the others, too.
+    """
+    files = [paths.at(KUBELET_CONFIG), paths.admin_kubeconfig_file]
+    reasons = []
+    for file in files:
+        said, why = _asked(str(file), "node", name) if file.exists() else (None, "")
+        if said is not None:
+            return bool(said.strip()), ""
+        reasons += [why] if why else []
+    return None, "\n".join(dict.fromkeys(reasons))
 
 
 def _asked(file: str, *words: str) -> tuple[str | None, str]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from installer.base.errors import ClusterError, CommandError
+from installer.base.errors import ClusterError, CommandError, HostError
 from installer.base.paths import Paths
 from installer.base.run import Completed
+from installer.config import changes, control_plane
 from installer.engine import pillartop
 from installer.operations import reset_guard, reset_plan
 
@@ -139,3 +140,39 @@ def test_one_that_was_begun_goes_on(kubectl: Kubectl, tmp_path: Path) -> None:
     paths = host(tmp_path, "worker", KUBELET)
     reset_plan.write(paths, reset_plan.Noted("/var/log/caisson/before-reset-x", {}))
     reset_guard.refuse_member(paths)
+
+
+# ---- whose control plane it is ---------------------------------------------------------------------------------
+
+
+def test_a_control_plane_of_others_is_theirs(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="did not make the control plane"):
+        reset_guard.refuse_foreign(host(tmp_path, "control-plane", control_plane.LIVING_FILES[1]))
+
+
+@pytest.mark.parametrize("stamp", [changes.FIRST_STAMP, control_plane.JOIN_STAMP])
+def test_one_that_was_founded_or_has_joined_is_caisson_s(tmp_path: Path, stamp: str) -> None:
+    reset_guard.refuse_foreign(host(tmp_path, "control-plane", control_plane.LIVING_FILES[1], stamp))
+
+
+def test_the_two_sides_mean_the_same_stamp(repository_dir: Path) -> None:
+    text = (repository_dir / "salt/_modules/caisson_member.py").read_text(encoding="utf-8")
+    directory, _, name = control_plane.JOIN_STAMP.rpartition("/")
+    assert f'STAMPS_DIR = "{directory}"' in text
+    assert 'f"join-{phase.replace(' in text
+    assert 'PHASES = ("preflight"' in text
+    assert name == "join-preflight.json"
+
+
+def test_a_control_plane_that_was_taken_out_asks_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The API server beside it has no etcd any more, and that is who its kubelet asks."""
+
+    def run(words: list[str], **_: Any) -> Completed:
+        return SILENT if words[2].endswith(KUBELET) else GONE
+
+    monkeypatch.setattr(reset_guard, "run", run)
+    reset_guard.refuse_member(host(tmp_path, "control-plane", KUBELET, ADMIN))
+    with pytest.raises(ClusterError, match="does not answer"):
+        reset_guard.refuse_member(host(tmp_path / "worker", "worker", KUBELET))
