@@ -24,10 +24,13 @@ from installer.cli.common import Arguments, add_common, handle_signals, need_roo
 from installer.config import bootstrap as config
 from installer.config import nodes
 from installer.config.nodes import NodeList
+from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine.jobrecord import Request
 from installer.operations import (
     adding,
     cluster_state,
+    etcd_gate,
+    etcd_leave,
     host_results,
     leaving,
     node_add,
@@ -188,6 +191,7 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     need_root()
     own_state.refuse_here(paths, "nodes are removed")
     loaded = config.load(paths.config_file)
+    etcd_leave.refuse_without_quorum(paths, _etcd_port(tree_dir))
     cluster_state.get_members(paths.admin_kubeconfig_file)  # says when this is no bootstrap node
     name = str(arguments.name)
     address = arguments.address or removing.address_of(paths, name)
@@ -208,6 +212,10 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     return jobs.ask_and_follow(
         arguments, Request(node_remove.NAME, said, command), tree_dir, paths, secrets=terminal.secrets
     )
+
+
+def _etcd_port(tree_dir: Path) -> int:
+    return next(port.port for port in read_ports(tree_dir / PORTS_FILE) if port.name == etcd_gate.CLIENT_PORT)
 
 
 def _typed_again(arguments: Arguments) -> tuple[str, ...]:

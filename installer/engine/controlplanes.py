@@ -9,8 +9,9 @@ endpoint on other nodes. On itself it stands there from the beginning: until som
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from installer.engine import pillartop
 from installer.engine.context import Context
@@ -31,13 +32,23 @@ def known(context: Context) -> tuple[ControlPlane, ...]:
     """Return the bootstrap node, then the further ones that have a pillar here, by name."""
     facts = context.facts
     first = ControlPlane(facts.node_name, str(facts.control_plane_address), serves=True)
-    nodes = [caisson["node"] for caisson in pillartop.pillars(context.paths)]
+    staying = [caisson for caisson in pillartop.pillars(context.paths) if not is_leaving(caisson)]
     further = [
         ControlPlane(str(node["name"]), str(node["control_plane_address"]), bool(node.get("serves")))
-        for node in nodes
+        for node in (caisson["node"] for caisson in staying)
         if node["role"] == ROLE
     ]
     return (first, *sorted(further, key=lambda entry: entry.name))
+
+
+def leaving(caisson: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pillar of a control plane that is being removed: it is known by its name, and counts no more. Pure."""
+    return {**caisson, "node": {**caisson["node"], "leaves": True}}
+
+
+def is_leaving(caisson: Mapping[str, Any]) -> bool:
+    """Tell whether the removal of the node of a pillar has begun to be told. Pure."""
+    return bool(caisson["node"].get("leaves"))
 
 
 def listed(control_planes: Sequence[ControlPlane]) -> list[dict[str, str]]:

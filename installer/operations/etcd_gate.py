@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from installer.base.errors import ClusterError
+from installer.base.paths import Paths
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine.context import Context
 from installer.operations import cluster_state, etcd_state
@@ -39,6 +40,11 @@ class Member:
     def title(self) -> str:
         """What people call it."""
         return f"member {self.name or ', '.join(self.peer_urls)} of etcd"
+
+    @property
+    def host(self) -> str:
+        """Where it answers its clients; empty where it never started."""
+        return urllib.parse.urlsplit(self.client_url).hostname or ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,28 @@ def look(context: Context) -> Seen:
         raise ClusterError(
             "etcd on this host does not answer", details=str(exc), resolution=etcd_state.LOG_FIX
         ) from exc
-    health = {member.name: _ask(context, port, member) for member in members if member.name}
-    return Seen(members, raised, health)
+    return Seen(members, raised, _healths(context.paths, port, members))
+
+
+def look_at_quorum(paths: Paths, port: int) -> Seen:
+    """Ask every member, also where they have no quorum; of alarms nothing is said then, for that takes one.
+
+    Source: etcd 3.6, EtcdServer.Alarm, which proposes to the others even to read.
+
+    Raises:
+        ClusterError: the one on this host does not answer.
+    """
+    try:
+        members = parse(etcd_state.call(paths, port, etcd_state.QUESTIONS[-1])[0])
+    except etcd_state.FAULTS as exc:
+        raise ClusterError(
+            "etcd on this host does not answer", details=str(exc), resolution=etcd_state.LOG_FIX
+        ) from exc
+    return Seen(members, (), _healths(paths, port, members))
+
+
+def _healths(paths: Paths, port: int, members: Sequence[Member]) -> dict[str, Health | None]:
+    return {member.name: _ask(paths, port, member) for member in members if member.name}
 
 
 def parse(listed: Mapping[str, Any]) -> tuple[Member, ...]:
@@ -101,10 +127,11 @@ def parse(listed: Mapping[str, Any]) -> tuple[Member, ...]:
     )
 
 
-def _ask(context: Context, port: int, member: Member) -> Health | None:
-    host = urllib.parse.urlsplit(member.client_url).hostname or ""
+def _ask(paths: Paths, port: int, member: Member) -> Health | None:
+    if not member.host:
+        return None
     try:
-        (status,) = etcd_state.call(context.paths, port, etcd_state.QUESTIONS[0], host=host)
+        (status,) = etcd_state.call(paths, port, etcd_state.QUESTIONS[0], host=member.host)
         return Health(int(status.get("leader", 0)), int(status.get("raftIndex", 0)))
     except etcd_state.FAULTS:
         return None
@@ -220,3 +247,25 @@ def remove(context: Context, member: Member) -> None:
         raise ClusterError(
             f"{member.title} cannot be removed", details=str(exc), resolution=etcd_state.LOG_FIX
         ) from exc
+
+
+def hand_over(context: Context, member: Member, seen: Seen) -> bool:
+    """Let another member lead, where this one does: the others need not wait for an election then.
+
+    Return whether another was asked to; one that refuses is no fault, for the others elect one without it.
+    """
+    leading = {health.leader for health in seen.health.values() if health is not None}
+    heirs = [
+        other
+        for other in seen.members
+        if other.member_id != member.member_id and not other.is_learner and seen.health.get(other.name)
+    ]
+    if leading != {member.member_id} or not heirs:
+        return False
+    question = ("/v3/maintenance/transfer-leadership", {"targetID": str(heirs[0].member_id)})
+    try:
+        etcd_state.call(context.paths, ports(context)[CLIENT_PORT], question, host=member.host)
+    except etcd_state.FAULTS as exc:
+        context.ui.detail(f"{member.title} leads still: {exc}")
+        return False
+    return True

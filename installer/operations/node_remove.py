@@ -15,10 +15,21 @@ from typing import Any
 from installer.base.errors import ClusterError, CommandError, HostError, InstallerError, UsageError, from_json
 from installer.base.run import Completed, run
 from installer.base.ui import format_seconds
-from installer.engine import hostkeys, jobunit, pillartop
+from installer.engine import controlplanes, hostkeys, jobunit, pillartop
 from installer.engine.context import Context
 from installer.engine.phase import Operation, Phase
-from installer.operations import cluster_state, fencing, leaving, minionkeys, tokens
+from installer.operations import (
+    bootstrap,
+    cluster_state,
+    etcd_gate,
+    etcd_leave,
+    etcd_state,
+    fencing,
+    leaving,
+    minionkeys,
+    telling,
+    tokens,
+)
 from installer.operations.cluster_state import NodeState
 from installer.operations.leaving import Leaving
 
@@ -38,6 +49,7 @@ RESET_LOG_FILE = "/var/log/caisson/reset.log"
 RESET_LIMIT_S = 900.0
 RESET_POLL_S = 0.5
 SSH_LIMIT_S = 60.0
+TELL_LIMIT_S = 60.0
 MISSES = 5
 COMMAND_FILE = "/usr/bin/caisson"
 
@@ -48,10 +60,12 @@ COMMAND_FILE = "/usr/bin/caisson"
 def run_look(context: Context) -> bool:
     """Look who the node is, and refuse what would cost the cluster more than the node."""
     node = leaving.of(context)
+    etcd_leave.refuse_without_quorum(context.paths, etcd_gate.ports(context)[etcd_gate.CLIENT_PORT])
     file = context.paths.admin_kubeconfig_file
     nodes = cluster_state.get_nodes(file)
     known = pillartop.known(context.paths)
     error = refusal(node, nodes, known, own_name=context.facts.node_name)
+    error = error or etcd_leave.look_ahead(context, node)
     if error is not None:
         raise error
     if not node.is_dead:
@@ -88,12 +102,6 @@ def refusal(
         return UsageError(
             f"{node.name} is the bootstrap node: the others have their packages and images from it",
             resolution="remove the other nodes, then run 'caisson reset' on it",
-        )
-    if found and is_control_plane(found[0]):
-        return UsageError(
-            f"{node.name} is a control plane, and this version removes workers only",
-            details="etcd's member of that node has to be taken out of the others first",
-            resolution="nothing was changed",
         )
     if found and node.is_dead and found[0].is_ready and not node.is_forced:
         return ClusterError(
@@ -184,7 +192,7 @@ def _not_drained(context: Context, node: Leaving, said: Completed) -> ClusterErr
         details="\n".join([*budgets, *dict.fromkeys(lines[-12:])]),
         resolution="start more of these pods elsewhere, or change the budget; pods without a controller end only with "
         "--force; more time: --drain-timeout SECONDS\n"
-        f"the node takes no new pods meanwhile; to take that back: kubectl uncordon {node.name}",
+        f"the node takes no new pods meanwhile; to take that back: {bootstrap.KUBECTL} uncordon {node.name}",
     )
 
 
@@ -224,7 +232,11 @@ def _attached(context: Context, name: str) -> list[str]:
 
 
 def run_stop_node(context: Context) -> bool:
-    """Stop the kubelet of the host, also after a boot: it would make its Node again."""
+    """Stop the kubelet of the host: it would make its Node again.
+
+    Of a control plane it starts again at a boot while its member of etcd counts: without it the others may be no
+    quorum, and this removal may be cut off.
+    """
     node = leaving.of(context)
     if node.is_dead:
         return False
@@ -233,7 +245,9 @@ def run_stop_node(context: Context) -> bool:
     )
     if is_active.returncode != 0:
         return False
-    node.host.run(["systemctl", "disable", "--now", "kubelet"], timeout_s=SSH_LIMIT_S)
+    has_etcd = node.host.run(["test", "-e", etcd_state.MANIFEST_FILE], timeout_s=SSH_LIMIT_S, check=False)
+    words = ["stop"] if has_etcd.returncode == 0 else ["disable", "--now"]
+    node.host.run(["systemctl", *words, "kubelet"], timeout_s=SSH_LIMIT_S)
     return True
 
 
@@ -256,6 +270,26 @@ def run_forget_minion(context: Context) -> bool:
     for file in there:
         file.unlink(missing_ok=True)
     return bool(tokens.take_back(context.paths, node.name)) or had_key or bool(there)
+
+
+def run_tell_others(context: Context) -> bool:
+    """Let the others close etcd to a control plane that is gone, and look for the API at those that are there.
+
+    What it was told is kept until all of its removal is done, marked: a removal that is cut here goes on here. One of
+    the others that cannot be told is named, and holds nothing up.
+    """
+    node = leaving.of(context)
+    caisson = pillartop.read(context.paths, node.name)
+    if caisson.get("node", {}).get("role") != controlplanes.ROLE:
+        return False
+    pillartop.write(context.paths, context.facts.node_name, controlplanes.leaving(caisson))
+    try:
+        return telling.tell(context, node.name, limit_s=TELL_LIMIT_S)
+    except InstallerError as exc:
+        context.ui.note(
+            f"note: {exc.message}; when it runs again, run its 'caisson node add' again: that tells it"
+        )
+        return True
 
 
 # ---- the host --------------------------------------------------------------------------------------------------
@@ -398,6 +432,13 @@ PHASES: tuple[Phase, ...] = (
         undo="on that host: systemctl enable --now kubelet",
     ),
     Phase(
+        code="CSP509",
+        name="leave-etcd",
+        title="take its member out of etcd",
+        applies=etcd_leave.run_leave_etcd,
+        undo=ADD_AGAIN,
+    ),
+    Phase(
         code="CSP505",
         name="delete-node",
         title="delete the Node, and let none of its name come back by itself",
@@ -409,6 +450,13 @@ PHASES: tuple[Phase, ...] = (
         name="forget-minion",
         title="forget its minion's key",
         applies=run_forget_minion,
+        undo=ADD_AGAIN,
+    ),
+    Phase(
+        code="CSP510",
+        name="tell-the-others",
+        title="let the other nodes know who is gone",
+        applies=run_tell_others,
         undo=ADD_AGAIN,
     ),
     Phase(

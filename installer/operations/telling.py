@@ -14,11 +14,10 @@ from typing import Any
 
 from installer.base.errors import SaltError, from_json
 from installer.config.nodes import Role
-from installer.engine import nodepillar, pillartop, remotefiles, saltcall
+from installer.engine import controlplanes, nodepillar, pillartop, remotefiles, saltcall
 from installer.engine.context import Context
 from installer.engine.remotefiles import RemoteFile
 from installer.operations import bus, joining, spreading
-from installer.operations.joining import Joining
 
 TOLD_FILE = "/var/lib/caisson/told"
 """As the states have it: ``cluster.noted``."""
@@ -33,7 +32,7 @@ def run_tell_peers(context: Context) -> bool:
     node = joining.of(context)
     if node.entry.role is not Role.CONTROL_PLANE:
         return False
-    return tell(context, node, only_control_planes=True)
+    return tell(context, node.name, limit_s=LIMIT_S, only_control_planes=True)
 
 
 def run_tell_nodes(context: Context) -> bool:
@@ -50,16 +49,18 @@ def run_tell_nodes(context: Context) -> bool:
     if missing:
         remotefiles.put(node.host, missing)
     is_spread = spreading.spread_dns(context)
-    return tell(context, node) or changed or bool(missing) or is_spread
+    return tell(context, node.name, limit_s=LIMIT_S) or changed or bool(missing) or is_spread
 
 
-def tell(context: Context, node: Joining, *, only_control_planes: bool = False) -> bool:
+def tell(context: Context, apart: str, *, limit_s: float, only_control_planes: bool = False) -> bool:
     """Tell this host and the nodes of before what is known now; return whether one did not know it.
+
+    ``apart`` is the node that it is about.
 
     Raises:
         SaltError: a control plane cannot be told, or what it was told failed there.
     """
-    wanted = _wanted(context, node, only_control_planes=only_control_planes)
+    wanted = _wanted(context, apart, only_control_planes=only_control_planes)
     known = bus.ask_each(sorted(wanted), "caisson_job.told") if wanted else {}
     stale = [
         name for name, caisson in sorted(wanted.items()) if known.get(name) != nodepillar.digest(caisson)
@@ -69,17 +70,18 @@ def tell(context: Context, node: Joining, *, only_control_planes: bool = False) 
     has_changed = _tell_this_host(context)
     # One that has not joined yet has no etcd that would keep the new one out.
     peers = {name for name in stale if wanted[name]["node"].get("serves")}
-    for name, said in _await(context, started, job_id, must_answer=peers).items():
+    for name, said in _await(context, started, job_id, must_answer=peers, limit_s=limit_s).items():
         _judge(name, said, job_id)
     return has_changed or bool(stale)
 
 
-def _wanted(context: Context, node: Joining, *, only_control_planes: bool) -> Mapping[str, dict[str, Any]]:
+def _wanted(context: Context, apart: str, *, only_control_planes: bool) -> Mapping[str, dict[str, Any]]:
     """Return the pillars of the further nodes but the new one, as they are to be; they are written by then."""
     wanted = {}
     for caisson in pillartop.pillars(context.paths):
         role, name = caisson["node"]["role"], str(caisson["node"]["name"])
-        if name != node.name and not (only_control_planes and role == Role.WORKER.value):
+        is_left_out = only_control_planes and role == Role.WORKER.value
+        if name != apart and not is_left_out and not controlplanes.is_leaving(caisson):
             wanted[name] = nodepillar.told_again(context, caisson)
             pillartop.write(context.paths, context.facts.node_name, wanted[name])
     return wanted
@@ -103,10 +105,10 @@ def _tell_this_host(context: Context) -> bool:
 
 
 def _await(
-    context: Context, started: Mapping[str, Any], job_id: str, *, must_answer: Collection[str]
+    context: Context, started: Mapping[str, Any], job_id: str, *, must_answer: Collection[str], limit_s: float
 ) -> Mapping[str, Any]:
     """Wait for the job on every node; return what each said last. A worker that is silent is named and left out."""
-    deadline, said = time.monotonic() + LIMIT_S, dict(started)
+    deadline, said = time.monotonic() + limit_s, dict(started)
     while True:
         silent = [name for name in said if said[name] is bus.NO_ANSWER and name not in must_answer]
         for name in silent:

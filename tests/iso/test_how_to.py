@@ -243,6 +243,7 @@ _WRONG = "tests/node/test_when_wrong.py"
 _JOBS = "tests/node/test_jobs.py"
 _NODE_ADD = "tests/node/test_node_add.py"
 _REMOVE = "tests/node/test_remove.py"
+_LEAVES = "tests/node/test_control_plane_leaves.py"
 _RESET = "tests/node/test_reset.py"
 _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _PROBE = "tests/node/test_probe.py"
@@ -340,6 +341,21 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson node remove worker1 --identity /root/.ssh/id_ed25519": f"{_REMOVE}::test_it_leaves_without_a_trace",
         "caisson node remove worker1 --dead": (
             f"{_REMOVE}::test_a_host_that_is_gone_leaves_quickly_and_does_not_come_back"
+        ),
+        **dict.fromkeys(
+            (
+                "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml",
+                "while [ -n \"$(crictl ps -q --name '^etcd$')\" ]; do sleep 1; done",
+                "cp -a /var/lib/etcd /root/etcd-before",
+                (
+                    r"sed 's/^    - etcd$/&\n    - --force-new-cluster/' /root/etcd.yaml "
+                    "> /etc/kubernetes/manifests/etcd.yaml"
+                ),
+                "caisson status",
+                "cp /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml",
+                "caisson node remove node2 --dead",
+            ),
+            f"{_LEAVES}::test_the_one_that_is_left_goes_on_alone_by_the_page",
         ),
         "caisson reset": f"{_RESET}::test_alone_it_shows_all_and_does_nothing",
         "caisson reset --yes": f"{_RESET}::test_the_host_is_what_it_was",

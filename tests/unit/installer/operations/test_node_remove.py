@@ -18,7 +18,7 @@ from installer.config.nodes import NodeEntry
 from installer.engine import pillartop
 from installer.engine.journal import Journal
 from installer.engine.ssh import Connection
-from installer.operations import fencing, leaving, node_remove, tokens
+from installer.operations import etcd_gate, etcd_leave, fencing, leaving, node_remove, tokens
 from installer.operations.cluster_state import NodeState
 from installer.operations.leaving import Leaving, LeavingContext
 from tests.unit.installer.helpers import make_context
@@ -65,9 +65,9 @@ def test_who_may() -> None:
     assert _refused("node4") is None
 
 
-def test_further_control_planes_and_the_bootstrap_node_stay() -> None:
+def test_further_control_planes_may_leave_and_the_bootstrap_node_stays() -> None:
     nodes = (*CLUSTER, _node("node5", roles="control-plane,worker"))
-    assert "workers only" in str(_refused("node5", nodes))
+    assert _refused("node5", nodes) is None
     assert "bootstrap node" in str(_refused("node1", nodes))
 
 
@@ -227,6 +227,35 @@ def test_nothing_of_its_minion_is_left_and_of_others_all(
         ["node22.sls", *[Path(p.format("node22")).name for p in files]]
     )
     assert '"node2"' not in (context.paths.pillar_dir / "top.sls").read_text(encoding="utf-8")
+
+
+class Ran:
+    """A host whose kubelet runs; ``words``: what was run there."""
+
+    def __init__(self, *, has_etcd: bool) -> None:
+        self.has_etcd = has_etcd
+        self.words: list[str] = []
+
+    def run(self, words: Sequence[str], **_: Any) -> Completed:
+        """Answer."""
+        self.words.append(" ".join(words))
+        return Completed(int(words[0] == "test" and not self.has_etcd), "", "")
+
+
+@pytest.mark.parametrize("has_etcd", [True, False])
+def test_the_kubelet_of_a_control_plane_starts_at_a_boot_until_its_member_is_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_etcd: bool
+) -> None:
+    """A removal of one of two may be cut off there, and its host be started again: etcd has no quorum without it."""
+    host = Ran(has_etcd=has_etcd)
+    node = Leaving(ENTRY, cast("Connection", host))
+    context = LeavingContext(**{**vars(make_context(tmp_path)), "leaving": node})
+    assert node_remove.run_stop_node(context) is True
+    stopped = "systemctl stop kubelet" if has_etcd else "systemctl disable --now kubelet"
+    assert host.words[-1] == stopped
+    monkeypatch.setattr(etcd_gate, "look", lambda _: etcd_gate.Seen((), (), {}))
+    assert etcd_leave.run_leave_etcd(context) is False
+    assert host.words[-1] == "systemctl disable --now kubelet"
 
 
 def test_an_operation_about_nobody_is_a_fault_of_ours(tmp_path: Path) -> None:

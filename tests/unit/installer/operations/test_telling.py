@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,16 +16,20 @@ from installer.base.errors import SaltError, to_json
 from installer.base.ui import Ui
 from installer.config.nodes import NodeEntry, Role
 from installer.engine import nodepillar, pillartop, remotefiles, saltcall
+from installer.engine.context import Context
 from installer.engine.journal import Journal
 from installer.engine.remotefiles import RemoteFile
 from installer.engine.saltcall import Applied
 from installer.engine.ssh import Connection
-from installer.operations import bus, spreading, telling
+from installer.operations import bus, node_remove, spreading, telling
 from installer.operations.joining import Joining, NodeContext
+from installer.operations.leaving import Leaving, LeavingContext
 from installer.operations.probe import Material
 from tests.unit.installer.helpers import make_context
 
 ENDPOINT = "api.lab.internal"
+SAID = io.StringIO()
+"""What the phases of a removal say."""
 
 
 class Nodes:
@@ -193,6 +197,60 @@ def test_what_failed_on_a_node_is_said_with_its_name_and_tried_again(
         telling.run_tell_peers(context)
     nodes.errors.clear()
     assert telling.run_tell_peers(context) is True
+
+
+# ---- a control plane that leaves ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaving(context: NodeContext) -> LeavingContext:
+    """Return the cluster of before, which node2 leaves; it is still known by its name."""
+    pillartop.forget(context.paths, context.facts.node_name, "node4")
+    base = {field.name: getattr(context, field.name) for field in fields(Context)}
+    base["ui"] = Ui(SAID, is_terminal=False, interval_s=3600)
+    SAID.truncate(0)
+    return LeavingContext(**base, leaving=Leaving(NodeEntry("10.77.1.12", name="node2")))
+
+
+def test_nobody_lets_in_or_looks_for_one_that_leaves(leaving: LeavingContext, nodes: Nodes) -> None:
+    make(cast("NodeContext", leaving), "node5", 15, Role.CONTROL_PLANE, serves=True)
+    assert node_remove.run_tell_others(leaving) is True
+    assert nodes.followed == ["node3", "node5"]
+    assert nodes.applied == [("cluster.told",)]
+    for name in ("node3", "node5"):
+        told = pillar(cast("NodeContext", leaving), name)
+        assert "10.77.1.12" not in json.dumps([told["elsewhere"], told["control_planes"]])
+        assert "10.77.1.11" in json.dumps(told["elsewhere"])
+    assert "10.77.1.12" not in json.dumps(saltcall.pillar(leaving)["control_planes"])
+
+
+def test_a_removal_that_was_cut_goes_on_for_its_node_is_known_until_its_end(
+    leaving: LeavingContext, nodes: Nodes
+) -> None:
+    node_remove.run_tell_others(leaving)
+    assert "node2" in pillartop.known(leaving.paths)
+    assert node_remove.run_tell_others(leaving) is False
+    assert node_remove.run_forget_node(leaving) is True
+    assert "node2" not in pillartop.known(leaving.paths)
+    assert node_remove.run_tell_others(leaving) is False
+    assert nodes.followed == ["node3"]
+
+
+def test_one_that_cannot_be_told_of_it_is_named_and_holds_nothing_up(
+    leaving: LeavingContext, nodes: Nodes
+) -> None:
+    make(cast("NodeContext", leaving), "node5", 15, Role.CONTROL_PLANE, serves=True)
+    nodes.errors["node5"] = SaltError("1 state failed")
+    assert node_remove.run_tell_others(leaving) is True
+    said = SAID.getvalue()
+    assert "1 state failed on node5" in said
+    assert "caisson node add" in said
+
+
+def test_nobody_is_told_of_a_worker_that_leaves(leaving: LeavingContext, nodes: Nodes) -> None:
+    worker = Leaving(NodeEntry("10.77.1.13", name="node3"))
+    assert node_remove.run_tell_others(replace(leaving, leaving=worker)) is False
+    assert (nodes.followed, nodes.applied) == ([], [])
 
 
 def test_the_two_sides_mean_the_same_file(repository_dir: Path) -> None:
