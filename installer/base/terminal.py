@@ -123,6 +123,12 @@ class Remembering(Terminal):
             self.secrets[question] = answer
         return answer
 
+    def forget(self, whose: str) -> None:
+        """Forget the secrets whose questions end like this: they were refused, and refused twice an account locks."""
+        self.secrets = {
+            question: secret for question, secret in self.secrets.items() if not question.endswith(whose)
+        }
+
 
 class Told(Terminal):
     """Answers that were given before, where nobody sits any more; every other question gets none."""

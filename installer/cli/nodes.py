@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import InstallerError, UsageError
+from installer.base.errors import InstallerError, LoginError, UsageError
 from installer.base.paths import Paths
 from installer.base.terminal import Remembering, Terminal
 from installer.base.ui import format_table
@@ -172,6 +172,10 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         errors = {title: found for title, found in connected.items() if isinstance(found, InstallerError)}
     if len(errors) == len(hosts.nodes):
         raise _unreached(hosts, errors)
+    for title, error in errors.items():  # at once: the job tells it when all others have ended
+        say(f"{title}: {error.code()} {error}")
+        if isinstance(error, LoginError):
+            terminal.forget(f" on {title}: ")
     data = [nodes.to_data(entry) for entry in hosts.nodes]
     request = Request(node_add.NAME, {"nodes": data}, _command(arguments))
     return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)

@@ -83,8 +83,8 @@ def _login_fix(entry: NodeEntry) -> str:
             "'journalctl -u sshd' there does not complain about modes or the user, or give another --user or --identity"
         )
     return (
-        "check user and password; sshd must allow it (PasswordAuthentication, for root PermitRootLogin); else give a "
-        "key with --identity"
+        "check user and password; sshd must allow it (PasswordAuthentication, for root PermitRootLogin); after some "
+        f"wrong ones an account may be locked (there: faillock --user {entry.user}); else give a key with --identity"
     )
 
 

@@ -26,6 +26,8 @@ POLL_S = 0.5
 MISSES = 3
 """So many questions that neither leaves an answer to, one after the other, and the host is lost."""
 LIMIT_S = 1800.0
+OTHERS = 5
+"""So many jobs of earlier runs are waited for: one at a time is at work, and a host may say anything."""
 SSH_TIMEOUT_S = 60.0
 
 
@@ -64,12 +66,18 @@ def carry_out(node: Joining, sls: tuple[str, ...], run_id: str, ui: Ui) -> Mappi
         SaltError: see :class:`Detached`.
     """
     job_id = f"{sls[0].replace('.', '-').replace('_', '-')}-{run_id}"
-    while True:
+    for _ in range(OTHERS):
         at_work = _start(node, job_id, sls)
         if at_work == job_id:
             break
         ui.note(f"on {node.name} the job {at_work} of an earlier run is at work: waiting for it")
         _wait(node, at_work, ui)
+    else:
+        raise SaltError(
+            f"{node.name} names one other job after the other, and does not begin this one",
+            details=f"the last: {at_work}",
+            resolution="look there: systemctl list-units 'caisson-detached@*'; it does not answer as Caisson does",
+        )
     said = _wait(node, job_id, ui)
     if said["state"] == "lost":
         raise SaltError(

@@ -10,12 +10,13 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from installer.base.errors import ClusterError, HostKeyError, LoginError, ReachError
-from installer.base.terminal import Told
+from installer.base.terminal import Terminal, Told
 from installer.cli import jobs
 from installer.cli import main as cli
 from installer.cli import nodes as commands
@@ -268,6 +269,40 @@ def test_of_a_list_of_which_none_can_be_reached_one_table_tells_why(
     assert rows[2][:7] == ["-", "10.77.1.13", "worker", "failed", "-", "-", "CSE015"]
     assert any("2 of 2 hosts could not be added" in line for line in said)
     assert asked == []
+
+
+def test_a_password_that_was_refused_is_told_at_once_and_is_not_tried_again(
+    server: Server,
+    tree: Path,
+    tmp_path: Path,
+    cluster: Typist,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    asked: list[tuple[Request, dict[str, str]]],
+) -> None:
+    """Refused a second time by the job, an account of a hardened host would be locked by one slip."""
+
+    def connections(*_: object, terminal: Terminal, **__: object) -> Any:
+        for name in ("node2", "node3"):
+            terminal.ask_secret(f"the password of root on {name} (10.77.1.1{name[-1]}): ")
+        found = {
+            "node2 (10.77.1.12)": LoginError("it refuses the password of root"),
+            "node3 (10.77.1.13)": object(),
+        }
+        return contextlib.nullcontext(found)
+
+    monkeypatch.setattr(probe, "connections", connections)
+    file = tmp_path / "nodes.yaml"
+    file.write_text(
+        "apiVersion: caisson/v1\nkind: NodeList\nnodes:\n"
+        "  - {address: 10.77.1.12, name: node2}\n  - {address: 10.77.1.13, name: node3}\n"
+    )
+    cluster.answers = ["wrong", "right"]
+    assert add(server, tree, "--file", str(file)) == 0
+    ((request, secrets),) = asked
+    assert len(request.arguments["nodes"]) == 2
+    assert list(secrets.values()) == ["right"]
+    assert "node2 (10.77.1.12): CSE016 it refuses the password of root" in capsys.readouterr().err
 
 
 # ---- caisson node remove ------------------------------------------------------------------------------------

@@ -105,6 +105,12 @@ def test_a_job_of_a_run_that_was_killed_is_waited_for(node: Node) -> None:
     assert ("ssh", "/usr/bin/caisson", "on-node", "look", "host-run0", "--json") in node.asked
 
 
+def test_a_host_that_always_names_another_job_is_no_end_of_it(node: Node) -> None:
+    node.by_ssh = [word for number in range(99) for word in (json.dumps(f"host-run{number}"), ended())]
+    with pytest.raises(SaltError, match="names one other job after the other"):
+        node.carry_out()
+
+
 def test_what_it_failed_for_names_the_node(node: Node) -> None:
     error = SaltError("1 state failed", details="no room", resolution="make some")
     node.by_ssh = [json.dumps(JOB), ended(to_json(error))]
