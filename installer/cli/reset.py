@@ -39,6 +39,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--force", action="store_true", help="also when other nodes, or the cluster, still count on this host"
     )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="DIRECTORY",
+        help="data of yours below a directory of the cluster's that stays; may be given more than once",
+    )
     # Where the bootstrap node looks for the result; nobody types it.
     parser.add_argument("--result", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     add_common(parser, has_config=False)
@@ -88,7 +95,7 @@ def _look_and_do(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _context(arguments: Arguments, found: product.Product, paths: Paths) -> ResetContext:
-    noted = reset_plan.read(paths) or reset_plan.look(paths)
+    noted = reset_plan.with_kept(reset_plan.read(paths) or reset_plan.look(paths), arguments.keep, paths)
     archive = paths.at(noted.archive_dir)
     return ResetContext(
         paths=paths,

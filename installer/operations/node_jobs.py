@@ -66,6 +66,7 @@ def carry_out(node: Joining, sls: tuple[str, ...], run_id: str, ui: Ui) -> Mappi
         SaltError: see :class:`Detached`.
     """
     job_id = f"{sls[0].replace('.', '-').replace('_', '-')}-{run_id}"
+    at_work = ""
     for _ in range(OTHERS):
         at_work = _start(node, job_id, sls)
         if at_work == job_id:

@@ -27,6 +27,7 @@ from installer.operations import (
     fencing,
     leaving,
     minionkeys,
+    reset_plan,
     telling,
     tokens,
 )
@@ -75,7 +76,7 @@ def run_look(context: Context) -> bool:
     if volumes and not node.is_forced:
         raise ClusterError(
             f"{len(volumes)} volumes have their data on {node.name}",
-            details="\n".join(volumes),
+            details="\n".join(f"{volume}: {place}" for place, volume in volumes.items()),
             resolution="move their data first; or give --force: it stays on that host, and its pods do not start",
         )
     return False
@@ -117,9 +118,9 @@ def is_control_plane(node: NodeState) -> bool:
     return "control-plane" in node.roles.split(",")
 
 
-def local_volumes(name: str, volumes: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the bound volumes whose data is on this node only, each with its place. Pure."""
-    found = []
+def local_volumes(name: str, volumes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the places of bound volumes whose data is on this node only, with whose each is. Pure."""
+    found = {}
     for volume in volumes:
         spec = volume["spec"]
         terms = ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or []
@@ -133,9 +134,7 @@ def local_volumes(name: str, volumes: Sequence[dict[str, Any]]) -> list[str]:
         place = (spec.get("local") or spec.get("hostPath") or {}).get("path")
         if place and values == {name} and volume.get("status", {}).get("phase") == "Bound":
             claim = spec.get("claimRef") or {}
-            found.append(
-                f"{volume['metadata']['name']} ({claim.get('namespace')}/{claim.get('name')}): {place}"
-            )
+            found[str(place)] = f"{volume['metadata']['name']} ({claim.get('namespace')}/{claim.get('name')})"
     return found
 
 
@@ -306,6 +305,9 @@ def run_reset_host(context: Context) -> bool:
             return False
         node.host.run(["rm", "-f", RESULT_FILE], timeout_s=SSH_LIMIT_S)
         command = [COMMAND_FILE, "reset", "--yes", "--force", "--result", RESULT_FILE]
+        # The host itself cannot ask: its Node is gone, and a kubelet may not list volumes.
+        for place in local_volumes(node.name, _items(context, "persistentvolumes")):
+            command += ["--keep", place] if reset_plan.is_data(place) else []
         node.host.run(["systemctl", "reset-failed", RESET_UNIT], timeout_s=SSH_LIMIT_S, check=False)
         node.host.run(jobunit.command_line(RESET_UNIT, command), timeout_s=SSH_LIMIT_S)
     error = _wait(context, node)

@@ -8,13 +8,14 @@ So both look with the same eyes, and where nothing is found there is nothing to 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from installer.base.errors import HostError, InstallerError
+from installer.base.errors import HostError, InstallerError, UsageError
 from installer.base.files import write_file
 from installer.base.mounts import Mount, read_mounts
 from installer.base.paths import Paths
@@ -138,6 +139,23 @@ def look(paths: Paths, *, mounts: Sequence[Mount] | None = None) -> Noted:
     return Noted(f"/var/log/caisson/before-reset-{stamp}", kept)
 
 
+def with_kept(noted: Noted, places: Sequence[str], paths: Paths) -> Noted:
+    """Return the note with what somebody has named as the site's.
+
+    Raises:
+        UsageError: such a place is none: it is the cluster's own, or the host's.
+    """
+    wrong = [place for place in places if not is_data(place)]
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} cannot be kept: it is no directory of a site's",
+            details="what the cluster or the host itself needs there goes with a reset, or is not touched by it",
+            resolution="give the absolute path of the directory with the data, one --keep for each",
+        )
+    named = {place: "named with --keep" for place in places if paths.at(place).exists()}
+    return Noted(noted.archive_dir, {**named, **noted.kept})
+
+
 def of_host(paths: Paths, mounts: Sequence[Mount]) -> dict[str, str]:
     """Return the mounts in Caisson's directories that the host has on record: its own disks."""
     places = [mount.mount_point for mount in mounts if _is_below_a_tree(mount.mount_point)]
@@ -194,14 +212,13 @@ def is_data(place: str) -> bool:
 
     >>> [is_data(place) for place in ("/srv/db", "/var/lib/kubelet/plugins/csi", "/var/lib/kubelet/db", "/proc", "")]
     [True, False, True, False, False]
+    >>> [is_data(place) for place in ("/var/lib/etcd/./member", "//var/lib/etcd/member", "/srv//db/")]
+    [False, False, True]
     """
-    place = place.rstrip("/") or "/"
-    if (
-        not place.startswith("/")
-        or place in HOST_DIRS
-        or place.startswith(HOST_TREES)
-        or ".." in place.split("/")
-    ):
+    if not place.startswith("/") or ".." in place.split("/"):
+        return False
+    place = f"/{os.path.normpath(place).lstrip('/')}"
+    if place in HOST_DIRS or place.startswith(HOST_TREES):
         return False
     for tree, own in traces.TREE_CONTENTS.items():
         if place == tree or tree.startswith(f"{place}/"):

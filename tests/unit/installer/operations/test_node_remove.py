@@ -90,7 +90,7 @@ def test_data_that_is_on_its_disk_only_is_named() -> None:
         volume("pv5", ["node2"], csi={"driver": "x"}),
         {"metadata": {"name": "pv6"}, "spec": {"hostPath": {"path": "/srv"}}, "status": {"phase": "Bound"}},
     ]
-    assert node_remove.local_volumes("node2", volumes) == ["pv1 (web/db): /srv/db"]
+    assert node_remove.local_volumes("node2", volumes) == {"/srv/db": "pv1 (web/db)"}
 
 
 def test_budgets_that_let_none_go_are_named() -> None:
@@ -145,6 +145,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(node_remove, "RESET_POLL_S", 0.0)
+    monkeypatch.setattr(node_remove, "_items", lambda *_: [])
     return Host()
 
 
@@ -256,6 +257,32 @@ def test_the_kubelet_of_a_control_plane_starts_at_a_boot_until_its_member_is_out
     monkeypatch.setattr(etcd_gate, "look", lambda _: etcd_gate.Seen((), (), {}))
     assert etcd_leave.run_leave_etcd(context) is False
     assert host.words[-1] == "systemctl disable --now kubelet"
+
+
+def test_data_whose_staying_was_promised_is_named_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the host's Node is gone, and a kubelet may not list volumes: it cannot find out by itself."""
+    expressions = [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node2"]}]
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": expressions}]}}
+    volumes = [
+        {
+            "metadata": {"name": place},
+            "spec": {"nodeAffinity": affinity, "local": {"path": place}},
+            "status": {"phase": "Bound"},
+        }
+        for place in ("/var/lib/kubelet/db", "/var/lib/etcd")
+    ]
+    monkeypatch.setattr(node_remove, "_items", lambda *_: volumes)
+    monkeypatch.setattr(node_remove, "_is_active", lambda _: False)
+    monkeypatch.setattr(node_remove, "_wait", lambda *_: None)
+    host = Ran(has_etcd=True)
+    node = Leaving(ENTRY, cast("Connection", host), is_forced=True)
+    context = LeavingContext(**{**vars(make_context(tmp_path)), "leaving": node})
+    assert node_remove.run_reset_host(context) is True
+    assert host.words[-1].endswith(
+        "reset --yes --force --result /run/caisson-reset/result.json --keep /var/lib/kubelet/db"
+    )
 
 
 def test_an_operation_about_nobody_is_a_fault_of_ours(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from installer.base import deleting
-from installer.base.errors import HostError
+from installer.base.errors import HostError, UsageError
+from installer.base.paths import Paths
 from installer.engine import traces
 from installer.operations import reset, reset_ending, reset_files, reset_plan
 from tests.unit.installer.operations.resetting import ARCHIVE, make_reset
@@ -221,3 +222,14 @@ def test_a_host_that_is_half_reset_becomes_no_node(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="was begun and has not ended") as caught:
         reset_plan.refuse_begun(paths)
     assert "caisson reset --yes" in caught.value.resolution
+
+
+def test_what_somebody_names_is_kept_and_nothing_that_is_the_cluster_s(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.at("/var/lib/kubelet/db").mkdir(parents=True)
+    noted = reset_plan.Noted("/x", {"/srv/a": "a volume"})
+    kept = reset_plan.with_kept(noted, ["/var/lib/kubelet/db", "/srv/gone"], paths).kept
+    assert kept == {"/var/lib/kubelet/db": "named with --keep", "/srv/a": "a volume"}
+    for place in ("/var/lib/etcd", "db", "/var/lib/kubelet/../etcd", "/etc"):
+        with pytest.raises(UsageError, match="cannot be kept"):
+            reset_plan.with_kept(noted, [place], paths)
