@@ -31,7 +31,8 @@ SALT_TIMEOUT_S = 6
 LIMIT_S = 9.0
 """A start of Salt, the questions, what each node may take: less than ten silent seconds."""
 LOOK = "caisson_node.look"
-SILENT, ANSWERS = "does not answer", "answers"
+SILENT, ANSWERS, NOT_KNOWN = "does not answer", "answers", "not known"
+KEY_WORDS: Mapping[bool | None, str] = {True: "accepted", False: "NOT ACCEPTED", None: NOT_KNOWN}
 ADD_FIX = "run the 'caisson node add' of that host again: it gives the master its key"
 MINION_FIX = "on that node: journalctl -u salt-minion -n 50; then: systemctl restart salt-minion"
 REACH_FIX = "see whether that host is on and in the network, and there: systemctl status kubelet firewalld"
@@ -42,16 +43,22 @@ class OtherNode:
     """One further node, as this host knows it, and as it says itself (``own``, empty where it does not).
 
     ``way``: empty when its kubelet's port accepts connections, else why not. ``minion`` is for people.
+    ``is_key_accepted`` is None where nobody could look.
     """
 
     name: str
     address: str
     role: str
     way: str
-    is_key_accepted: bool
+    is_key_accepted: bool | None
     minion: str
     own: Mapping[str, Any]
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def is_heard(self) -> bool:
+        """Say whether anybody knows what the node says of itself: that it says nothing is something, too."""
+        return not self.minion.startswith(NOT_KNOWN)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -61,7 +68,7 @@ class OtherNode:
             self.role,
             self.address,
             self.way or "yes",
-            "accepted" if self.is_key_accepted else "NOT ACCEPTED",
+            KEY_WORDS[self.is_key_accepted],
             self.minion,
             self._services,
             self._answer("images, packages"),
@@ -128,13 +135,12 @@ def ask_nodes(
 
 
 def silent(name: str, paths: Paths) -> OtherNode:
-    """Return a node of which nothing was heard in time, this host's own files included."""
+    """Return a node of which nothing was found out in time, its key at the master included."""
     address, role = next(
         ((address, role) for known_name, address, role in known(paths) if known_name == name), ("", "")
     )
-    return OtherNode(
-        name, address, role, "", is_key_accepted=True, minion="not known: no answer in time", own={}
-    )
+    minion = f"{NOT_KNOWN}: no answer in time"
+    return OtherNode(name, address, role, NOT_KNOWN, is_key_accepted=None, minion=minion, own={})
 
 
 def _way(address: str, port: int) -> str:
@@ -201,11 +207,11 @@ def printable(value: Any) -> Any:
 
 def _why_silent(said: Any, why: str) -> str:
     if why:
-        return f"not known: {why}"
+        return f"{NOT_KNOWN}: {why}"
     if said is not None:
         return f"says something else: {printable(str(said)[:200])}"
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return SILENT if load <= BUSY_LOAD else f"not known: no answer in time (load {load:.1f} a CPU here)"
+    return SILENT if load <= BUSY_LOAD else f"{NOT_KNOWN}: no answer in time (load {load:.1f} a CPU here)"
 
 
 def _faults(
@@ -216,7 +222,7 @@ def _faults(
         yield Fault(f"node {name} cannot be reached: {way}", REACH_FIX)
     if not is_accepted:
         yield Fault(f"the salt-master does not know the key of {name}", ADD_FIX)
-    elif minion != ANSWERS and not minion.startswith("not known") and not way:
+    elif minion != ANSWERS and not minion.startswith(NOT_KNOWN) and not way:
         yield Fault(f"the salt-minion of {name} {minion}", MINION_FIX)
     for fault in own.get("faults", ()):
         yield Fault(f"{name}: {fault['text']}", f"on {name}: {fault['fix']}" if fault["fix"] else "")

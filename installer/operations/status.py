@@ -68,6 +68,7 @@ CA_FILE = "/etc/caisson/ca.crt"
 NODE_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf describe node' and 'journalctl -u kubelet -n 50'"
 )
+UNHEARD_FIX = "see the row of Salt in 'caisson status', and how busy this host is; then ask again"
 POD_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
 )
@@ -313,17 +314,18 @@ def _virtual_address(
 
 @dataclass(frozen=True)
 class NodeLook:
-    """How one further node is, as the API, this host and the node itself say."""
+    """How one further node is, as the API, this host and the node itself say; ``lost`` is what nobody said."""
 
     node: NodeState | None
     other: OtherNode
+    lost: tuple[Fault, ...] = ()
 
     @property
     def all_faults(self) -> tuple[Fault, ...]:
-        """What is not as it should be."""
+        """What is not as it should be. That nobody knows how this one node is, is no good answer to the question."""
         ready = self.node is None or self.node.is_ready
         found = () if ready else (Fault(f"node {self.other.name} is not Ready", NODE_FIX),)
-        return (*found, *self.other.faults)
+        return (*self.lost, *found, *self.other.faults)
 
     def error(self) -> InstallerError | None:
         """Return the error that this state is, None when everything is up."""
@@ -377,16 +379,21 @@ def gather_node(
             limit_s=other_nodes.LIMIT_S + 2.0,
         )
         wait([asked], progress, interval_s=SAY_INTERVAL_S)
-        (other,) = asked.answer((other_nodes.silent(name, paths),), [])
-        return NodeLook(cluster.answer(None, []), other)
+        lost: list[Fault] = []
+        (other,) = asked.answer((other_nodes.silent(name, paths),), lost)
+        if not lost and other.is_key_accepted and not other.is_heard:
+            lost.append(Fault(f"what {name} says of itself is {other.minion}", UNHEARD_FIX))
+        node, faults = cluster.answer((None, ()), lost)
+        return NodeLook(node, other, (*faults, *lost))
 
 
-def _ask_node(name: str, paths: Paths) -> NodeState | None:
+def _ask_node(name: str, paths: Paths) -> tuple[NodeState | None, tuple[Fault, ...]]:
+    """Return a node as the API shows it, or None and why it does not."""
     try:
         nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
-    except ClusterError:
-        return None
-    return next((node for node in nodes if node.name == name), None)
+    except ClusterError as exc:
+        return None, (Fault(exc.message, exc.resolution),)
+    return next((node for node in nodes if node.name == name), None), ()
 
 
 def _is_accepted(known: Mapping[str, Any]) -> bool:

@@ -514,6 +514,8 @@ def test_a_look_at_other_nodes_that_takes_long_is_never_silent(
     started = time.monotonic()
     found = status.gather_node("node2", Paths(tmp_path), progress=said.append)
     assert found.other.minion == "not known: no answer in time"
+    assert found.other.cells[3:6] == ("not known", "not known", "not known: no answer in time")
+    assert [fault.text for fault in found.all_faults] == ["node node2 gave no answer within 1 s"]
     assert "waiting for the answers of: node node2" in said[0]
     state = status.gather_state(make_product(), Paths(tmp_path), progress=said.append)
     assert state.others == ()
@@ -597,12 +599,71 @@ def test_one_node_and_more_of_it(host: Host, tmp_path: Path, monkeypatch: pytest
     nodes = {"items": [{"metadata": {"name": "node2"}, "status": {}}]}
     monkeypatch.setattr(cluster_state, "get_nodes", lambda *_, **__: cluster_state.parse_nodes(nodes))
     assert look().to_json(make_product())["faults"] == ["node node2 is not Ready"]
-    host.has_api = False
     with_others(monkeypatch, AWAY)
     assert [title for title, _ in look().tables(make_product())][1:] == ["Node"]
     with pytest.raises(UsageError, match="no node 'node9'") as caught:
         status.gather_node("node9", Paths(tmp_path))
     assert "node2" in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("has_api", "heard", "faults"),
+    [
+        (False, True, ["the Kubernetes API does not answer"]),
+        (True, False, ["what node2 says of itself is not known: no container salt-master is running"]),
+        (
+            False,
+            False,
+            [
+                "the Kubernetes API does not answer",
+                "what node2 says of itself is not known: no container salt-master is running",
+            ],
+        ),
+    ],
+)
+def test_what_nobody_knows_of_one_node_is_a_fault(
+    host: Host,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_api: bool,
+    heard: bool,
+    faults: list[str],
+) -> None:
+    """The API is silent, the bus is down: then nobody says that all is well."""
+    unheard = replace(GOOD, minion="not known: no container salt-master is running", own={})
+    with_others(monkeypatch, GOOD if heard else unheard)
+    host.has_api = has_api
+    found = status.gather_node("node2", Paths(tmp_path))
+    data = json.loads(json.dumps(found.to_json(make_product())))
+    jsonschema.Draft7Validator(SCHEMA).validate(data)
+    assert data["faults"] == faults
+    assert len(data["fixes"]) == len(faults)
+    assert data["exit_code"] == 21
+    error = found.error()
+    assert isinstance(error, UnhealthyError)
+    assert error.resolution
+
+
+def test_of_one_node_of_which_nothing_was_found_out_nothing_is_told(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that it was reached, nor that its key is accepted; the API may say that it is Ready."""
+
+    def fail(*_: object, **__: object) -> tuple[OtherNode, ...]:
+        raise OSError("odd")
+
+    with_others(monkeypatch)
+    monkeypatch.setattr(other_nodes, "ask_nodes", fail)
+    found = status.gather_node("node2", Paths(tmp_path))
+    data = json.loads(json.dumps(found.to_json(make_product())))
+    jsonschema.Draft7Validator(SCHEMA).validate(data)
+    assert data["other_node"]["key_accepted"] is None
+    assert data["other_node"]["unreached"] == "not known"
+    shown = dict(zip(other_nodes.HEADING, found.other.cells, strict=True))
+    assert shown["KEY"] == "not known"
+    assert shown["REACHED"] == "not known"
+    assert "node node2 could not be asked: OSError: odd" in data["faults"]
+    assert data["exit_code"] == 21
 
 
 # ---- the ISO behind the mount ----------------------------------------------------------------------------
