@@ -68,6 +68,9 @@ CA_FILE = "/etc/caisson/ca.crt"
 NODE_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf describe node' and 'journalctl -u kubelet -n 50'"
 )
+NO_NODE_FIX = (
+    "run the 'caisson node add' of that host again; to take it out of the cluster: caisson node remove {name}"
+)
 UNHEARD_FIX = "see the row of Salt in 'caisson status', and how busy this host is; then ask again"
 POD_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
@@ -393,7 +396,17 @@ def _ask_node(name: str, paths: Paths) -> tuple[NodeState | None, tuple[Fault, .
         nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
     except ClusterError as exc:
         return None, (Fault(exc.message, exc.resolution),)
-    return next((node for node in nodes if node.name == name), None), ()
+    return next((node for node in nodes if node.name == name), None), _without_node([name], nodes)
+
+
+def _without_node(names: Sequence[str], nodes: Sequence[NodeState]) -> tuple[Fault, ...]:
+    """Return a fault for each further node that the cluster has no Node of. Pure."""
+    there = {node.name for node in nodes}
+    return tuple(
+        Fault(f"{name} was added and the cluster has no Node of it", NO_NODE_FIX.format(name=name))
+        for name in names
+        if name not in there
+    )
 
 
 def _is_accepted(known: Mapping[str, Any]) -> bool:
@@ -412,10 +425,11 @@ def _ask_cluster(paths: Paths) -> Cluster:
         nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
     except ClusterError as exc:
         return Cluster((), (), (Fault(exc.message, exc.resolution),))
+    faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
+    faults += _without_node([name for name, _, _ in other_nodes.known(paths)], nodes)
     pods, pod_faults = question.answer(((), ()), lost)
     if pod_faults or lost:
-        return Cluster(nodes, (), (*pod_faults, *lost))
-    faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
+        return Cluster(nodes, (), (*pod_faults, *lost, *faults))
     # Of a node that is away no pod is Ready: that is one fault, not many.
     away = {node.name for node in nodes if not node.is_ready and len(nodes) > 1}
     faults += [

@@ -32,6 +32,11 @@ NODES: dict[str, Any] = {
 }
 
 
+def node(name: str, ready: str = "True") -> dict[str, Any]:
+    """Return a worker as the API has it."""
+    return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
 OWNERS = {
     "etcd-node1": ({"kind": "Node", "name": "node1"}, ""),
     "coredns": ({"kind": "ReplicaSet", "name": "coredns-1"}, "kube-dns"),
@@ -91,6 +96,7 @@ class Host:
         self.has_api = True
         self.answers_ping = True
         self.minion_started_s = 0
+        self.nodes: dict[str, Any] = NODES
         self.pods = {"items": PODS["items"][:2]}
         self.running = ["etcd-node1"]
         self.namespace = "kube-system"
@@ -139,4 +145,4 @@ class Host:
     def _kubectl(self, words: list[str]) -> str:
         if not self.has_api:
             raise CommandError("'kubectl' failed: exit code 1")
-        return json.dumps(NODES if words[-1] == "/api/v1/nodes" else self.pods)
+        return json.dumps(self.nodes if words[-1] == "/api/v1/nodes" else self.pods)

@@ -48,7 +48,7 @@ from tests.unit.installer.helpers import (
     make_product,
     product_bytes,
 )
-from tests.unit.installer.hosts import NODES, PODS, Host, pod
+from tests.unit.installer.hosts import NODES, PODS, Host, node, pod
 
 SCHEMA: Any = json.loads(Path(status.__file__).with_name("status.schema.json").read_text(encoding="utf-8"))
 
@@ -464,7 +464,9 @@ def test_salt_has_one_bound_for_all_that_it_is_asked(host: Host, monkeypatch: py
 # ---- the other nodes -------------------------------------------------------------------------------------
 
 
-def with_others(monkeypatch: pytest.MonkeyPatch, *others: OtherNode) -> None:
+def with_others(host: Host, monkeypatch: pytest.MonkeyPatch, *others: OtherNode) -> None:
+    """Let node2 have been added, its Node be there, and it be looked at with this result."""
+    host.nodes = {"items": [*NODES["items"], node("node2")]}
     monkeypatch.setattr(other_nodes, "ask_nodes", lambda *_, **__: others)
     monkeypatch.setattr(other_nodes, "known", lambda _: [("node2", "10.77.1.12", "worker")])
 
@@ -484,13 +486,13 @@ AWAY = replace(
 def test_the_other_nodes_are_rows_and_their_faults_are_of_the_cluster(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_others(monkeypatch, GOOD)
+    with_others(host, monkeypatch, GOOD)
     state = state_of(tmp_path)
     assert state.error() is None
     tables = dict(state.tables(make_product()))
     assert tables["Further nodes, asked"][1][0] == "node2"
     assert state.to_json(make_product())["other_nodes"][0]["own"]["node"]["name"] == "node2"
-    with_others(monkeypatch, AWAY)
+    with_others(host, monkeypatch, AWAY)
     state = state_of(tmp_path)
     assert state.faults == ("away",)
     assert isinstance(state.error(), UnhealthyError)
@@ -506,7 +508,7 @@ def test_a_look_at_other_nodes_that_takes_long_is_never_silent(
         time.sleep(60)
         return ()
 
-    with_others(monkeypatch)
+    with_others(host, monkeypatch)
     monkeypatch.setattr(other_nodes, "ask_nodes", hang)
     monkeypatch.setattr(other_nodes, "LIMIT_S", -1.0)
     monkeypatch.setattr(status, "SAY_INTERVAL_S", 0.2)
@@ -524,12 +526,8 @@ def test_a_look_at_other_nodes_that_takes_long_is_never_silent(
     assert time.monotonic() - started < 20
 
 
-def test_of_a_node_that_is_away_its_pods_are_no_further_faults(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    away = {"metadata": {"name": "node2"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
-    found = cluster_state.parse_nodes({"items": [*NODES["items"], away]})
-    monkeypatch.setattr(cluster_state, "get_nodes", lambda *_, **__: found)
+def test_of_a_node_that_is_away_its_pods_are_no_further_faults(host: Host, tmp_path: Path) -> None:
+    host.nodes = {"items": [*NODES["items"], node("node2", "Unknown")]}
     lost = {**pod("calico-node-x", phase="Pending"), "spec": {"nodeName": "node2"}}
     lost["metadata"].update(
         labels={"k8s-app": "calico-node"}, ownerReferences=[{"kind": "DaemonSet", "name": "c"}]
@@ -547,7 +545,7 @@ def test_who_has_the_virtual_address(host: Host, tmp_path: Path, monkeypatch: py
     said = workers.own()
     said["node"]["addresses"] = ["10.77.1.12", vip]
     monkeypatch.setattr(facts, "read_addresses", lambda: list(ADDRESSES))
-    with_others(monkeypatch, replace(GOOD, own=said))
+    with_others(host, monkeypatch, replace(GOOD, own=said))
     config = CONFIG_TEXT.replace("10.77.1.0/24]}", f"10.77.1.0/24], vip: {vip}}}")
     saltcall.write_configuration(make_context(tmp_path, config=parse_config(config)))
     (tmp_path / "var/lib/caisson/kubeadm").mkdir(parents=True)
@@ -557,7 +555,7 @@ def test_who_has_the_virtual_address(host: Host, tmp_path: Path, monkeypatch: py
     state = state_of(tmp_path)
     assert state.to_json(make_product())["vip"] == {"address": vip, "held_by": ("node2",)}
     assert (f"virtual address {vip}", "held by node2") in state.tables(make_product())[0][1]
-    with_others(monkeypatch, AWAY)
+    with_others(host, monkeypatch, AWAY)
     assert (f"virtual address {vip}", "held by no node that answers") in state_of(tmp_path).tables(
         make_product()
     )[0][1]
@@ -579,8 +577,8 @@ def test_several_members_of_etcd_are_a_table(
 
 
 def test_one_node_and_more_of_it(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its name; one that was never added is refused, and an API that is away hides nothing."""
-    with_others(monkeypatch, GOOD)
+    """By its name; one that was never added is refused."""
+    with_others(host, monkeypatch, GOOD)
 
     def look() -> status.NodeLook:
         found = status.gather_node("node2", Paths(tmp_path))
@@ -589,21 +587,57 @@ def test_one_node_and_more_of_it(host: Host, tmp_path: Path, monkeypatch: pytest
         return found
 
     found = look()
-    assert (found.error(), found.node) == (None, None)
+    assert found.error() is None
     titles = [title for title, _ in found.tables(make_product())]
     assert titles[1:] == [
+        "Node",
         "Node node2",
         "Disks of node2",
         "Certificates of node2, those that end first first",
     ]
-    nodes = {"items": [{"metadata": {"name": "node2"}, "status": {}}]}
-    monkeypatch.setattr(cluster_state, "get_nodes", lambda *_, **__: cluster_state.parse_nodes(nodes))
+    host.nodes = {"items": [node("node2", "False")]}
     assert look().to_json(make_product())["faults"] == ["node node2 is not Ready"]
-    with_others(monkeypatch, AWAY)
+    with_others(host, monkeypatch, AWAY)
     assert [title for title, _ in look().tables(make_product())][1:] == ["Node"]
     with pytest.raises(UsageError, match="no node 'node9'") as caught:
         status.gather_node("node9", Paths(tmp_path))
     assert "node2" in caught.value.details
+
+
+def test_a_node_that_was_added_and_that_the_cluster_has_no_node_of(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 'kubectl delete node': its kubelet runs and its minion answers, so nothing else tells."""
+    text = "node2 was added and the cluster has no Node of it"
+    with_others(host, monkeypatch, GOOD)
+    host.nodes = NODES
+    state, one = state_of(tmp_path), status.gather_node("node2", Paths(tmp_path))
+    assert state.faults == (text,)
+    assert [fault.text for fault in one.all_faults] == [text]
+    for found in (state, one):
+        error = found.error()
+        assert isinstance(error, UnhealthyError)
+        assert "caisson node add" in error.resolution
+        assert "caisson node remove node2" in error.resolution
+    # Nobody knows which Nodes there are when the API says nothing.
+    host.has_api = False
+    assert state_of(tmp_path).faults == ("the Kubernetes API does not answer",)
+
+
+def test_pods_that_are_not_told_hide_no_fault_of_nodes(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> tuple[PodState, ...]:
+        raise ClusterError("the API is odd", resolution="look")
+
+    with_others(host, monkeypatch, GOOD)
+    host.nodes = {"items": [node("node1", "False")]}
+    monkeypatch.setattr(cluster_state, "get_pods", fail)
+    assert state_of(tmp_path).faults == (
+        "the API is odd",
+        "node node1 is not Ready",
+        "node2 was added and the cluster has no Node of it",
+    )
 
 
 @pytest.mark.parametrize(
@@ -631,7 +665,7 @@ def test_what_nobody_knows_of_one_node_is_a_fault(
 ) -> None:
     """The API is silent, the bus is down: then nobody says that all is well."""
     unheard = replace(GOOD, minion="not known: no container salt-master is running", own={})
-    with_others(monkeypatch, GOOD if heard else unheard)
+    with_others(host, monkeypatch, GOOD if heard else unheard)
     host.has_api = has_api
     found = status.gather_node("node2", Paths(tmp_path))
     data = json.loads(json.dumps(found.to_json(make_product())))
@@ -652,7 +686,7 @@ def test_of_one_node_of_which_nothing_was_found_out_nothing_is_told(
     def fail(*_: object, **__: object) -> tuple[OtherNode, ...]:
         raise OSError("odd")
 
-    with_others(monkeypatch)
+    with_others(host, monkeypatch)
     monkeypatch.setattr(other_nodes, "ask_nodes", fail)
     found = status.gather_node("node2", Paths(tmp_path))
     data = json.loads(json.dumps(found.to_json(make_product())))
