@@ -21,7 +21,7 @@ import jsonschema
 from installer.base.errors import CommandError, HostError, UsageError
 from installer.base.paths import Paths
 from installer.engine import pillartop
-from installer.operations import bus, minionkeys, schemas
+from installer.operations import bus, minionkeys, schemas, unfinished
 from installer.operations.asking import Fault, Question
 from installer.operations.salt_state import BUSY_LOAD
 
@@ -130,8 +130,13 @@ def ask_nodes(
     answers = Question("the minions", partial(_ask_minions, names, limit_s), limit_s=limit_s + 1.0)
     with ThreadPoolExecutor(min(REACHED_AT_ONCE, len(nodes))) as pool:
         ways = list(pool.map(lambda node: _way(node[1], kubelet_port), nodes))
+    odd = [node[:2] for node, way in zip(nodes, ways) if way or not _is_key_accepted(paths, node[0])]
+    fixes = unfinished.fixes(paths, odd)
     said, why = answers.answer(({}, "its answer took too long"), [])
-    return tuple(_node(paths, node, way, said.get(node[0]), why) for node, way in zip(nodes, ways))
+    return tuple(
+        _node(paths, node, way, said.get(node[0]), why, fixes.get(node[0], ""))
+        for node, way in zip(nodes, ways)
+    )
 
 
 def silent(name: str, paths: Paths) -> OtherNode:
@@ -163,13 +168,19 @@ def _ask_minions(names: Sequence[str], limit_s: float) -> tuple[Mapping[str, Any
     return ({}, bus.NO_MASTER) if found is None else (found, "")
 
 
-def _node(paths: Paths, node: tuple[str, str, str], way: str, said: Any, why: str) -> OtherNode:
-    name, address, role = node
+def _is_key_accepted(paths: Paths, name: str) -> bool:
     key = paths.at(minionkeys.MASTER_PKI_DIR) / minionkeys.ACCEPTED_DIR / name
-    is_accepted = key.is_file() and key.stat().st_size > 0
+    return key.is_file() and key.stat().st_size > 0
+
+
+def _node(
+    paths: Paths, node: tuple[str, str, str], way: str, said: Any, why: str, unfinished_fix: str
+) -> OtherNode:
+    name, address, role = node
+    is_accepted = _is_key_accepted(paths, name)
     own = _own(said)
     minion = ANSWERS if own else _why_silent(said, why)
-    faults = list(_faults(name, way, minion, own, is_accepted=is_accepted))
+    faults = list(_faults(name, way, minion, own, unfinished_fix, is_accepted=is_accepted))
     return OtherNode(name, address, role, way, is_accepted, minion, own, tuple(faults))
 
 
@@ -215,13 +226,18 @@ def _why_silent(said: Any, why: str) -> str:
 
 
 def _faults(
-    name: str, way: str, minion: str, own: Mapping[str, Any], *, is_accepted: bool
+    name: str, way: str, minion: str, own: Mapping[str, Any], unfinished_fix: str, *, is_accepted: bool
 ) -> Iterator[Fault]:
-    """Yield what is not as it should be with a node, causes before what follows from them."""
+    """Yield what is not as it should be with a node, causes before what follows from them.
+
+    ``unfinished_fix``: what was begun with the node is to be gone on with. Of one without a key that is all there is to
+    do; one with a key may be off for another reason.
+    """
     if way:
-        yield Fault(f"node {name} cannot be reached: {way}", REACH_FIX)
+        fixes = [unfinished_fix, *([REACH_FIX] if is_accepted or not unfinished_fix else [])]
+        yield Fault(f"node {name} cannot be reached: {way}", "; or ".join(filter(None, fixes)))
     if not is_accepted:
-        yield Fault(f"the salt-master does not know the key of {name}", ADD_FIX)
+        yield Fault(f"the salt-master does not know the key of {name}", unfinished_fix or ADD_FIX)
     elif minion != ANSWERS and not minion.startswith(NOT_KNOWN) and not way:
         yield Fault(f"the salt-minion of {name} {minion}", MINION_FIX)
     for fault in own.get("faults", ()):

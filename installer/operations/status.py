@@ -34,10 +34,12 @@ from installer.operations import (
     own_state,
     salt_state,
     static_pods,
+    unfinished,
 )
 from installer.operations.asking import (
     COMMAND_LIMIT_S,
     LIMIT_S,
+    Deadline,
     Fault,
     Question,
     distinct_fixes,
@@ -392,20 +394,32 @@ def gather_node(
 
 def _ask_node(name: str, paths: Paths) -> tuple[NodeState | None, tuple[Fault, ...]]:
     """Return a node as the API shows it, or None and why it does not."""
+    deadline = Deadline(COMMAND_LIMIT_S)
     try:
-        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
+        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=deadline.left_s)
     except ClusterError as exc:
         return None, (Fault(exc.message, exc.resolution),)
-    return next((node for node in nodes if node.name == name), None), _without_node([name], nodes)
+    found = next((node for node in nodes if node.name == name), None)
+    return found, _without_node(paths, nodes, deadline, only=name)
 
 
-def _without_node(names: Sequence[str], nodes: Sequence[NodeState]) -> tuple[Fault, ...]:
-    """Return a fault for each further node that the cluster has no Node of. Pure."""
+def _without_node(
+    paths: Paths, nodes: Sequence[NodeState], deadline: Deadline, *, only: str = ""
+) -> tuple[Fault, ...]:
+    """Return a fault for each further node, or ``only`` one, that was added and that the cluster has no Node of."""
     there = {node.name for node in nodes}
+    missing = [
+        (name, address)
+        for name, address, _ in other_nodes.known(paths)
+        if name not in there and only in ("", name)
+    ]
+    fixes = unfinished.fixes(paths, missing, limit_s=deadline.left_s)
     return tuple(
-        Fault(f"{name} was added and the cluster has no Node of it", NO_NODE_FIX.format(name=name))
-        for name in names
-        if name not in there
+        Fault(
+            f"{name} was added and the cluster has no Node of it",
+            fixes.get(name, NO_NODE_FIX.format(name=name)),
+        )
+        for name, _ in missing
     )
 
 
@@ -420,13 +434,14 @@ def _ask_cluster(paths: Paths) -> Cluster:
         text = f"there is no {paths.admin_kubeconfig_file}: the control plane was not made yet"
         return Cluster((), (), (Fault(text, "run 'caisson bootstrap' again"),))
     lost: list[Fault] = []
+    deadline = Deadline(COMMAND_LIMIT_S)
     question = Question("the Kubernetes API", partial(_ask_pods, paths))
     try:
-        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=COMMAND_LIMIT_S)
+        nodes = cluster_state.get_nodes(paths.admin_kubeconfig_file, timeout_s=deadline.left_s)
     except ClusterError as exc:
         return Cluster((), (), (Fault(exc.message, exc.resolution),))
     faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
-    faults += _without_node([name for name, _, _ in other_nodes.known(paths)], nodes)
+    faults += _without_node(paths, nodes, deadline)
     pods, pod_faults = question.answer(((), ()), lost)
     if pod_faults or lost:
         return Cluster(nodes, (), (*pod_faults, *lost, *faults))

@@ -16,7 +16,8 @@ import pytest
 
 from installer.base.errors import CommandError
 from installer.base.paths import Paths
-from installer.engine import pillartop
+from installer.engine import jobrecord, pillartop
+from installer.engine.jobrecord import Request
 from installer.operations import bus, other_nodes, schemas
 from tests.unit.installer.workers import own, pillar
 
@@ -109,6 +110,26 @@ def test_one_that_is_off_one_that_is_silent_and_one_without_a_key(site: Site) ->
     off = site.look()["node3"]
     assert texts(off) == [f"node node3 cannot be reached: 127.0.0.1:{closed}: Connection refused"]
     assert off.cells[6:] == ("-", "-", "-")
+
+
+def test_a_removal_that_was_cut_is_to_be_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host is reset by half, its key is forgotten: to add it again would be the wrong way."""
+    removal = "its removal was not finished: caisson node remove node2"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        site.port = other.getsockname()[1]
+    site.add("node2", has_key=False)
+    site.add("node3")
+    (without_job,) = site.look(only="node2").values()
+    assert [fault.fix for fault in without_job.faults] == [other_nodes.REACH_FIX, other_nodes.ADD_FIX]
+    for name in ("node2", "node3"):
+        request = Request("node-remove", {"host": {"name": name}}, ("caisson", "node", "remove", name))
+        jobrecord.prepare(site.paths, request, is_active=lambda _: False)
+    found = site.look()
+    assert [fault.fix for fault in found["node2"].faults] == [removal, removal]
+    # One whose key is known may be off for another reason: its pods did not move away, say.
+    assert [fault.fix for fault in found["node3"].faults] == [
+        f"{removal.replace('node2', 'node3')}; or {other_nodes.REACH_FIX}"
+    ]
 
 
 def test_its_own_faults_are_told_with_its_name(site: Site) -> None:

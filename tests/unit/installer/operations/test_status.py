@@ -27,6 +27,7 @@ from installer.operations import (
     cluster_state,
     endpoints,
     etcd_state,
+    fencing,
     host_state,
     media_state,
     other_nodes,
@@ -610,6 +611,7 @@ def test_a_node_that_was_added_and_that_the_cluster_has_no_node_of(
     """After 'kubectl delete node': its kubelet runs and its minion answers, so nothing else tells."""
     text = "node2 was added and the cluster has no Node of it"
     with_others(host, monkeypatch, GOOD)
+    monkeypatch.setattr(fencing, "fenced", lambda _: [])
     host.nodes = NODES
     state, one = state_of(tmp_path), status.gather_node("node2", Paths(tmp_path))
     assert state.faults == (text,)
@@ -619,6 +621,10 @@ def test_a_node_that_was_added_and_that_the_cluster_has_no_node_of(
         assert isinstance(error, UnhealthyError)
         assert "caisson node add" in error.resolution
         assert "caisson node remove node2" in error.resolution
+    monkeypatch.setattr(fencing, "fenced", lambda _: ["node2"])
+    removal = "its removal was not finished: caisson node remove node2"
+    assert [fault.fix for fault in state_of(tmp_path).all_faults] == [removal]
+    assert [fault.fix for fault in status.gather_node("node2", Paths(tmp_path)).all_faults] == [removal]
     # Nobody knows which Nodes there are when the API says nothing.
     host.has_api = False
     assert state_of(tmp_path).faults == ("the Kubernetes API does not answer",)
@@ -633,6 +639,7 @@ def test_pods_that_are_not_told_hide_no_fault_of_nodes(
     with_others(host, monkeypatch, GOOD)
     host.nodes = {"items": [node("node1", "False")]}
     monkeypatch.setattr(cluster_state, "get_pods", fail)
+    monkeypatch.setattr(fencing, "fenced", lambda _: [])
     assert state_of(tmp_path).faults == (
         "the API is odd",
         "node node1 is not Ready",
