@@ -222,15 +222,17 @@ def _show(error: InstallerError, *, wants_json: bool) -> None:
 
 
 def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
-    file = config_file(arguments, paths) if arguments.config or paths.config_file.is_file() else None
     if arguments.node:
+        need_root()
         own_state.refuse_here(paths, "other nodes are checked")
+    file = _config_to_check(arguments, paths)
     report = None if arguments.node else readiness.assess(tree_dir, file, paths=paths)
     nodes = _check_nodes(arguments, tree_dir, paths, file)
-    has_failed = (report is not None and bool(report.failed)) or any(node.has_failed for node in nodes)
+    has_failed = (report is not None and bool(report.failed)) or any(node.has_failed for node in nodes or ())
     if arguments.json:
         shown = {"format": 1} if report is None else report.to_json()
-        print(json.dumps({**shown, "nodes": [node.to_json() for node in nodes]}, indent=1))
+        looked_at = {} if nodes is None else {"nodes": [node.to_json() for node in nodes]}
+        print(json.dumps({**shown, **looked_at}, indent=1))
         return PreflightError.exit_code if has_failed else 0
     if report is not None:
         for line in format_table(report.rows()) if len(report.rows()) > 1 else ():
@@ -241,16 +243,42 @@ def _check(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     return PreflightError.exit_code if has_failed else 0
 
 
+def _config_to_check(arguments: Arguments, paths: Paths) -> Path | None:
+    """Return the configuration; None before there is one, or where this user may not even look for it."""
+    if arguments.config or arguments.node:
+        return config_file(arguments, paths)
+    try:
+        return paths.config_file if paths.config_file.is_file() else None
+    except PermissionError:
+        say(f"note: {paths.config_file} is for root only: without it what needs it is skipped")
+        return None
+
+
 def _check_nodes(
     arguments: Arguments, tree_dir: Path, paths: Paths, file: Path | None
-) -> tuple[node_checks.NodeCheck, ...]:
-    """Check the further nodes, where this host has a cluster with some and may ask them."""
+) -> tuple[node_checks.NodeCheck, ...] | None:
+    """Check the further nodes that this host's cluster has; None where they are not looked at, which is said."""
+    if os.geteuid() != 0:
+        if _is_installed(paths):
+            say("note: further nodes, if there are some, are not checked: that must be run as root")
+        return None
     wanted = node_checks.names(paths, arguments.node)
-    if not wanted or file is None or (not arguments.node and os.geteuid() != 0):
+    if wanted and file is None:
+        say(f"note: not checked, for there is no {paths.config_file}: {', '.join(wanted)}")
+        return None
+    if not wanted or file is None:
         return ()
-    need_root()
+    loaded = config.load(file)
     say(f"the checks of {', '.join(wanted)}; at most {node_checks.LIMIT_S:g} s")
-    return node_checks.check(tree_dir, config.load(file), wanted, say=say)
+    return node_checks.check(tree_dir, loaded, wanted, say=say)
+
+
+def _is_installed(paths: Paths) -> bool:
+    """Say whether Caisson was at work on this host, as far as this user may see: what it writes is root's."""
+    try:
+        return paths.pillar_dir.exists()
+    except PermissionError:
+        return True
 
 
 def _status(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

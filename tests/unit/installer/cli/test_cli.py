@@ -372,6 +372,73 @@ def test_a_check_is_also_of_the_further_nodes_or_of_one_alone(
     assert call(tree, "check", "--node", "node9") == 2
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_check_of_one_node_that_cannot_be_made_is_an_error(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, as_json: tuple[str, ...]
+) -> None:
+    """Without the configuration nothing can be asked; another user learns that it is for root."""
+    paths = Paths(tree.parent / "root")
+    pillartop.write(paths, "node1", {"node": {"name": "node2"}})
+    monkeypatch.setattr(node_checks, "check", lambda *_, **__: pytest.fail("asked"))
+    assert call(tree, "check", "--node", "node2", *as_json) == 3
+    said = capsys.readouterr()
+    assert f"{paths.config_file}" in said.err
+    assert "nodes" not in said.out
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(pillartop, "known", lambda _: [])
+    assert call(tree, "check", "--node", "node2", *as_json) == 12
+    assert "this must be run as root" in capsys.readouterr().err
+
+
+def test_nodes_that_are_not_checked_are_said(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """To another user, and where the configuration is gone; before a bootstrap there is nothing to say."""
+    good = Report((Result(CHECKS[0], Status.PASSED, ()),))
+    monkeypatch.setattr(readiness, "assess", lambda *_, **__: good)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert call(tree, "check") == 0
+    assert capsys.readouterr().err == ""
+    paths = Paths(tree.parent / "root")
+    pillartop.write(paths, "node1", {"node": {"name": "node2"}})
+    assert call(tree, "check", "--json") == 0
+    said = capsys.readouterr()
+    assert "further nodes, if there are some, are not checked: that must be run as root" in said.err
+    CHECK_SCHEMA.validate(json.loads(said.out))
+    assert "nodes" not in json.loads(said.out), "an empty list would say that there are none"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert call(tree, "check") == 0
+    assert f"not checked, for there is no {paths.config_file}: node2" in capsys.readouterr().err
+
+
+def test_a_user_who_may_not_look_into_the_directory_of_the_configuration(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """It is root's alone, 0700: what needs the configuration is skipped, and that is said."""
+    config_files: list[Path | None] = []
+    good = Report((Result(CHECKS[0], Status.PASSED, ()),))
+
+    def assess(_: Path, file: Path | None, **__: object) -> Report:
+        config_files.append(file)
+        return good
+
+    stat = Path.stat
+
+    def refuse(self: Path, **options: bool) -> object:
+        if "etc/caisson/" in str(self):
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(readiness, "assess", assess)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert call(tree, "check") == 0
+    said = capsys.readouterr().err
+    assert "etc/caisson/bootstrap.yaml is for root only" in said
+    assert "are not checked: that must be run as root" in said
+    assert config_files == [None]
+
+
 def test_further_nodes_that_do_not_know_of_a_change_are_named(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
