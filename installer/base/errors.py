@@ -242,3 +242,13 @@ def from_json(data: Mapping[str, Any]) -> InstallerError:
     return kind(
         str(data["message"]), details="\n".join(data["details"]), resolution="\n".join(data["resolution"])
     )
+
+
+def elsewhere(error: InstallerError, where: str) -> InstallerError:
+    r"""Return an error of another host, whose words come from there: what to do is to be done there, too.
+
+    >>> str(elsewhere(ClusterError("etcd is red", resolution="wait\nlook"), "node2"))
+    'etcd is red on node2\n  -> on node2: wait\n  -> on node2: look'
+    """
+    lines = [f"on {where}: {line}" for line in error.resolution.splitlines() if line]
+    return type(error)(f"{error.message} on {where}", details=error.details, resolution="\n".join(lines))

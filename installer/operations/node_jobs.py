@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from installer.base.errors import InstallerError, ReachError, SaltError, from_json
+from installer.base.errors import InstallerError, ReachError, SaltError, elsewhere, from_json
 from installer.base.ui import Ui
 from installer.engine import detached
 from installer.engine.context import Context
@@ -88,10 +88,7 @@ def carry_out(node: Joining, sls: tuple[str, ...], run_id: str, ui: Ui) -> Mappi
         )
     result: Mapping[str, Any] = said["result"]
     if result["error"] is not None:
-        error = from_json(result["error"])
-        raise type(error)(
-            f"{error.message} on {node.name}", details=error.details, resolution=error.resolution
-        )
+        raise elsewhere(from_json(result["error"]), node.name)
     return result
 
 
@@ -164,8 +161,5 @@ def answer_of(said: str, node: Joining, verb: str) -> Any:
             resolution=f"start it there to see more: {COMMAND_FILE} on-node {verb}",
         ) from exc
     if isinstance(answer, dict) and "error" in answer and "exit_code" in (answer["error"] or {}):
-        error = from_json(answer["error"])
-        raise type(error)(
-            f"{error.message} on {node.entry.title}", details=error.details, resolution=error.resolution
-        )
+        raise elsewhere(from_json(answer["error"]), node.entry.title)
     return answer

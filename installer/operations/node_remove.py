@@ -12,7 +12,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from installer.base.errors import ClusterError, CommandError, HostError, InstallerError, UsageError, from_json
+from installer.base.errors import (
+    ClusterError,
+    CommandError,
+    HostError,
+    InstallerError,
+    UsageError,
+    elsewhere,
+    from_json,
+)
 from installer.base.run import Completed, run
 from installer.base.ui import format_seconds
 from installer.engine import controlplanes, hostkeys, jobunit, pillartop
@@ -312,9 +320,7 @@ def run_reset_host(context: Context) -> bool:
         node.host.run(jobunit.command_line(RESET_UNIT, command), timeout_s=SSH_LIMIT_S)
     error = _wait(context, node)
     if error is not None:
-        raise type(error)(
-            f"{error.message} on {node.title}", details=error.details, resolution=error.resolution
-        )
+        raise elsewhere(error, node.title)
     return True
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from installer.base.errors import SaltError, from_json
+from installer.base.errors import SaltError, elsewhere, from_json
 from installer.config.nodes import Role
 from installer.engine import controlplanes, nodepillar, pillartop, remotefiles, saltcall
 from installer.engine.context import Context
@@ -142,8 +142,7 @@ def _judge(name: str, said: Any, job_id: str) -> None:
             resolution=f"check that {name} runs and its minion answers, then run the same command again",
         )
     if said["result"]["error"] is not None:
-        error = from_json(said["result"]["error"])
-        raise type(error)(f"{error.message} on {name}", details=error.details, resolution=error.resolution)
+        raise elsewhere(from_json(said["result"]["error"]), name)
 
 
 def _is_over(said: Any) -> bool:

@@ -116,7 +116,7 @@ def test_what_it_failed_for_names_the_node(node: Node) -> None:
     node.by_ssh = [json.dumps(JOB), ended(to_json(error))]
     with pytest.raises(SaltError, match="1 state failed on node2") as caught:
         node.carry_out()
-    assert (caught.value.details, caught.value.resolution) == ("no room", "make some")
+    assert (caught.value.details, caught.value.resolution) == ("no room", "on node2: make some")
 
 
 def test_a_job_that_is_gone_says_how_to_go_on(node: Node) -> None:
