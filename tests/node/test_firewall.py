@@ -167,7 +167,7 @@ EXPECTED = {name: table_for(name) for name in PLACES}
 
 
 def test_the_table_opens_something_for_whom_it_names() -> None:
-    """etcd's ports are open to control planes alone, by their addresses: a cluster of one has no other."""
+    """The ports of etcd are open to control planes alone, by their addresses: a cluster of one has no other."""
     assert {("tcp", 6443), ("tcp", 8443)} < EXPECTED["inside"]
     assert not {("tcp", 2379), ("tcp", 2380)} & EXPECTED["inside"]
     assert EXPECTED["work"] == {SSH, ("udp", 4789)}
