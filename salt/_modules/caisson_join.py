@@ -31,7 +31,7 @@ BOOTSTRAP_FILE = "bootstrap-kubelet.conf"
 def is_joined() -> bool:
     """Tell whether this host is a node of the cluster in the pillar.
 
-    The kubelet writes kubelet.conf once the cluster has given it a certificate: that is the join, whatever came after.
+    It is once the cluster has given the kubelet a certificate, whatever came after; kubelet.conf alone says nothing.
     Raises RuntimeError when it is a node of another cluster.
     """
     root = Path(KUBERNETES_DIR)

@@ -48,7 +48,12 @@ PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", "etcd-join", 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
 KUBELET_FILES = ("kubelet.conf", "bootstrap-kubelet.conf")
-"""One of them the kubelet needs: the second holds the token, and goes when a join fails before there is the first."""
+CLIENT_CERTIFICATE_FILE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+"""A kubelet writes kubelet.conf when it starts, naming this file, which is there once its API server has signed it.
+
+That of a control plane asks its own, which is placed two phases later: until then the other file has to hold a token.
+Source: kubernetes 1.36, pkg/kubelet/certificate/bootstrap, LoadClientConfig; kubeadm, cmd/phases/join/kubelet.go.
+"""
 PRODUCES: dict[str, tuple[str, ...]] = {
     CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/ca.key"),
     KUBECONFIGS: CONFS,
@@ -71,8 +76,8 @@ def _is_complete(phase: str) -> bool:
     except (OSError, ValueError):
         return False
     files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
-    if phase == "kubelet-start" and not any((Path(KUBERNETES_DIR) / name).exists() for name in KUBELET_FILES):
-        return False
+    if phase == "kubelet-start":
+        files = [Path(KUBERNETES_DIR) / KUBELET_FILES[0], Path(CLIENT_CERTIFICATE_FILE)]
     return bool(noted == _stamp()) and all(file.is_file() and file.stat().st_size for file in files)
 
 

@@ -38,7 +38,7 @@ ORDER = [
 WRITES = {
     ORDER[1]: LEAVES,
     ORDER[2]: ("admin.conf", "controller-manager.conf", "scheduler.conf"),
-    ORDER[3]: ("bootstrap-kubelet.conf",),
+    ORDER[3]: ("bootstrap-kubelet.conf", "kubelet.conf"),
     ORDER[4]: ("manifests/etcd.yaml",),
     ORDER[5]: tuple(
         f"manifests/{name}.yaml" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -47,7 +47,11 @@ WRITES = {
 
 
 class Host:
-    """A host on which kubeadm writes what the real one writes, and refuses what it refuses."""
+    """A host on which kubeadm writes what the real one writes, and refuses what it refuses.
+
+    The kubelet that it starts writes kubelet.conf at once. A certificate it asks its own API server for.
+    Source: kubernetes 1.36, pkg/kubelet/certificate/bootstrap, LoadClientConfig.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root, self.stops = root, 0
@@ -63,6 +67,7 @@ class Host:
             KEYS_DIR=str(root / "run/pki"),
             STAMPS_DIR=str(root / "stamps"),
             ETCD_DIR=str(root / "etcd"),
+            CLIENT_CERTIFICATE_FILE=str(root / "kubelet-client-current.pem"),
             FRESH_FILE=str(root / "run/fresh-etcd"),
             __pillar__={
                 "caisson": {
@@ -89,7 +94,7 @@ class Host:
     def probe(self, url: str, ca_file: str) -> str:
         assert ca_file == str(self.root / "kubernetes/pki/ca.crt")
         self.awaited.append(url)
-        (self.root / "kubernetes/kubelet.conf").write_text("the kubelet has its certificate")
+        (self.root / "kubelet-client-current.pem").write_text("the kubelet has its certificate")
         return ""
 
     def give(self) -> None:
@@ -191,6 +196,31 @@ def test_a_phase_that_was_cut_off_is_run_again_without_its_halves(host: Host, ph
     # The token has gone with the join that failed: a kubelet without a certificate is started once more with another.
     begins = min(ORDER.index(phase), ORDER.index("kubelet-start"))
     assert host.calls == ORDER[begins:]
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_kubelet_without_a_certificate_gets_another_token(host: Host, *, is_left: bool) -> None:
+    """It writes kubelet.conf when it starts, with a file that there is none of yet; its token is dead by then."""
+    host.fails_at = "etcd-join"
+    host.state()
+    assert (host.root / "kubernetes/kubelet.conf").is_file()
+    if is_left:  # the run was killed before it could take it away
+        (host.root / "kubernetes/bootstrap-kubelet.conf").write_text("dead")
+    host.fails_at = ""
+    host.give()
+    host.calls.clear()
+    assert host.state()["result"] is True
+    assert host.calls == ORDER[3:]
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_certificate_that_is_gone_or_torn_is_asked_for_again(host: Host, content: str | None) -> None:
+    host.state()
+    file = host.root / "kubelet-client-current.pem"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    assert host.module.pending() == ORDER[3:]
 
 
 def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(host: Host) -> None:
