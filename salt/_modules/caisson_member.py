@@ -17,6 +17,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 if TYPE_CHECKING:
     __salt__: dict[str, Any] = {}
     __pillar__: dict[str, Any] = {}
@@ -47,7 +49,7 @@ PLACED, MARKED = "control-plane-prepare control-plane", "control-plane-join mark
 PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", "etcd-join", PLACED, MARKED)
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
-KUBELET_FILES = ("kubelet.conf", "bootstrap-kubelet.conf")
+KUBELET_FILE, BOOTSTRAP_FILE = "kubelet.conf", "bootstrap-kubelet.conf"
 CLIENT_CERTIFICATE_FILE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 """A kubelet writes kubelet.conf when it starts, naming this file, which is there once its API server has signed it.
 
@@ -75,10 +77,18 @@ def _is_complete(phase: str) -> bool:
         noted = json.loads(_stamp_file(phase).read_text())
     except (OSError, ValueError):
         return False
+    if phase == "kubelet-start" and not _has_identity():
+        return False
     files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
-    if phase == "kubelet-start":
-        files = [Path(KUBERNETES_DIR) / KUBELET_FILES[0], Path(CLIENT_CERTIFICATE_FILE)]
-    return bool(noted == _stamp()) and all(file.is_file() and file.stat().st_size for file in files)
+    return bool(noted == _stamp()) and all(map(_is_there, files))
+
+
+def _has_identity() -> bool:
+    return _is_there(Path(KUBERNETES_DIR) / KUBELET_FILE) and _is_there(Path(CLIENT_CERTIFICATE_FILE))
+
+
+def _is_there(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _stamp() -> dict[str, str]:
@@ -131,9 +141,9 @@ def _make_way(phase: str) -> None:
         made = [file for file in made if str(file.relative_to(root / "pki")) not in KEYS]
     elif phase == KUBECONFIGS:
         made = [root / name for name in CONFS]
-    elif phase == "kubelet-start":
+    elif phase == "kubelet-start" and _is_there(Path(CLIENT_CERTIFICATE_FILE)):
         _systemctl("stop")
-        made = [root / name for name in KUBELET_FILES]
+        made = [root / KUBELET_FILE]
     elif phase == "etcd-join" and Path(FRESH_FILE).exists():
         _forget_etcd()
     for file in made:
@@ -170,9 +180,38 @@ def awaited(phase: str) -> str:
 
 
 def forget_secrets() -> bool:
-    """Remove what only the join needs, from memory; return whether it was there."""
-    place, file = Path(DISCOVERY_FILE).parent, Path(KUBERNETES_DIR) / "bootstrap-kubelet.conf"
-    found = place.exists() or file.exists()
+    """Remove what only the join needs, from memory and the token; return whether it was there."""
+    place = Path(DISCOVERY_FILE).parent
+    found = place.exists()
     shutil.rmtree(place, ignore_errors=True)
-    file.unlink(missing_ok=True)
-    return found
+    return _forget_token() or found
+
+
+def _forget_token() -> bool:
+    """Remove the file with the token; of a kubelet that has no certificate only the token.
+
+    With neither it ends when it starts, and the pods of its directory stay away: etcd, which may have a vote already.
+    With a file that names nobody it starts, and is refused its certificate until another token comes.
+    Source: kubernetes 1.36, pkg/kubelet/certificate/bootstrap, LoadClientConfig; tried with its kubelet.
+    """
+    file = Path(KUBERNETES_DIR) / BOOTSTRAP_FILE
+    if not file.exists():
+        return False
+    before = file.read_bytes()
+    after = b"" if _has_identity() else _without_token(before)
+    if after:
+        _write(file, after, 0o600)
+    else:
+        file.unlink()
+    return before != after
+
+
+def _without_token(text: bytes) -> bytes:
+    """Return a kubeconfig whose users have no credentials; nothing when it is none. Pure."""
+    try:
+        said = yaml.safe_load(text)
+        for entry in said["users"]:
+            entry["user"] = {}
+    except (yaml.YAMLError, LookupError, TypeError):
+        return b""
+    return (json.dumps(said) + "\n").encode()

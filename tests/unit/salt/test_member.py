@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.salt.test_kubeadm import STATES_DIR
 from tests.unit.salt.test_modules import load
@@ -25,6 +26,8 @@ KEYS = {
     "sa.pub": "d",
     "sa.key": "PRIVATE KEY d",
 }
+BOOTSTRAP = "kubernetes/bootstrap-kubelet.conf"
+TOKEN = "abcdef.0123456789abcdef"
 LEAVES = ("pki/apiserver.crt", "pki/apiserver.key", "pki/etcd/peer.crt")
 ORDER = [
     "preflight",
@@ -35,15 +38,34 @@ ORDER = [
     "control-plane-prepare control-plane",
     "control-plane-join mark-control-plane",
 ]
+OF_THE_KUBELET = ("bootstrap-kubelet.conf", "kubelet.conf")
+"""kubeadm writes over the first, and the kubelet over the second where its certificate is not there."""
 WRITES = {
     ORDER[1]: LEAVES,
     ORDER[2]: ("admin.conf", "controller-manager.conf", "scheduler.conf"),
-    ORDER[3]: ("bootstrap-kubelet.conf", "kubelet.conf"),
+    ORDER[3]: OF_THE_KUBELET,
     ORDER[4]: ("manifests/etcd.yaml",),
     ORDER[5]: tuple(
         f"manifests/{name}.yaml" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     ),
 }
+
+
+def bootstrap_file(user: str = f"{{token: {TOKEN}}}") -> str:
+    """Return what kubeadm writes for the kubelet; the authority's certificate is no secret."""
+    return f"""apiVersion: v1
+clusters:
+- cluster: {{certificate-authority-data: Y2E=, server: "https://10.0.0.2:6443"}}
+  name: caisson
+contexts:
+- context: {{cluster: caisson, user: tls-bootstrap-token-user}}
+  name: tls-bootstrap-token-user@caisson
+current-context: tls-bootstrap-token-user@caisson
+kind: Config
+users:
+- name: tls-bootstrap-token-user
+  user: {user}
+"""
 
 
 class Host:
@@ -103,7 +125,7 @@ class Host:
             file = self.root / "run/pki" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        (self.root / "run/discovery.conf").write_text("token")
+        (self.root / "run/discovery.conf").write_text(TOKEN)
 
     def run(self, words: list[str], **_: Any) -> dict[str, Any]:
         if words[0] == "systemctl":
@@ -111,11 +133,14 @@ class Host:
             return {"retcode": 0, "stdout": "", "stderr": ""}
         phase = " ".join(words[3 : words.index("--config")])
         self.calls.append(phase)
+        if self.fails_at == f"preflight of {phase}":
+            return {"retcode": 1, "stdout": "", "stderr": "[ERROR X]: no\n"}
         for name in WRITES.get(phase, ()):
             file = self.root / "kubernetes" / name
-            assert not file.exists() or name.startswith("manifests"), f"kubeadm keeps or refuses {name}"
+            is_written_over = name.startswith("manifests") or name in OF_THE_KUBELET
+            assert not file.exists() or is_written_over, f"kubeadm keeps or refuses {name}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(phase)
+            file.write_text(bootstrap_file() if name == OF_THE_KUBELET[0] else phase)
             if phase == self.fails_at:
                 return {"retcode": 1, "stdout": "", "stderr": "[ERROR X]: no\n"}
         return {"retcode": 0, "stdout": "", "stderr": ""}
@@ -132,8 +157,9 @@ class Host:
         return said
 
     def secrets(self) -> list[str]:
-        """Return what lies in memory still, and the file with the token."""
-        found = [*self.root.glob("run/**/*"), *self.root.glob("kubernetes/bootstrap-kubelet.conf")]
+        """Return what lies in memory still, and the files that hold the token."""
+        files = [file for file in self.root.glob("kubernetes/**/*") if file.is_file()]
+        found = [*self.root.glob("run/**/*"), *(file for file in files if TOKEN in file.read_text())]
         return [str(file) for file in found]
 
 
@@ -159,12 +185,13 @@ def test_the_keys_are_placed_with_kubeadm_s_modes_and_gone_from_memory(host: Hos
         ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt"), "0o644"
     )
     assert host.secrets() == []
+    assert not (host.root / BOOTSTRAP).exists()
 
 
 def test_nothing_that_is_said_holds_a_key(host: Host) -> None:
     said = json.dumps(host.state())
     assert "PRIVATE KEY" not in said
-    assert "token" not in said
+    assert TOKEN not in said
 
 
 def test_a_second_time_changes_nothing_and_takes_what_came_for_it_away(host: Host) -> None:
@@ -213,6 +240,39 @@ def test_a_kubelet_without_a_certificate_gets_another_token(host: Host, *, is_le
     assert host.calls == ORDER[3:]
 
 
+@pytest.mark.parametrize("phase", ["etcd-join", "control-plane-prepare control-plane"])
+def test_a_kubelet_that_is_no_node_yet_starts_at_a_boot(host: Host, phase: str) -> None:
+    """Etcd has two voters by then, perhaps: without the one that this kubelet starts there is no quorum."""
+    host.fails_at = phase
+    assert host.state()["result"] is False
+    file = host.root / BOOTSTRAP
+    expected = yaml.safe_load(bootstrap_file(user="{}"))
+    assert (yaml.safe_load(file.read_text()), oct(file.stat().st_mode & 0o777)) == (expected, "0o600")
+    assert host.secrets() == []
+    assert host.state()["result"] is False  # nobody sent anything
+    assert yaml.safe_load(file.read_text()) == expected
+
+
+def test_it_starts_also_where_another_token_did_not_get_there(host: Host) -> None:
+    host.fails_at = "etcd-join"
+    host.state()
+    host.give()
+    host.fails_at = "preflight of kubelet-start"
+    assert host.state()["result"] is False
+    assert yaml.safe_load((host.root / BOOTSTRAP).read_text()) == yaml.safe_load(bootstrap_file(user="{}"))
+    assert host.stops == 0
+
+
+@pytest.mark.parametrize("text", ["", "users: [", "[]", "users: 7\n", "users: [x]\n"])
+def test_a_torn_file_of_the_kubelet_goes(host: Host, text: str) -> None:
+    """No kubelet starts with it, and nobody knows what is in it."""
+    file = host.root / BOOTSTRAP
+    file.parent.mkdir()
+    file.write_text(f"{text}# {TOKEN}")
+    host.module.forget_secrets()
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("content", [None, ""])
 def test_a_certificate_that_is_gone_or_torn_is_asked_for_again(host: Host, content: str | None) -> None:
     host.state()
@@ -234,7 +294,7 @@ def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(
 
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh: bool) -> None:
-    """Who sends the keys knows whether this host is a member of etcd still. kubelet-start stops the kubelet, too."""
+    """Who sends the keys knows whether this host is a member of etcd still."""
     host.fails_at = "etcd-join"
     host.state()
     host.fails_at = ""
@@ -247,7 +307,7 @@ def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh:
     stops = host.stops
     assert host.state()["result"] is True
     assert data.exists() is not is_fresh
-    assert (host.stops - stops, host.stopped) == ((2, ["etcd"]) if is_fresh else (1, []))
+    assert (host.stops - stops, host.stopped) == ((1, ["etcd"]) if is_fresh else (0, []))
 
 
 def test_without_the_keys_it_says_how_to_get_them(host: Host) -> None:
