@@ -23,7 +23,7 @@ FILES = (
 JOIN_DIR = "/run/caisson-join"
 """In memory, root's alone. As the states have it: ``caisson_member``."""
 FRESH_FILE = f"{JOIN_DIR}/fresh-etcd"
-"""Where it is there, what etcd has on that host is of a member that was removed."""
+"""Where it is there, that host is no member of etcd: what it has of one is of a member that was removed."""
 FORGET_UNIT = "caisson-join-forget"
 FORGET_AFTER = "30min"
 """Should this host be lost in the middle of a join, the other one removes what came for it."""
@@ -32,6 +32,8 @@ TIMEOUT_S = 60.0
 
 def send(context: Context, node: Joining) -> None:
     """Write the keys into the memory of the other host, each 0600.
+
+    What a run that was killed has said of its member of etcd is taken back: it may be one by now.
 
     Raises:
         HostError: one is not on this host.
@@ -49,6 +51,7 @@ def send(context: Context, node: Joining) -> None:
     _stop_timer(node)
     timer = ["systemd-run", "--quiet", f"--on-active={FORGET_AFTER}", f"--unit={FORGET_UNIT}"]
     node.host.run([*timer, "rm", "-rf", JOIN_DIR], timeout_s=TIMEOUT_S)
+    node.host.run(["rm", "-f", FRESH_FILE], timeout_s=TIMEOUT_S)
     remotefiles.put(node.host, sent, is_secret=True)
 
 

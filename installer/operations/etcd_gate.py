@@ -137,12 +137,18 @@ def _ask(paths: Paths, port: int, member: Member) -> Health | None:
         return None
 
 
-def faults(seen: Seen, control_planes: Sequence[str], *, joining: str = "") -> list[str]:
+def is_own(member: Member, name: str, peer_url: str) -> bool:
+    """Tell whether a member is that of the host of ``name`` and ``peer_url``, not of one that had its address. Pure."""
+    return peer_url in member.peer_urls and member.name in ("", name)
+
+
+def faults(seen: Seen, control_planes: Sequence[str], *, joining: tuple[str, str] = ("", "")) -> list[str]:
     """Return why no control plane may be added now. Pure.
 
-    ``control_planes``: the names of the nodes that are; ``joining``: the peer URL whose member does not count.
+    ``control_planes``: the names of the nodes that are; ``joining``: the name and the peer URL of the host whose member
+    does not count.
     """
-    counted = [member for member in seen.members if joining not in member.peer_urls]
+    counted = [member for member in seen.members if not is_own(member, *joining)]
     said = [f"etcd has raised the alarm {alarm}" for alarm in seen.alarms]
     said += [f"{member.title} is a learner" for member in counted if member.is_learner]
     said += [f"{member.title} has never started" for member in counted if not member.name]
@@ -173,18 +179,30 @@ def _disagreements(health: Mapping[str, Health | None]) -> list[str]:
     return said
 
 
-def leavings(members: Sequence[Member], peer_url: str, *, has_data: bool) -> list[Member]:
+def leavings(members: Sequence[Member], name: str, peer_url: str, *, has_data: bool) -> list[Member]:
     """Return the members that joins that were cut off have left, and that nothing can take up again. Pure.
 
-    ``peer_url`` is the joining host's: its own unfinished member is taken up again, unless it had started and its data
-    is gone (``has_data``): etcd would not let it in. A learner of another host goes: that host's next join adds it.
+    ``name`` and ``peer_url`` are the joining host's: its own member is taken up again, unless it had started and its
+    data is gone (``has_data``): etcd would not let it in. A learner of another host goes: that one's next join adds it.
     """
     return [
         member
         for member in members
-        if (peer_url in member.peer_urls and bool(member.name) and not has_data)
-        or (peer_url not in member.peer_urls and member.is_learner)
+        if (not has_data and bool(member.name) if is_own(member, name, peer_url) else member.is_learner)
     ]
+
+
+def is_member(context: Context, name: str, address: str) -> bool:
+    """Tell whether the control plane of that name and address is a member of etcd.
+
+    Raises:
+        ClusterError: etcd on this host does not answer.
+    """
+    return any(is_own(member, name, _peer_url(context, address)) for member in look(context).members)
+
+
+def _peer_url(context: Context, address: str) -> str:
+    return f"https://{address}:{ports(context)[PEER_PORT]}"
 
 
 def pass_before(context: Context, name: str, address: str, *, has_data: bool) -> bool:
@@ -195,14 +213,14 @@ def pass_before(context: Context, name: str, address: str, *, has_data: bool) ->
     Raises:
         ClusterError: etcd is not whole, or its members are not the control planes.
     """
-    peer_url = f"https://{address}:{ports(context)[PEER_PORT]}"
+    peer_url = _peer_url(context, address)
     members = look(context).members
-    left = leavings(members, peer_url, has_data=has_data)
+    left = leavings(members, name, peer_url, has_data=has_data)
     for member in left:
         remove(context, member)
         context.ui.note(f"removed from etcd, left by a join that was cut off: {member.title}")
     _until_none(context, moment="before", name=name, peer_url=peer_url)
-    return any(peer_url in member.peer_urls for member in members if member not in left)
+    return any(is_own(member, name, peer_url) for member in members if member not in left)
 
 
 def pass_after(context: Context) -> None:
@@ -220,7 +238,7 @@ def _until_none(context: Context, *, moment: str, name: str = "", peer_url: str 
     while True:
         nodes = cluster_state.get_members(context.paths.admin_kubeconfig_file)
         names = [node.name for node in nodes if node.is_control_plane and node.name != name]
-        found = faults(look(context), names, joining=peer_url)
+        found = faults(look(context), names, joining=(name, peer_url))
         if not found:
             return
         if time.monotonic() > deadline:

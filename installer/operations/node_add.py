@@ -336,7 +336,7 @@ def run_join(context: Context, *, states: Detached) -> bool:
     node = joining.of(context)
     fencing.lift(context.paths, node.name)
     is_control_plane = node.entry.role is Role.CONTROL_PLANE
-    if not _is_joined(node):
+    if not _is_joined(context, node):
         return _join(context, node, states)
     has_changed = states(context)
     if is_control_plane:
@@ -349,7 +349,7 @@ def _join(context: Context, node: Joining, states: Detached) -> bool:
     if is_control_plane:
         has_data = _has_data(node)
         is_member = etcd_gate.pass_before(context, node.name, node.address, has_data=has_data)
-        fresh = [RemoteFile(authority_keys.FRESH_FILE, b"", 0o600)] if has_data and not is_member else []
+        fresh = [] if is_member else [RemoteFile(authority_keys.FRESH_FILE, b"", 0o600)]
     try:
         tokens.take_back(context.paths, node.name)
         if is_control_plane:
@@ -384,11 +384,15 @@ def _has_data(node: Joining) -> bool:
     return said == "there"
 
 
-def _is_joined(node: Joining) -> bool:
+def _is_joined(context: Context, node: Joining) -> bool:
+    """Tell whether the other host is what it is to become: one that was off when it was removed has all its files."""
     words = ["/bin/sh", "-c", 'for file; do test -s "$file" || exit 1; done', "sh", *JOINED_FILES]
-    if node.entry.role is Role.CONTROL_PLANE:
+    is_control_plane = node.entry.role is Role.CONTROL_PLANE
+    if is_control_plane:
         words += CONTROL_PLANE_FILES
-    return node.host.run(words, timeout_s=30, check=False).returncode == 0
+    if node.host.run(words, timeout_s=30, check=False).returncode != 0:
+        return False
+    return not is_control_plane or etcd_gate.is_member(context, node.name, node.address)
 
 
 def _forget_token(context: Context, node: Joining) -> None:

@@ -45,8 +45,9 @@ KEYS = {
 }
 """What all control planes share, with the modes that kubeadm gives. Source: kubeadm 1.36, pkiutil, WriteKey."""
 CERTIFICATES, KUBECONFIGS = "control-plane-prepare certs", "control-plane-prepare kubeconfig"
+ETCD = "etcd-join"
 PLACED, MARKED = "control-plane-prepare control-plane", "control-plane-join mark-control-plane"
-PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", "etcd-join", PLACED, MARKED)
+PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", ETCD, PLACED, MARKED)
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
 KUBELET_FILE, BOOTSTRAP_FILE = "kubelet.conf", "bootstrap-kubelet.conf"
@@ -59,7 +60,7 @@ Source: kubernetes 1.36, pkg/kubelet/certificate/bootstrap, LoadClientConfig; ku
 PRODUCES: dict[str, tuple[str, ...]] = {
     CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/ca.key"),
     KUBECONFIGS: CONFS,
-    "etcd-join": ("manifests/etcd.yaml",),
+    ETCD: ("manifests/etcd.yaml",),
     PLACED: tuple(f"manifests/{name}.yaml" for name in CONTROL_PLANE),
 }
 
@@ -77,7 +78,7 @@ def _is_complete(phase: str) -> bool:
         noted = json.loads(_stamp_file(phase).read_text())
     except (OSError, ValueError):
         return False
-    if phase == "kubelet-start" and not _has_identity():
+    if (phase == "kubelet-start" and not _has_identity()) or (phase == ETCD and Path(FRESH_FILE).exists()):
         return False
     files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
     return bool(noted == _stamp()) and all(map(_is_there, files))
@@ -144,7 +145,7 @@ def _make_way(phase: str) -> None:
     elif phase == "kubelet-start" and _is_there(Path(CLIENT_CERTIFICATE_FILE)):
         _systemctl("stop")
         made = [root / KUBELET_FILE]
-    elif phase == "etcd-join" and Path(FRESH_FILE).exists():
+    elif phase == ETCD and Path(FRESH_FILE).exists():
         _forget_etcd()
     for file in made:
         file.unlink(missing_ok=True)
@@ -153,13 +154,22 @@ def _make_way(phase: str) -> None:
 def _forget_etcd() -> None:
     """Remove the data of a member that was removed: etcd does not start with it.
 
-    The kubelet is away meanwhile, or it would start the pod once more.
+    The kubelet is away meanwhile, or it would start the pod once more. First go the notes of this phase and of those
+    after it, for the Node has gone too; last the word that this host is no member: from then on it may be one, and a
+    run that was cut off goes on with its data. Raises RuntimeError, OSError.
     """
-    _systemctl("stop")
-    (Path(KUBERNETES_DIR) / "manifests/etcd.yaml").unlink(missing_ok=True)
-    __salt__["caisson_kubeadm.restart_container"]("etcd")
-    shutil.rmtree(Path(ETCD_DIR) / "member", ignore_errors=True)
+    manifest, data_dir = Path(KUBERNETES_DIR) / "manifests/etcd.yaml", Path(ETCD_DIR) / "member"
+    for phase in PHASES[PHASES.index(ETCD) :]:
+        _stamp_file(phase).unlink(missing_ok=True)
+    if manifest.exists() or data_dir.exists():
+        _systemctl("stop")
+        manifest.unlink(missing_ok=True)
+        __salt__["caisson_kubeadm.restart_container"]("etcd")
+        if data_dir.exists():
+            shutil.rmtree(data_dir)
     _systemctl("start")
+    os.sync()
+    Path(FRESH_FILE).unlink()
 
 
 def _systemctl(verb: str) -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,6 +159,21 @@ class Host:
         said: dict[str, Any] = state.joined("Join the cluster", is_control_plane=True)
         return said
 
+    def data(self) -> Path:
+        """Return a file of etcd's data, which is there."""
+        file = self.root / "etcd/member/wal/0.wal"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+        return file
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Let a run leave everything in memory that was sent: nobody comes to take it away."""
+        forget = self.module.forget_secrets
+        vars(self.module)["forget_secrets"] = lambda: False
+        yield
+        vars(self.module)["forget_secrets"] = forget
+
     def secrets(self) -> list[str]:
         """Return what lies in memory still, and the files that hold the token."""
         files = [file for file in self.root.glob("kubernetes/**/*") if file.is_file()]
@@ -293,21 +311,67 @@ def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(
 
 
 @pytest.mark.parametrize("is_fresh", [True, False])
-def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, *, is_fresh: bool) -> None:
-    """Who sends the keys knows whether this host is a member of etcd still."""
-    host.fails_at = "etcd-join"
+@pytest.mark.parametrize("cut_at", ["etcd-join", "control-plane-prepare control-plane", ""])
+def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, cut_at: str, *, is_fresh: bool) -> None:
+    """Who sends the keys knows whether this host is a member of etcd still; it may have been all that it was before."""
+    host.fails_at = cut_at
     host.state()
     host.fails_at = ""
-    data = host.root / "etcd/member/wal/0.wal"
-    data.parent.mkdir(parents=True)
-    data.write_text("x")
+    data = host.data()
     host.give()
     if is_fresh:
         (host.root / "run/fresh-etcd").touch()
-    stops = host.stops
+    host.calls.clear()
     assert host.state()["result"] is True
     assert data.exists() is not is_fresh
-    assert (host.stops - stops, host.stopped) == ((1, ["etcd"]) if is_fresh else (0, []))
+    assert (host.stops, host.stopped) == ((1, ["etcd"]) if is_fresh else (0, []))
+    if cut_at:
+        assert host.calls == ORDER[3:]
+    else:
+        assert host.calls == (ORDER[4:] if is_fresh else [])
+
+
+def test_a_member_that_joined_again_loses_nothing_when_that_is_cut_off(host: Host) -> None:
+    """From then on it may be a member: neither the word that it is none nor the note that it has joined are left."""
+    host.state()
+    for phase in ("preflight of etcd-join", "etcd-join", "control-plane-prepare control-plane"):
+        host.give()
+        (host.root / "run/fresh-etcd").touch()
+        host.data()
+        host.fails_at = phase
+        with host.killed():
+            assert host.state()["result"] is False
+        assert host.module.pending() == ORDER[4 if "etcd" in phase else 5 :]
+        data = host.data()
+        host.give()
+        host.fails_at = ""
+        host.calls.clear()
+        assert host.state()["result"] is True
+        assert host.calls == ORDER[4 if "etcd" in phase else 5 :]
+        assert data.exists()
+
+
+def test_data_that_cannot_be_removed_is_an_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Etcd would be added to the others, and not start with it."""
+    data = host.data()
+    (host.root / "run/fresh-etcd").touch()
+
+    def refuse(place: Path, **_: Any) -> None:
+        if place == host.root / "etcd/member":
+            raise OSError("it is mounted")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    said = host.state()
+    assert said["result"] is False
+    assert "it is mounted" in said["comment"]
+    assert (host.calls, data.exists()) == (ORDER[:4], True)
+    assert (host.root / "run/fresh-etcd").exists()
+
+
+def test_a_first_join_does_not_stop_the_kubelet_for_etcd(host: Host) -> None:
+    (host.root / "run/fresh-etcd").touch()
+    assert host.state()["result"] is True
+    assert (host.calls, host.stops, host.stopped) == (ORDER, 0, [])
 
 
 def test_without_the_keys_it_says_how_to_get_them(host: Host) -> None:

@@ -67,25 +67,41 @@ def test_what_bars_a_join(found: Seen, control_planes: list[str], fault: str) ->
 
 def test_the_joining_host_s_own_member_does_not_count() -> None:
     begun = seen(ONE, member("node2", NEW_URL, is_learner=True), node2=None)
-    assert etcd_gate.faults(begun, ["node1"], joining=NEW_URL) == []
+    assert etcd_gate.faults(begun, ["node1"], joining=("node2", NEW_URL)) == []
+
+
+def test_a_voter_of_another_name_at_its_address_counts() -> None:
+    """The host has the address of one that is gone: its vote counts until a person says that it is dead."""
+    gone = member("node3", NEW_URL)
+    assert etcd_gate.leavings([ONE, gone], "node2", NEW_URL, has_data=False) == []
+    found = seen(ONE, gone, node3=None)
+    expected = ["member node3 of etcd is no control plane", "member node3 of etcd does not answer"]
+    assert etcd_gate.faults(found, ["node1"], joining=("node2", NEW_URL)) == expected
 
 
 @pytest.mark.parametrize("is_learner", [True, False])
 def test_its_own_member_is_taken_up_again_unless_its_data_is_gone(*, is_learner: bool) -> None:
     started = member("node2", NEW_URL, is_learner=is_learner)
-    assert etcd_gate.leavings([ONE, started], NEW_URL, has_data=True) == []
-    assert etcd_gate.leavings([ONE, started], NEW_URL, has_data=False) == [started]
+    assert etcd_gate.leavings([ONE, started], "node2", NEW_URL, has_data=True) == []
+    assert etcd_gate.leavings([ONE, started], "node2", NEW_URL, has_data=False) == [started]
 
 
 def test_one_that_never_started_is_taken_up_again() -> None:
-    assert etcd_gate.leavings([ONE, member("", NEW_URL, is_learner=True)], NEW_URL, has_data=False) == []
+    begun = [ONE, member("", NEW_URL, is_learner=True)]
+    assert etcd_gate.leavings(begun, "node2", NEW_URL, has_data=False) == []
 
 
+@pytest.mark.parametrize("has_data", [True, False])
+@pytest.mark.parametrize("url", [OTHER_URL, NEW_URL])
 @pytest.mark.parametrize("name", ["", "node3"])
-def test_a_learner_of_another_host_goes_and_a_voter_never(name: str) -> None:
-    learner = member(name, OTHER_URL, is_learner=True)
-    assert etcd_gate.leavings([ONE, learner], NEW_URL, has_data=True) == [learner]
-    assert etcd_gate.leavings([ONE, member("node3", OTHER_URL)], NEW_URL, has_data=True) == []
+def test_a_learner_of_another_host_goes_and_a_voter_never(name: str, url: str, *, has_data: bool) -> None:
+    """Also where that host had the address of this one; who never started has no name, and is told by its address."""
+    learner = member(name, url, is_learner=True)
+    is_own = url == NEW_URL and not name
+    found = etcd_gate.leavings([ONE, learner], "node2", NEW_URL, has_data=has_data)
+    assert found == ([] if is_own else [learner])
+    voter = member("node3", url)
+    assert etcd_gate.leavings([ONE, voter], "node2", NEW_URL, has_data=has_data) == []
 
 
 def test_an_answer_of_etcd_leaves_out_what_is_empty() -> None:
@@ -159,6 +175,17 @@ def test_who_is_a_member_already_is_told(etcd: Etcd, context: Context) -> None:
     etcd.members[1].update(name="node2", clientURLs=[url(NEW_URL)])
     assert etcd_gate.pass_before(context, "node2", "10.77.1.12", has_data=False) is False
     assert [entry["ID"] for entry in etcd.members] == ["1"]
+
+
+def test_who_was_taken_out_is_no_member_whatever_its_files_say(etcd: Etcd, context: Context) -> None:
+    assert etcd_gate.is_member(context, "node2", "10.77.1.12") is False
+    etcd.members.append({"ID": "2", "name": "node3", "peerURLs": [NEW_URL], "clientURLs": [url(NEW_URL)]})
+    assert etcd_gate.is_member(context, "node2", "10.77.1.12") is False
+    etcd.members[1]["name"] = "node2"
+    assert etcd_gate.is_member(context, "node2", "10.77.1.12") is True
+    etcd.is_silent.add("127.0.0.1")
+    with pytest.raises(ClusterError, match="etcd on this host does not answer"):
+        etcd_gate.is_member(context, "node2", "10.77.1.12")
 
 
 def test_no_join_while_a_member_is_off(etcd: Etcd, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

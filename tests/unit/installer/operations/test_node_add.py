@@ -82,7 +82,7 @@ class Host:
     def run(self, words: Sequence[str], **_: object) -> Completed:
         line = " ".join(words)
         self.ran.append(line)
-        if line.startswith("rm -rf /run/"):
+        if line.startswith(("rm -rf /run/", "rm -f /run/")):
             self.files = {path: file for path, file in self.files.items() if not path.startswith(words[-1])}
         return next((said for part, said in self.answers.items() if part in line), Completed(0, "", ""))
 
@@ -450,6 +450,7 @@ class Gate:
         self.is_member = True
         self.error: InstallerError | None = None
         monkeypatch.setattr(etcd_gate, "pass_before", self.before)
+        monkeypatch.setattr(etcd_gate, "is_member", lambda *_: self.is_member)
         monkeypatch.setattr(etcd_gate, "pass_after", lambda _: self.note("after"))
 
     def before(self, _: object, name: str, address: str, *, has_data: bool) -> bool:
@@ -500,15 +501,38 @@ def test_a_timer_there_removes_them_should_this_host_be_lost(
     assert host.ran.index("rm -rf /run/caisson-join") < len(host.ran) - 1 - host.ran[::-1].index(stop)
 
 
-def test_data_of_etcd_on_a_host_that_is_no_member_is_named(
-    context: NodeContext, host: Host, made: Tokens, gate: Gate
+@pytest.mark.parametrize("data", ["there", "none"])
+def test_a_host_that_is_no_member_of_etcd_is_told_so(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate, data: str
 ) -> None:
+    """Whatever it has of etcd is of a member that was removed: data, its manifest, the note that it has joined."""
+    host.answers["test -d"] = Completed(0, f"{data}\n", "")
+    join(context)
+    assert authority_keys.FRESH_FILE not in made.seen
     gate.is_member = False
     join(context)
     assert authority_keys.FRESH_FILE in made.seen
-    host.answers["test -d"] = Completed(0, "none\n", "")
+    assert host.files == {}
+
+
+def test_what_a_killed_run_has_said_of_etcd_is_taken_back_first(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    """It is a member by now: its data would be removed."""
+    host.files[authority_keys.FRESH_FILE] = RemoteFile(authority_keys.FRESH_FILE, b"", 0o600)
     join(context)
     assert authority_keys.FRESH_FILE not in made.seen
+
+
+def test_a_control_plane_that_was_taken_out_of_etcd_joins_again(
+    context: NodeContext, host: Host, made: Tokens, gate: Gate
+) -> None:
+    """All its files are there: it was off when it was removed, and is on again."""
+    host.answers["test -s"] = Completed(0, "", "")
+    gate.is_member = False
+    join(context)
+    assert made.seen == [*KEYS, node_add.DISCOVERY_FILE, authority_keys.FRESH_FILE, TOKEN]
+    assert gate.passed == [("before, with data", False), ("after", False)]
 
 
 def test_a_host_that_does_not_say_whether_it_has_data_gets_nothing(
