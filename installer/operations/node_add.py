@@ -66,11 +66,29 @@ JOINED_FILES = (
     "/var/lib/kubelet/config.yaml",
 )
 CONTROL_PLANE_FILES = (
-    "/etc/kubernetes/manifests/etcd.yaml",
-    "/etc/kubernetes/manifests/kube-apiserver.yaml",
-    "/var/lib/caisson/kubeadm/join-control-plane-join-mark-control-plane.json",
+    *(f"/etc/kubernetes/pki/{name}" for name in ("apiserver.crt", "etcd/peer.crt", "sa.key")),
+    *(f"/etc/kubernetes/{name}.conf" for name in ("admin", "controller-manager", "scheduler")),
+    *(
+        f"/etc/kubernetes/manifests/{name}.yaml"
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    ),
+    *(
+        f"/var/lib/caisson/kubeadm/join-{phase}.json"
+        for phase in (
+            "preflight",
+            "control-plane-prepare-certs",
+            "control-plane-prepare-kubeconfig",
+            "kubelet-start",
+            "etcd-join",
+            "control-plane-prepare-control-plane",
+            "control-plane-join-mark-control-plane",
+        )
+    ),
 )
-"""What a further control plane has besides; the last is the stamp of kubeadm's last phase."""
+"""What a further control plane has besides: what kubeadm's phases make, and the notes that they came to their end.
+
+As the states have it, ``caisson_member``: where they find something to do, keys have to be sent.
+"""
 ETCD_DATA_DIR = "/var/lib/etcd/member"
 NAME_LIMIT = 63
 SETTLE_TIMEOUT_S = 2400.0

@@ -45,9 +45,9 @@ KEYS = {
 }
 """What all control planes share, with the modes that kubeadm gives. Source: kubeadm 1.36, pkiutil, WriteKey."""
 CERTIFICATES, KUBECONFIGS = "control-plane-prepare certs", "control-plane-prepare kubeconfig"
-ETCD = "etcd-join"
+KUBELET, ETCD = "kubelet-start", "etcd-join"
 PLACED, MARKED = "control-plane-prepare control-plane", "control-plane-join mark-control-plane"
-PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, "kubelet-start", ETCD, PLACED, MARKED)
+PHASES = ("preflight", CERTIFICATES, KUBECONFIGS, KUBELET, ETCD, PLACED, MARKED)
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CONFS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
 KUBELET_FILE, BOOTSTRAP_FILE = "kubelet.conf", "bootstrap-kubelet.conf"
@@ -58,19 +58,26 @@ That of a control plane asks its own, which is placed two phases later: until th
 Source: kubernetes 1.36, pkg/kubelet/certificate/bootstrap, LoadClientConfig; kubeadm, cmd/phases/join/kubelet.go.
 """
 PRODUCES: dict[str, tuple[str, ...]] = {
-    CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/etcd/ca.key", "pki/sa.key", "pki/ca.key"),
+    CERTIFICATES: ("pki/apiserver.crt", "pki/etcd/peer.crt", "pki/sa.key"),
     KUBECONFIGS: CONFS,
     ETCD: ("manifests/etcd.yaml",),
     PLACED: tuple(f"manifests/{name}.yaml" for name in CONTROL_PLANE),
 }
+"""Without the authorities' keys, which are given: a site may take them away afterwards.
+
+The driver sends keys where one of these files is not there, or a note: ``node_add`` has them too.
+"""
 
 
 def pending() -> list[str]:
-    """Return the phases that have not come to their end for this cluster, from the first of them on."""
-    for place, phase in enumerate(PHASES):
-        if not _is_complete(phase):
-            return list(PHASES[place:])
-    return []
+    """Return the phases that have not come to their end for this cluster, and all after the first of them.
+
+    But for the kubelet's where it has its certificate: kubeadm refuses to start another while its Node is Ready.
+    Source: kubeadm 1.36, cmd/phases/join/kubelet.go.
+    """
+    complete = [phase for phase in PHASES if _is_complete(phase)]
+    first = next((place for place, phase in enumerate(PHASES) if phase not in complete), len(PHASES))
+    return [phase for phase in PHASES[first:] if phase != KUBELET or phase not in complete]
 
 
 def _is_complete(phase: str) -> bool:
@@ -78,7 +85,7 @@ def _is_complete(phase: str) -> bool:
         noted = json.loads(_stamp_file(phase).read_text())
     except (OSError, ValueError):
         return False
-    if (phase == "kubelet-start" and not _has_identity()) or (phase == ETCD and Path(FRESH_FILE).exists()):
+    if (phase == KUBELET and not _has_identity()) or (phase == ETCD and Path(FRESH_FILE).exists()):
         return False
     files = [Path(KUBERNETES_DIR) / name for name in PRODUCES.get(phase, ())]
     return bool(noted == _stamp()) and all(map(_is_there, files))
@@ -142,7 +149,7 @@ def _make_way(phase: str) -> None:
         made = [file for file in made if str(file.relative_to(root / "pki")) not in KEYS]
     elif phase == KUBECONFIGS:
         made = [root / name for name in CONFS]
-    elif phase == "kubelet-start" and _is_there(Path(CLIENT_CERTIFICATE_FILE)):
+    elif phase == KUBELET and _is_there(Path(CLIENT_CERTIFICATE_FILE)):
         _systemctl("stop")
         made = [root / KUBELET_FILE]
     elif phase == ETCD and Path(FRESH_FILE).exists():

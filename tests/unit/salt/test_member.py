@@ -310,6 +310,36 @@ def test_what_a_phase_made_and_somebody_removed_is_made_again_with_all_after_it(
     assert host.calls == ORDER[4:]
 
 
+def test_the_keys_of_the_authorities_may_be_taken_away_again(host: Host) -> None:
+    """They are what is given, not what a phase makes: without them it is a control plane all the same."""
+    host.state()
+    keys = [host.root / "kubernetes/pki" / name for name in KEYS if name.endswith("ca.key")]
+    assert len(keys) == 3
+    for key in keys:
+        key.unlink()
+    host.calls.clear()
+    said = host.state()
+    assert (said["result"], said["changes"], host.calls) == (True, {}, [])
+    (host.root / "kubernetes/manifests/kube-scheduler.yaml").unlink()
+    host.give()
+    assert host.state()["result"] is True
+    assert host.calls == ORDER[5:]
+    assert all(key.is_file() for key in keys)
+
+
+def test_a_kubelet_that_has_its_certificate_is_not_started_as_another(host: Host) -> None:
+    """It is refused by kubeadm while its Node is Ready, and kubelet.conf would be gone."""
+    host.state()
+    conf = host.root / "kubernetes/kubelet.conf"
+    conf.write_text("as it is")
+    (host.root / "kubernetes/pki/apiserver.crt").unlink()
+    host.give()
+    host.calls.clear()
+    assert host.state()["result"] is True
+    assert host.calls == [phase for phase in ORDER[1:] if phase != "kubelet-start"]
+    assert (conf.read_text(), host.stops) == ("as it is", 0)
+
+
 @pytest.mark.parametrize("is_fresh", [True, False])
 @pytest.mark.parametrize("cut_at", ["etcd-join", "control-plane-prepare control-plane", ""])
 def test_the_data_of_a_removed_member_goes_and_no_other(host: Host, cut_at: str, *, is_fresh: bool) -> None:

@@ -53,6 +53,7 @@ from installer.operations.joining import Joining, NodeContext
 from installer.operations.node_jobs import Detached
 from installer.operations.probe import Material, Probe, Row
 from tests.unit.installer.helpers import make_context, product_bytes
+from tests.unit.salt.test_modules import load
 
 FACTS = {
     "node_name": "node2",
@@ -591,6 +592,17 @@ def test_the_two_sides_mean_the_same_files() -> None:
     assert all(f'"{name}"' in member for name in authority_keys.FILES)
     for file in node_add.JOINED_FILES:
         assert file.removeprefix("/etc/kubernetes/") in module
+
+
+def test_who_sends_the_keys_looks_at_what_the_states_look_at() -> None:
+    """Else the host waits for keys that nobody sends: the same command would fail for ever."""
+    member = load("caisson_member")
+    made = {f"{member.KUBERNETES_DIR}/{name}" for names in member.PRODUCES.values() for name in names}
+    made |= {member.CLIENT_CERTIFICATE_FILE, f"{member.KUBERNETES_DIR}/{member.KUBELET_FILE}"}
+    made |= {str(member._stamp_file(phase)) for phase in member.PHASES}
+    assert made <= {*node_add.JOINED_FILES, *node_add.CONTROL_PLANE_FILES}
+    assert {*node_add.CONTROL_PLANE_FILES} <= made
+    assert not [file for file in made if file.endswith("ca.key")]
 
 
 def pod(name: str, *, is_ready: bool = True, node: str = "node2") -> PodState:
