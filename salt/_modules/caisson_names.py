@@ -49,9 +49,13 @@ def lines(text: str) -> list[str]:
 
 
 def outdated(app: str) -> list[str]:
-    """Return the running pods of ``app`` here whose copy is not of /etc/hosts as it is now. Raises RuntimeError."""
+    """Return the running pods of ``app`` here whose copy is not of /etc/hosts as it is now. Raises RuntimeError.
+
+    One whose container has not started yet has no copy, and will get one as the file is then.
+    """
     wanted = lines(_read(Path(HOSTS_FILE)))
-    return [uid for uid in _running(app) if lines(_read(Path(PODS_DIR) / uid / "etc-hosts")) != wanted]
+    copies = {uid: Path(PODS_DIR) / uid / "etc-hosts" for uid in _running(app)}
+    return [uid for uid, copy in copies.items() if copy.exists() and lines(_read(copy)) != wanted]
 
 
 def _read(file: Path) -> str:

@@ -8,13 +8,9 @@ include:
   - cluster.noted
 
 Find the control planes behind the endpoint's name:
-  caisson_names.known: []
-
-Let kube-proxy find them too:
-  caisson_names.known_to_pods:
-    - app: kube-proxy
-    - require:
-      - caisson_names: Find the control planes behind the endpoint's name
+  caisson_names.known:
+    - require_in:
+      - caisson_names: Let kube-proxy find them too
 
 Note it after all that it is about:
   test.nop:

@@ -108,3 +108,22 @@ def test_what_is_told_is_acted_upon_before_it_is_noted(
     names = [chunk["__id__"] for chunk in compiled.chunks]
     assert names[-1] == "Note what this node was told"
     assert ("Load the port table into firewalld" in names) is (role != "worker")
+
+
+@pytest.mark.parametrize("sls", ["cluster.told", "roles.control_plane", "roles.worker"])
+def test_kube_proxy_finds_the_control_planes_before_that_is_noted(
+    compiler: Compiler, control_plane_pillar: dict[str, Any], sls: str
+) -> None:
+    """Who asks for the note would take a node for told whose kube-proxy has the names of before."""
+    changed = copy.deepcopy(control_plane_pillar)
+    changed["caisson"]["node"]["role"] = "worker" if "worker" in sls else "control-plane"
+    compiled = compiler.compile(sls, changed)
+    assert list(compiled.faults) == []
+    found = {chunk["__id__"]: chunk for chunk in compiled.chunks}
+    wanted = {"caisson_names": "Let kube-proxy find them too"}
+    assert wanted in found["Note what this node was told"]["require"]
+    chunk = found[wanted["caisson_names"]]
+    assert (chunk["fun"], chunk["app"]) == ("known_to_pods", "kube-proxy")
+    names = [*found]
+    before = "Find the control planes behind the endpoint's name" if "told" in sls else "Join the cluster"
+    assert names.index(before) < names.index(wanted["caisson_names"])

@@ -99,6 +99,14 @@ def test_a_node_without_such_a_pod_has_nothing_to_start(host: Host) -> None:
     assert host.apply("known_to_pods", app="kube-proxy")["changes"] == {}
 
 
+def test_a_pod_that_has_not_started_yet_will_have_them(host: Host) -> None:
+    """Its copy is made when its container starts: on a node that joins just now there is none to start again."""
+    host.apply("known")
+    host.copy.unlink()
+    said = host.apply("known_to_pods", app="kube-proxy")
+    assert (said["result"], said["changes"], host.starts) == (True, {}, 0)
+
+
 def test_one_that_does_not_come_back_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.apply("known")
     monkeypatch.setattr(host, "start", lambda _="": None)
