@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from installer.base.errors import ClusterError
@@ -205,6 +205,15 @@ def _peer_url(context: Context, address: str) -> str:
     return f"https://{address}:{ports(context)[PEER_PORT]}"
 
 
+def look_before(context: Context, name: str, address: str) -> None:
+    """See, before anything is done for it, that a control plane could join; what cut joins have left stays for now.
+
+    Raises:
+        ClusterError: etcd is not whole, or its members are not the control planes.
+    """
+    _until_none(context, moment="before", name=name, peer_url=_peer_url(context, address), is_early=True)
+
+
 def pass_before(context: Context, name: str, address: str, *, has_data: bool) -> bool:
     """Let a control plane join, or say why not; return whether it is a member already.
 
@@ -232,13 +241,22 @@ def pass_after(context: Context) -> None:
     _until_none(context, moment="after")
 
 
-def _until_none(context: Context, *, moment: str, name: str = "", peer_url: str = "") -> None:
-    """Ask until etcd is whole, for :data:`SETTLED_TIMEOUT_S`; the host of ``name`` and ``peer_url`` does not count."""
+def _until_none(
+    context: Context, *, moment: str, name: str = "", peer_url: str = "", is_early: bool = False
+) -> None:
+    """Ask until etcd is whole, for :data:`SETTLED_TIMEOUT_S`; the host of ``name`` and ``peer_url`` does not count.
+
+    Nor does, while it is early, what is removed later.
+    """
     deadline = time.monotonic() + SETTLED_TIMEOUT_S
     while True:
         nodes = cluster_state.get_members(context.paths.admin_kubeconfig_file)
         names = [node.name for node in nodes if node.is_control_plane and node.name != name]
-        found = faults(look(context), names, joining=(name, peer_url))
+        seen = look(context)
+        if is_early:
+            left = leavings(seen.members, name, peer_url, has_data=True)
+            seen = replace(seen, members=tuple(member for member in seen.members if member not in left))
+        found = faults(seen, names, joining=(name, peer_url))
         if not found:
             return
         if time.monotonic() > deadline:

@@ -113,7 +113,8 @@ def run_connect(context: Context) -> bool:
 def run_probe(context: Context) -> bool:
     """Run the preflights of a node on the host, and look at what is between it and this one; change nothing.
 
-    What was found decides what the node is told: its addresses, its name.
+    What was found decides what the node is told: its addresses, its name. Where it is to be a control plane, so is etcd
+    looked at: the control planes are told of the new one long before it joins, and one that is off cannot be.
     """
     node = joining.of(context)
     title = node.entry.title
@@ -142,6 +143,8 @@ def run_probe(context: Context) -> bool:
         media_port=_media_port(context),
         cluster_ca_sha256=hashlib.sha256(_cluster_ca(context)).hexdigest(),
     )
+    if node.entry.role is Role.CONTROL_PLANE:
+        etcd_gate.look_before(context, node.name, node.address)
     return False
 
 

@@ -199,6 +199,24 @@ def test_no_join_while_a_member_is_off(etcd: Etcd, context: Context, monkeypatch
     assert len(etcd.members) == 2
 
 
+def test_the_first_look_says_the_same_and_removes_nothing(
+    etcd: Etcd, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a cut join has left goes later, when this one is about to join."""
+    etcd.members.append({"ID": "2", "peerURLs": [NEW_URL], "isLearner": True})  # type: ignore[dict-item]
+    etcd.members.append({"ID": "3", "peerURLs": [OTHER_URL], "isLearner": True})  # type: ignore[dict-item]
+    etcd_gate.look_before(context, "node2", "10.77.1.12")
+    assert len(etcd.members) == 3
+    nodes = [cluster_state.Member(name, name, is_control_plane=True) for name in ("node1", "node3")]
+    monkeypatch.setattr(cluster_state, "get_members", lambda _: nodes)
+    etcd.members[2] = {"ID": "3", "name": "node3", "peerURLs": [OTHER_URL], "clientURLs": [url(OTHER_URL)]}
+    etcd.is_silent.add("10.77.1.13")
+    with pytest.raises(ClusterError, match="not whole before the join") as caught:
+        etcd_gate.look_before(context, "node2", "10.77.1.12")
+    assert caught.value.details == "member node3 of etcd does not answer"
+    assert "caisson node remove NAME --dead" in caught.value.resolution
+
+
 def test_no_join_while_the_member_here_is_silent(etcd: Etcd, context: Context) -> None:
     etcd.is_silent.add("127.0.0.1")
     with pytest.raises(ClusterError, match="etcd on this host does not answer"):

@@ -226,6 +226,7 @@ def test_a_node_s_role_does_not_change_by_adding_it_again(
 ) -> None:
     """A control plane that is added without its role would close its ports as a worker's."""
     node_of(context).entry = replace(host.entry, role=Role.CONTROL_PLANE)
+    monkeypatch.setattr(etcd_gate, "look_before", lambda *_: None)
     node_add.run_probe(context)
     pillartop.write(context.paths, "node1", node_of(context).caisson)
     node_of(context).entry = host.entry
@@ -451,6 +452,7 @@ class Gate:
         self.is_member = True
         self.error: InstallerError | None = None
         monkeypatch.setattr(etcd_gate, "pass_before", self.before)
+        monkeypatch.setattr(etcd_gate, "look_before", self.look)
         monkeypatch.setattr(etcd_gate, "is_member", lambda *_: self.is_member)
         monkeypatch.setattr(etcd_gate, "pass_after", lambda _: self.note("after"))
 
@@ -460,6 +462,12 @@ class Gate:
         if self.error is not None:
             raise self.error
         return self.is_member
+
+    def look(self, _: object, name: str, address: str) -> None:
+        assert (name, address) == ("node2", "10.77.1.12")
+        self.note("look")
+        if self.error is not None:
+            raise self.error
 
     def note(self, moment: str) -> None:
         self.passed.append((moment, bool(self.host.files)))
@@ -563,6 +571,18 @@ def test_nothing_is_sent_where_etcd_is_not_whole(
     with pytest.raises(ClusterError, match="not whole"):
         join(context)
     assert (made.seen, host.secret, host.files) == ([], [], {})
+
+
+def test_where_etcd_is_not_whole_nothing_at_all_is_sent_to_a_new_control_plane(
+    context: NodeContext, host: Host, gate: Gate
+) -> None:
+    """Not after five minutes in which a control plane that is off was to be told of it. A worker needs no etcd."""
+    gate.error = ClusterError("etcd is not whole")
+    with pytest.raises(ClusterError, match="not whole"):
+        node_add.run_probe(context)
+    assert (gate.passed, host.files, host.ran) == ([("look", False)], {}, [])
+    node_of(context).entry = host.entry
+    assert node_add.run_probe(context) is False
 
 
 def test_a_key_that_is_kept_elsewhere_is_named(
