@@ -19,6 +19,12 @@ NODES_DIR = "nodes"
 _MUTEX = threading.Lock()
 """The top file is one for all nodes, and several are added side by side."""
 HEADING = "#!json\n"
+BY_JOIN = ("overrides.kubelet", "overrides.kubeadmPatches")
+"""What kubeadm gives a node when it joins, in its kubelet's configuration and its manifests, and never again."""
+BY_JOIN_OF_CONTROL_PLANES = ("apiServer.extraSans",)
+"""So in the certificate of its API server."""
+OF_ALL_AT_ONCE = ("overrides.kubeProxy",)
+"""What the cluster itself holds for all nodes."""
 
 
 def file_name(node_name: str) -> str:
@@ -54,10 +60,24 @@ def known(paths: Paths) -> list[str]:
 def unaware(paths: Paths, changed: Sequence[str]) -> str:
     """Say which further nodes do not know of changed keys of bootstrap.yaml yet; empty when there is nothing to say."""
     others = known(paths)
-    if not others or not changed:
-        return ""
-    keys, names = ", ".join(changed), ", ".join(others)
-    return f"further nodes keep what they were told of {keys} until 'caisson node add' is run again for them: {names}"
+    control_planes = [name for name in others if _role(paths, name) == "control-plane"]
+    apart = {*BY_JOIN, *BY_JOIN_OF_CONTROL_PLANES, *OF_ALL_AT_ONCE}
+    told = "what they were told of {} until 'caisson node add' is run again for them: {}"
+    joined = (
+        "what they joined with of {} until each is taken out of the cluster and added again ('caisson node remove', "
+        "'caisson node add'): {}"
+    )
+    said = (
+        (told, [key for key in changed if key not in apart], others),
+        (joined, [key for key in changed if key in BY_JOIN], others),
+        (joined, [key for key in changed if key in BY_JOIN_OF_CONTROL_PLANES], control_planes),
+    )
+    texts = [text.format(", ".join(keys), ", ".join(names)) for text, keys, names in said if keys and names]
+    return "; ".join(f"further nodes keep {text}" for text in texts)
+
+
+def _role(paths: Paths, node_name: str) -> str:
+    return str(read(paths, node_name).get("node", {}).get("role", ""))
 
 
 def file_of(paths: Paths, node_name: str) -> Path:

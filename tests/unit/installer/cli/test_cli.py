@@ -455,15 +455,13 @@ def test_further_nodes_that_do_not_know_of_a_change_are_named(
     assert call(tree, *bootstrap_words(tree)) == 0
     assert "further nodes" not in capsys.readouterr().out
     file.write_text(file.read_text() + "overrides: {kubelet: {maxPods: 200}}\n")
-    expected = (
-        "further nodes keep what they were told of overrides.kubelet until 'caisson node add' is run again"
-    )
+    expected = "further nodes keep what they joined with of overrides.kubelet until each is taken out"
     assert call(tree, "config", "diff", "--config", str(file)) == 0
     assert expected in capsys.readouterr().out
     assert call(tree, *bootstrap_words(tree)) == 0
     said = capsys.readouterr().out
     assert expected in said
-    assert said.rstrip().endswith("for them: node2")
+    assert said.rstrip().endswith("'caisson node add'): node2")
     # What the nodes were told stays theirs.
     assert (paths.pillar_dir / "top.sls").read_text() == top
     assert pillartop.known(paths) == ["node2"]
