@@ -152,8 +152,10 @@ def _make_way(phase: str) -> None:
     elif phase == KUBELET and _is_there(Path(CLIENT_CERTIFICATE_FILE)):
         _systemctl("stop")
         made = [root / KUBELET_FILE]
-    elif phase == ETCD and Path(FRESH_FILE).exists():
-        _forget_etcd()
+    elif phase == ETCD:
+        if Path(FRESH_FILE).exists():
+            _forget_etcd()
+        _systemctl("start")  # kubeadm waits for the pod, and starts no kubelet that has its certificate
     for file in made:
         file.unlink(missing_ok=True)
 
@@ -174,7 +176,6 @@ def _forget_etcd() -> None:
         __salt__["caisson_kubeadm.restart_container"]("etcd")
         if data_dir.exists():
             shutil.rmtree(data_dir)
-    _systemctl("start")
     os.sync()
     Path(FRESH_FILE).unlink()
 

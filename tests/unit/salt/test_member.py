@@ -79,7 +79,7 @@ class Host:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.stops = root, 0
+        self.root, self.stops, self.runs = root, 0, True
         self.calls: list[str] = []
         self.fails_at = ""
         self.awaited: list[str] = []
@@ -133,9 +133,12 @@ class Host:
     def run(self, words: list[str], **_: Any) -> dict[str, Any]:
         if words[0] == "systemctl":
             self.stops += words[1] == "stop"
+            self.runs = words[1] == "start"
             return {"retcode": 0, "stdout": "", "stderr": ""}
         phase = " ".join(words[3 : words.index("--config")])
         self.calls.append(phase)
+        assert phase != ORDER[4] or self.runs, "it waits for the pod of etcd, which the kubelet starts"
+        self.runs = self.runs or phase == "kubelet-start"
         if self.fails_at == f"preflight of {phase}":
             return {"retcode": 1, "stdout": "", "stderr": "[ERROR X]: no\n"}
         for name in WRITES.get(phase, ()):
@@ -396,6 +399,15 @@ def test_data_that_cannot_be_removed_is_an_error(host: Host, monkeypatch: pytest
     assert "it is mounted" in said["comment"]
     assert (host.calls, data.exists()) == (ORDER[:4], True)
     assert (host.root / "run/fresh-etcd").exists()
+
+
+def test_the_kubelet_that_a_cut_removal_has_stopped_is_started_for_etcd(host: Host) -> None:
+    """It has its certificate, so kubeadm does not start it."""
+    host.state()
+    (host.root / "kubernetes/manifests/etcd.yaml").unlink()
+    host.runs = False
+    host.give()
+    assert host.state()["result"] is True
 
 
 def test_a_first_join_does_not_stop_the_kubelet_for_etcd(host: Host) -> None:
