@@ -2,7 +2,8 @@
 """Check the further nodes from the bootstrap node: the preflights of a node's role, run there, asked over the bus.
 
 Nothing is tried there, only looked at: a node carries pods. What is sent along lies in Salt's job cache for a day and
-reaches every minion, so of the configuration it is only what the checks read.
+reaches every minion, so of the configuration it is only what the checks read. Hosts that are looked at over SSH
+(probe.py) get the same of it: they are no nodes yet, and may never be.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ LIMIT_S = 90.0
 SHARED_KEYS = ("apiVersion", "kind", "clusterName", "networks")
 KUBELET_KEYS = ("failSwapOn", "failCgroupV1")
 """What checks read of ``overrides.kubelet``. Source: installer/checks/machine.py."""
+OVERRIDE_KEYS = ("allowPackageChanges", "ignorePreflights")
+"""What else they read of ``overrides``. Source: installer/checks/tried.py and agent.py."""
 Say = Callable[[str], None]
 HEADING = ("NODE", "CODE", "STATUS", "CHECK", "FOUND -> FIX")
 
@@ -86,7 +89,7 @@ def names(paths: Paths, only: str = "") -> list[str]:
 def check(tree_dir: Path, config: Config, nodes: Sequence[str], *, say: Say) -> tuple[NodeCheck, ...]:
     """Let all of these nodes check themselves, side by side; who does not answer says so."""
     request = {
-        "config": for_bus(config),
+        "config": for_checks(config),
         "product": (tree_dir / FILE_NAME).read_text(encoding="utf-8"),
         "ports": (tree_dir / PORTS_FILE).read_text(encoding="utf-8"),
         "with_trials": False,
@@ -121,15 +124,20 @@ def _parse(name: str, answer: Any, why: str) -> NodeCheck:
     return NodeCheck(name, why=f"says something else: {other_nodes.printable(str(answer)[:200])}")
 
 
-def for_bus(config: Config) -> str:
-    """Return of a configuration what the checks of another node read, and no more. Pure."""
+def for_checks(config: Config) -> str:
+    """Return of a configuration what the checks of another host read, and no more. Pure.
+
+    Its overrides may hold the passwords of registries, its authorities name files of this host: neither a host that is
+    only looked at nor Salt's job cache gets those.
+    """
     data = dict(Document.read(config.text).data)
     kept = {key: data[key] for key in SHARED_KEYS if key in data}
+    written = data.get("overrides") or {}
+    overrides = {key: written[key] for key in OVERRIDE_KEYS if written.get(key)}
     kubelet = {key: value for key, value in config.overrides.kubelet.items() if key in KUBELET_KEYS}
-    ignored = [{"id": entry.id, "reason": entry.reason} for entry in config.overrides.ignore_preflights]
-    overrides = {"kubelet": kubelet, "ignorePreflights": ignored}
-    kept["overrides"] = {key: value for key, value in overrides.items() if value}
-    return yaml.safe_dump({key: value for key, value in kept.items() if value}, sort_keys=False)
+    if kubelet:
+        overrides["kubelet"] = kubelet
+    return yaml.safe_dump({**kept, "overrides": overrides} if overrides else kept, sort_keys=False)
 
 
 def table(found: Sequence[NodeCheck]) -> list[tuple[str, ...]]:

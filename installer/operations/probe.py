@@ -18,9 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
-import yaml
-
-from installer.base.document import Document
 from installer.base.errors import (
     HostKeyError,
     InstallerError,
@@ -42,6 +39,7 @@ from installer.engine import agents
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
 from installer.media.product import FILE_NAME
+from installer.operations import node_checks
 from installer.operations.cluster_state import Member
 
 LOOK_TIMEOUT_S = 300.0
@@ -294,21 +292,13 @@ def _look(
 def _request(material: Material, name: str, role: str) -> dict[str, Any]:
     return {
         "do": "look",
-        "config": for_others(material.config),
+        "config": node_checks.for_checks(material.config),
         "name": name,
         "role": role,
         "product": material.product_text,
         "ports": material.ports_text,
         "with_trials": material.with_trials,
     }
-
-
-def for_others(config: Config) -> str:
-    """Return the configuration as other hosts are to read it: without what names files of this one. Pure."""
-    data = dict(Document.read(config.text).data)
-    data.pop("authorities", None)
-    data.pop("node", None)
-    return yaml.safe_dump(data, sort_keys=False)
 
 
 def _clock(host: _Host) -> Clock | None:

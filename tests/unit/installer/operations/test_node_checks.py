@@ -25,7 +25,10 @@ node: {name: node1}
 overrides:
   kubelet: {failSwapOn: false, maxPods: 200}
   containerd: "version = 3\\n[x]\\npassword = 'geheim'"
+  kubeadmPatches: {etcd.json: '{"password": "geheim"}'}
+  allowPackageChanges: [runc]
   ignorePreflights: [{id: CSN101, reason: small}]
+apiServer: {extraSans: [geheim.example]}
 """
 
 
@@ -77,15 +80,16 @@ def test_each_node_is_a_part_of_one_table(tree: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_is_sent_is_what_the_checks_read(tree: Path) -> None:
-    """It lies in Salt's job cache, and every minion gets it."""
-    sent = node_checks.for_bus(make_config(OVERRIDES))
-    assert "geheim" not in sent
+    """It lies in Salt's job cache, every minion gets it, and so does each host that is only looked at."""
+    sent = node_checks.for_checks(make_config(OVERRIDES))
+    assert "geheim" not in sent.lower()
     assert set(yaml.safe_load(sent)) == {"apiVersion", "kind", "clusterName", "networks", "overrides"}
     again = config.parse(sent)
     assert again.overrides.kubelet == {"failSwapOn": False}
     assert again.overrides.ignored == {"CSN101": "small"}
+    assert again.overrides.allowed_package_changes == ("runc",)
     assert again.networks == make_config().networks
-    assert "overrides" not in node_checks.for_bus(make_config())
+    assert "overrides" not in node_checks.for_checks(make_config())
 
 
 @pytest.mark.parametrize("answer", [None, CommandError("'crictl' did not finish within 90 s")])

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -244,10 +245,36 @@ def test_an_archive_that_does_not_work_is_named(server: Server) -> None:
         assert "No module named 'installer'" in caught.value.details
 
 
-def test_other_hosts_get_the_configuration_without_what_is_this_ones(material: probe.Material) -> None:
-    data = yaml.safe_load(probe.for_others(material.config))
-    assert sorted(data) == ["apiVersion", "clusterName", "kind", "networks"]
-    assert data["networks"] == yaml.safe_load(material.config.text)["networks"]
+def test_hosts_that_are_looked_at_get_what_the_checks_read(
+    server: Server, material: probe.Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no nodes yet, and may never be: the passwords in the overrides are not for them."""
+    written = """\
+overrides:
+  containerd: "version = 3\\n[x]\\npassword = 'geheim'"
+  kubeadmPatches: {etcd.json: '{"password": "geheim"}'}
+  ignorePreflights: [{id: CSN102, reason: no EL9 host}]
+"""
+    files = "authorities: {services: {certificateFile: /root/geheim.crt, keyFile: /root/geheim.key}}\n"
+    config = bootstrap.parse(material.config.text.partition("authorities:")[0] + written)
+    config = replace(config, text=config.text + files)
+    sent: list[str] = []
+    ask = agents.Agent.ask
+
+    def remember(agent: agents.Agent, request: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
+        sent.append(json.dumps(request))
+        return ask(agent, request, timeout_s=timeout_s)
+
+    monkeypatch.setattr(agents.Agent, "ask", remember)
+    found = look(server, [entry(server)], replace(material, config=config))
+    looks = [json.loads(text) for text in sent if json.loads(text)["do"] == "look"]
+    assert len(looks) == 2
+    assert not [text for text in sent if "geheim" in text]
+    told = yaml.safe_load(looks[1]["config"])
+    assert sorted(told) == ["apiVersion", "clusterName", "kind", "networks", "overrides"]
+    assert told["networks"] == yaml.safe_load(material.config.text)["networks"]
+    # What is accepted is told, for the report there says it.
+    assert rows_of(found, "node2 (127.0.0.1)")["CSN102"][0].status is Status.IGNORED
 
 
 def test_what_weighs_most_is_the_exit_code() -> None:
