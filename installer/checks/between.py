@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from installer.base.errors import HostError, HostKeyError, InstallerError, LoginError, ReachError
+from installer.base.ui import visible
 from installer.checks.preflight import Finding, Severity
 from installer.checks.reach import NO_WAY, OPEN, REFUSED, SILENT
 from installer.config.ports import Port
@@ -110,7 +111,8 @@ def _errors(fleet: Fleet, *kinds: type[InstallerError]) -> Iterator[tuple[Seen, 
 
 def _told(error: InstallerError) -> Finding:
     lines = [error.message, *error.details.splitlines()]
-    return Finding("; ".join(line.removeprefix("| ") for line in lines), fix=error.resolution)
+    text = "; ".join(line.removeprefix("| ") for line in lines)
+    return Finding(visible(text), fix=error.resolution)
 
 
 def can_be_reached(fleet: Fleet) -> Found:
@@ -254,8 +256,9 @@ def reach_each_others_ports(fleet: Fleet) -> Found:
     closed = [tried for tried in fleet.tried if tried.outcome != OPEN]
     faults = _count((tried.source, tried.target) for tried in closed)
     for tried in closed:
+        why = WHY_CLOSED.get(tried.outcome, "nobody knows what came of it")
         where = f"{tried.port.protocol} {tried.address}:{tried.port.port} ({tried.port.name})"
-        text = f"{where} of {tried.target} is not reached from {tried.source}: {WHY_CLOSED[tried.outcome]}"
+        text = f"{where} of {tried.target} is not reached from {tried.source}: {why}"
         yield _blamed(fleet, tried.source, tried.target, faults), Finding(text)
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from installer.base.errors import (
     HostKeyError,
@@ -39,7 +39,7 @@ from installer.engine import agents
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
 from installer.media.product import FILE_NAME
-from installer.operations import node_checks
+from installer.operations import answers, node_checks
 from installer.operations.cluster_state import Member
 
 LOOK_TIMEOUT_S = 300.0
@@ -49,6 +49,8 @@ CLOCK_GOOD_BOUND_S = 0.05
 THREADS = 16
 HERE = "this host"
 CONTROL_PLANE_ROLES = (BOOTSTRAP_ROLE, "control-plane")
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,10 @@ class _Host:
     is_member: bool = False
     troubles: list[InstallerError] = field(default_factory=list)
 
-    def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the answer, or None; why there is none becomes a finding about this host."""
+    def ask(self, request: Mapping[str, Any], read: answers.Read[Answer]) -> Answer | None:
+        """Return the answer, or None; why there is none, or another, becomes a finding about this host."""
         try:
-            return self.agent.ask(request, timeout_s=ASK_TIMEOUT_S)
+            return answers.ask(self.agent, request, read, timeout_s=ASK_TIMEOUT_S)
         except InstallerError as exc:
             self.troubles.append(exc)
             return None
@@ -269,7 +271,8 @@ def _here(material: Material, stack: contextlib.ExitStack, paths: Paths) -> _Hos
     stack.callback(agent.close)
     name = material.config.node_name or ""
     request = {**_request(material, name, BOOTSTRAP_ROLE), "checks": False}
-    return _Host(HERE, BOOTSTRAP_ROLE, agent, agent.ask(request, timeout_s=ASK_TIMEOUT_S), is_member=True)
+    answer = answers.ask(agent, request, answers.look(material.config), timeout_s=ASK_TIMEOUT_S)
+    return _Host(HERE, BOOTSTRAP_ROLE, agent, answer, is_member=True)
 
 
 def _look(
@@ -281,12 +284,25 @@ def _look(
     if isinstance(connected, InstallerError):
         return Seen(entry.title, entry.role.value, error=connected)
     try:
-        agent = agents.on(connected, material.packed)
+        agent = _start(entry, connected, material)
         stack.callback(agent.close)
         request = _request(material, entry.name, entry.role.value)
-        return _Host(entry.title, entry.role.value, agent, agent.ask(request, timeout_s=LOOK_TIMEOUT_S))
+        answer = answers.ask(agent, request, answers.look(material.config), timeout_s=LOOK_TIMEOUT_S)
+        return _Host(entry.title, entry.role.value, agent, answer)
     except InstallerError as exc:
         return Seen(entry.title, entry.role.value, error=exc)
+
+
+def _start(entry: NodeEntry, connected: Connection, material: Material) -> Agent:
+    """Start the installer there; its first words are the host's, too.
+
+    Raises:
+        InstallerError: it does not start.
+    """
+    try:
+        return agents.on(connected, material.packed)
+    except answers.WRONG as exc:
+        raise answers.odd(entry.title, "start", exc) from exc
 
 
 def _request(material: Material, name: str, role: str) -> dict[str, Any]:
@@ -306,11 +322,11 @@ def _clock(host: _Host) -> Clock | None:
     best: Clock | None = None
     for _ in range(CLOCK_QUESTIONS):
         before, started = time.time(), time.monotonic()
-        answer = host.ask({"do": "clock"})
+        time_s = host.ask({"do": "clock"}, answers.clock)
         took_s = time.monotonic() - started
-        if answer is None:
+        if time_s is None:
             return best
-        found = Clock(float(answer["time_s"]) - (before + took_s / 2), took_s / 2)
+        found = Clock(time_s - (before + took_s / 2), took_s / 2)
         if best is None or found.bound_s < best.bound_s:
             best = found
         if best.bound_s < CLOCK_GOOD_BOUND_S:
@@ -332,7 +348,7 @@ def _try_ports(hosts: Sequence[_Host], ports: Sequence[Port], pool: ThreadPoolEx
         pairs = [(one, other) for one in hosts for other in hosts if one is not other]
         plans = [(one, other, _targets(one, other, ports, held[other.title])) for one, other in pairs]
         results = [result for found in pool.map(lambda plan: _connect(*plan), plans) for result in found]
-        heard = {word for host in new for word in (host.ask({"do": "heard"}) or {"words": ()})["words"]}
+        heard = {word for host in new for word in host.ask({"do": "heard"}, answers.heard) or ()}
         return [replace(tried, outcome=OPEN) if word in heard else tried for tried, word in results]
 
 
@@ -357,15 +373,15 @@ def _listen(host: _Host, hosts: Sequence[_Host], ports: Sequence[Port]) -> list[
         ],
         "peers": sorted({str(other.facts[key]) for other in others for key in PLANES}),
     }
-    answer = host.ask(request)
-    return list(request["ports"] if answer is None else answer["held"])
+    held = host.ask(request, answers.listen(request["ports"]))
+    return list(request["ports"] if held is None else held)
 
 
 PLANES = ("control_plane_address", "workload_plane_address")
 
 
 def _forget(host: _Host) -> None:
-    host.ask({"do": "close"})
+    host.ask({"do": "close"}, answers.closed)
 
 
 def _targets(
@@ -376,7 +392,7 @@ def _targets(
     A datagram is answered by our own listener only; a port that another program holds is a finding of its own. A
     member opens etcd to a control plane when that is added, and not before.
     """
-    taken = {(str(port["protocol"]), int(port["port"])) for port in held}
+    taken = {(port["protocol"], port["port"]) for port in held}
     return [
         (port, other.address_for(port))
         for port in needed(ports, one.role, other.role)
@@ -390,12 +406,10 @@ def _connect(one: _Host, other: _Host, targets: Sequence[tuple[Port, str]]) -> l
     if not targets:
         return []
     asked = [{"protocol": port.protocol, "address": address, "port": port.port} for port, address in targets]
-    answer = one.ask({"do": "connect", "targets": asked})
-    if answer is None:
-        return []
+    found = one.ask({"do": "connect", "targets": asked}, answers.connect(len(asked)))
     return [
-        (Tried(one.title, other.title, port, address, outcome), str(word))
-        for (port, address), outcome, word in zip(targets, answer["outcomes"], answer["words"])
+        (Tried(one.title, other.title, port, address, outcome), word)
+        for (port, address), (outcome, word) in zip(targets, found or ())
     ]
 
 
@@ -406,10 +420,10 @@ def _measure_paths(hosts: Sequence[_Host], pool: ThreadPoolExecutor) -> list[Pat
 
 
 def _measure_path(one: _Host, other: _Host) -> Path | None:
-    mtu = int(one.answer["identity"]["workload_mtu"])
+    mtu: int = one.answer["identity"]["workload_mtu"]
     request = {"do": "path", "address": other.facts["workload_plane_address"], "mtu": mtu}
-    answer = one.ask(request)
-    return None if answer is None else Path(one.title, other.title, mtu, int(answer["passes"]))
+    passes = one.ask(request, answers.path(mtu))
+    return None if passes is None else Path(one.title, other.title, mtu, passes)
 
 
 # ---- the table -----------------------------------------------------------------------------------------------
