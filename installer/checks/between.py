@@ -24,6 +24,17 @@ SKEW_LIMIT_S = 0.5
 BOGUS_UUID = re.compile(r"^(?P<digit>[0-9a-f])(?P=digit)*\Z|^0+1?\Z|^03000200040005000006000700080009\Z")
 """What boards without a number of their own show, without dashes."""
 
+NEW_NAME_FIX = "give another --name, or hostnamectl set-hostname NAME there"
+NEW_HOST_FIX = (
+    "if its host was installed again: caisson node remove {name} --dead, then this command; "
+    "else another --name"
+)
+NEW_ID_FIX = "there: rm /etc/machine-id; systemd-machine-id-setup; reboot"
+NODES_FIX = (
+    "both are nodes: find out which is the copy, take it out (caisson node remove NAME), give that host an id of its "
+    "own, then add it again"
+)
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -38,6 +49,7 @@ class Seen:
     """A host as it was seen. ``identity`` is the agent's; ``error`` is why nothing was.
 
     ``faults``: what of the cluster's configuration does not fit it. ``is_member``: it is one of the cluster's nodes.
+    ``address`` is the one at which it was reached: of all that is known of it, what it does not say itself.
     """
 
     title: str
@@ -47,6 +59,7 @@ class Seen:
     error: InstallerError | None = None
     clock: Clock | None = None
     is_member: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,12 +88,14 @@ class Fleet:
     """All hosts, members of the cluster first, and what was tried between them.
 
     ``members``: the cluster's nodes, Ready or not, seen or not: name -> machine id, empty where it is not known.
+    ``told``: those to which something was told: name -> address in the control plane.
     """
 
     hosts: tuple[Seen, ...]
     tried: tuple[Tried, ...] = ()
     paths: tuple[Path, ...] = ()
     members: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 Found = Iterator[tuple[str, Finding]]
@@ -171,11 +186,12 @@ def have_names_of_their_own(fleet: Fleet) -> Found:
     kubeadm refuses a name only while a node that is Ready has it; the second host would take the first one's place.
     """
     for host, name, other in _twins(fleet, lambda seen: _values(seen, "name")):
-        yield host.title, Finding(f"'{name}' is the name of {other.title}, too")
+        yield host.title, Finding(f"'{name}' is the name of {other.title}, too", fix=NEW_NAME_FIX)
     for host in _newcomers(fleet):
         name, machine_id = host.identity["name"], host.identity["machine_id"]
         if fleet.members.get(name, machine_id) != machine_id:
-            yield host.title, Finding(f"the cluster has a node '{name}' already, which is another host")
+            text = f"the cluster has a node '{name}' already, which is another host"
+            yield host.title, Finding(text, fix=NEW_HOST_FIX.format(name=name))
 
 
 def _newcomers(fleet: Fleet) -> Iterator[Seen]:
@@ -189,12 +205,36 @@ def _newcomers(fleet: Fleet) -> Iterator[Seen]:
 def have_machine_ids_of_their_own(fleet: Fleet) -> Found:
     """Compare the machine ids: hosts made from one image share it, and are one host for DHCP and for the journal."""
     for host, value, other in _twins(fleet, lambda seen: _values(seen, "machine_id")):
-        yield host.title, Finding(f"{value} is that of {other.title}, too")
+        copy, first = (other, host) if _is_node(fleet, host) and not _is_node(fleet, other) else (host, other)
+        fix = NODES_FIX if _is_node(fleet, copy) else NEW_ID_FIX
+        yield copy.title, Finding(f"{value} is that of {first.title}, too", fix=fix)
     seen_names = {host.identity.get("name") for host in fleet.hosts}
     for host in _newcomers(fleet):
         for name, machine_id in fleet.members.items():
             if machine_id == host.identity["machine_id"] and name not in seen_names:
-                yield host.title, Finding(f"{machine_id} is that of the node '{name}', too")
+                yield host.title, _of_a_node(fleet, host, name)
+
+
+def _of_a_node(fleet: Fleet, host: Seen, name: str) -> Finding:
+    """Return what a host with the machine id of a node is: that node under another name, or a copy of it.
+
+    Whether it is at the address that the node was told says the way to it; of what it says itself nothing proves that.
+    """
+    told = fleet.told.get(name, "")
+    if told and told == host.address:
+        new = host.identity["name"]
+        return Finding(f"this is {name}, whose host name is now {new}", fix=f"give --name {name}")
+    text = f"{host.identity['machine_id']} is that of the node '{name}', too"
+    if _is_node(fleet, host):
+        return Finding(text, fix=f"if it is {name} under another host name: give --name {name}")
+    fix = f"if it is {name} at another address: give --name {name}; of a copy of its disk, {NEW_ID_FIX}"
+    return Finding(text, fix=fix)
+
+
+def _is_node(fleet: Fleet, host: Seen) -> bool:
+    """Say whether a host is, or may be, a node that is at work: another machine id would break it."""
+    own = {host.address, *_values(host, "addresses")}
+    return host.is_member or any(address in own for address in fleet.told.values() if address)
 
 
 def have_numbers_of_their_own(fleet: Fleet) -> Found:
@@ -330,14 +370,14 @@ FLEET_CHECKS: tuple[FleetCheck, ...] = (
         Severity.ERROR,
         "the nodes have names of their own",
         have_names_of_their_own,
-        "give another --name, or hostnamectl set-hostname NAME there",
+        f"{NEW_NAME_FIX}; of a node whose host was installed again: caisson node remove NAME --dead first",
     ),
     FleetCheck(
         "CSN612",
         Severity.ERROR,
         "the machines have ids of their own",
         have_machine_ids_of_their_own,
-        "there: rm /etc/machine-id; systemd-machine-id-setup; reboot",
+        f"of a copy of another host, {NEW_ID_FIX}; of a node whose host name is another now: give --name NAME",
     ),
     FleetCheck(
         "CSN613",

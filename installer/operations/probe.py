@@ -39,7 +39,7 @@ from installer.engine import agents
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
 from installer.media.product import FILE_NAME
-from installer.operations import answers, node_checks
+from installer.operations import answers, node_checks, other_nodes
 from installer.operations.cluster_state import Member
 
 LOOK_TIMEOUT_S = 300.0
@@ -185,6 +185,7 @@ class _Host:
     agent: Agent
     answer: Mapping[str, Any]
     is_member: bool = False
+    address: str = ""
     troubles: list[InstallerError] = field(default_factory=list)
 
     def ask(self, request: Mapping[str, Any], read: answers.Read[Answer]) -> Answer | None:
@@ -256,7 +257,8 @@ def probe(
         paths_found = _measure_paths(ready, pool)
     seen = [_seen(host, clocks.get(host.title)) for host in hosts]
     seen += [error for error in looked if isinstance(error, Seen)]
-    fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.members)
+    told = {name: address for name, address, _ in other_nodes.known(used)}
+    fleet = Fleet(_in_order(seen, entries), tuple(tried), tuple(paths_found), material.members, told)
     gathered = {host.title: host.facts for host in hosts[1:] if host.facts}
     return Probe(fleet, tuple(_rows(fleet, looked, material)), gathered)
 
@@ -288,7 +290,7 @@ def _look(
         stack.callback(agent.close)
         request = _request(material, entry.name, entry.role.value)
         answer = answers.ask(agent, request, answers.look(material.config), timeout_s=LOOK_TIMEOUT_S)
-        return _Host(entry.title, entry.role.value, agent, answer)
+        return _Host(entry.title, entry.role.value, agent, answer, address=entry.address)
     except InstallerError as exc:
         return Seen(entry.title, entry.role.value, error=exc)
 
@@ -438,6 +440,7 @@ def _seen(host: _Host, clock: Clock | None) -> Seen:
         error=host.troubles[0] if host.troubles else None,
         clock=clock,
         is_member=host.is_member,
+        address=host.address,
     )
 
 

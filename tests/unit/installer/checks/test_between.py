@@ -49,6 +49,11 @@ def said(code: str, fleet: Fleet) -> list[tuple[str, str]]:
     return [(title, finding.evidence) for title, finding in check.run(fleet)]
 
 
+def fixes(code: str, fleet: Fleet) -> list[str]:
+    check = next(check for check in FLEET_CHECKS if check.id == code)
+    return [finding.fix or check.fix for _, finding in check.run(fleet)]
+
+
 @pytest.mark.parametrize("check", FLEET_CHECKS, ids=lambda check: check.id)
 def test_silent_where_all_is_well(check: FleetCheck) -> None:
     tried = (Tried("host1", "host2", KUBELET, "10.0.0.2", "open"),)
@@ -106,6 +111,47 @@ def test_csn611_names() -> None:
         ("host3", "the cluster has a node 'node9' already, which is another host"),
         ("host4", "the cluster has a node 'node8' already, which is another host"),
     ]
+
+
+def test_csn611_a_node_whose_host_was_installed_again() -> None:
+    """By its name it is another host; who only needs another name is not told to remove a node."""
+    fleet = Fleet((seen(1), seen(2, name="worker1"), seen(3, name="node1")), members={"worker1": "ab"})
+    host3, host2 = fixes("CSN611", fleet)
+    assert "caisson node remove worker1 --dead, then this command; else another --name" in host2
+    assert "remove" not in host3
+
+
+def test_csn612_a_node_whose_host_name_is_another_now() -> None:
+    """It is at the address that it was told: it carries pods, and another machine id would break it."""
+    members, told = {"node1": f"{1:032x}", "worker1": f"{2:032x}"}, {"worker1": "10.0.0.2"}
+    at_it = replace(seen(2, name="new"), address="10.0.0.2")
+    fleet = Fleet((seen(1), at_it), members=members, told=told)
+    assert said("CSN612", fleet) == [("host2", "this is worker1, whose host name is now new")]
+    assert fixes("CSN612", fleet) == ["give --name worker1"]
+    # That it has the address says the host itself: that is not taken for sure, and its id is left alone.
+    fleet = replace(fleet, hosts=(seen(1), replace(at_it, address="192.0.2.9")))
+    assert said("CSN612", fleet) == [("host2", f"{2:032x} is that of the node 'worker1', too")]
+    assert fixes("CSN612", fleet) == ["if it is worker1 under another host name: give --name worker1"]
+    # A copy of its disk is at another address.
+    fleet = replace(fleet, told={"worker1": "10.0.0.8"})
+    assert "of a copy of its disk, there: rm /etc/machine-id" in fixes("CSN612", fleet)[0]
+    assert "give --name worker1" in fixes("CSN612", fleet)[0]
+
+
+def test_csn612_no_node_at_work_gets_another_id() -> None:
+    """Of two hosts with one id the node is not the one to be changed, wherever it stands in the list."""
+    copy, node = seen(2), seen(3, machine_id=f"{2:032x}", name="worker1")
+    for hosts in ((seen(1), copy, node), (seen(1), node, copy)):
+        fleet = Fleet(hosts, told={"worker1": "10.0.0.3"})
+        assert said("CSN612", fleet) == [("host2", f"{2:032x} is that of host3, too")]
+        assert fixes("CSN612", fleet) == ["there: rm /etc/machine-id; systemd-machine-id-setup; reboot"]
+    both = Fleet((seen(1), copy, node), told={"worker1": "10.0.0.3", "worker2": "10.0.0.2"})
+    assert [title for title, _ in said("CSN612", both)] == ["host3"]
+    with_this = Fleet((seen(1), seen(2, machine_id=f"{1:032x}")), told={"worker2": "10.0.0.2"})
+    assert [title for title, _ in said("CSN612", with_this)] == ["host2"]
+    for fleet in (both, with_this):
+        assert "rm /etc/machine-id" not in fixes("CSN612", fleet)[0]
+        assert "caisson node remove" in fixes("CSN612", fleet)[0]
 
 
 def test_csn612_machine_id() -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -18,7 +19,7 @@ from installer.checks import CHECKS
 from installer.checks.preflight import Finding, Report, Result, Status
 from installer.config.facts import Facts
 from installer.config.nodes import NodeEntry
-from installer.engine import agents
+from installer.engine import agents, pillartop
 from installer.engine.agents import Agent
 from installer.engine.ssh import Connection
 from installer.operations import answers, probe
@@ -91,12 +92,14 @@ class Scripted:
 
 @pytest.fixture
 def probed(
-    monkeypatch: pytest.MonkeyPatch, repository_dir: Any
+    monkeypatch: pytest.MonkeyPatch, repository_dir: Path, tmp_path: Path
 ) -> Callable[[Mapping[str, Any]], probe.Probe]:
     """Return a look at two hosts, of which the first lies as it is told."""
     entries = [NodeEntry(str(CONTROL[number]), name=f"node{number}") for number in (2, 3)]
     ports = (repository_dir / "salt/parameters/ports.yaml").read_text()
-    material = probe.Material(CONFIG, product_bytes().decode(), ports, b"", {"node1": ""})
+    material = probe.Material(
+        CONFIG, product_bytes().decode(), ports, b"", {"node1": "", "worker1": "ab" * 16}
+    )
 
     def probe_with(lies: Mapping[str, Any]) -> probe.Probe:
         hosts = {
@@ -114,7 +117,7 @@ def probed(
         monkeypatch.setattr(agents, "here", lambda *_, **__: Scripted(probe.HERE, 1, {}))
         monkeypatch.setattr(agents, "on", on)
         connected = {entry.title: cast("Connection", entry.title) for entry in entries}
-        return probe.probe(entries, connected, material, paths=Paths())
+        return probe.probe(entries, connected, material, paths=Paths(tmp_path))
 
     return probe_with
 
@@ -129,6 +132,18 @@ def test_two_good_hosts(probed: Callable[[Mapping[str, Any]], probe.Probe]) -> N
     assert found.is_fit(OTHER)
     assert found.facts[LIAR] == facts(2)
     assert found.exit_code == 0
+
+
+def test_a_node_under_another_host_name_is_known_by_where_it_is_reached(
+    probed: Callable[[Mapping[str, Any]], probe.Probe], tmp_path: Path
+) -> None:
+    """What this host told its nodes says which address is whose."""
+    told = {"name": "worker1", "role": "worker", "control_plane_address": str(CONTROL[2])}
+    pillartop.write(Paths(tmp_path), "node1", {"node": told})
+    found = probed({"look": look(2, machine_id="ab" * 16)})
+    (row,) = [row for row in found.rows if row.code == "CSN612"]
+    assert (row.host, row.evidence) == (LIAR, "this is worker1, whose host name is now node2")
+    assert row.fix == "give --name worker1"
 
 
 LIES: dict[str, dict[str, Any]] = {
