@@ -27,7 +27,6 @@ NAME_LIMIT = 63
 INTERFACE_LIMIT = 15
 """Source: Linux, include/uapi/linux/if.h, IFNAMSIZ, with its NUL."""
 MTU_LIMIT = 1 << 20
-SHOWN = 200
 WRONG = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What reading an answer of another shape raises; the last also json, of brackets within brackets."""
 
@@ -52,9 +51,9 @@ def ask(agent: Agent, request: Mapping[str, Any], read: Read[Answer], *, timeout
 
 def odd(title: str, asked: str, exc: Exception, answer: Any = None) -> HostError:
     """Return the error of a host that answers otherwise than Caisson's code does."""
-    lines = [f"{type(exc).__name__}: {str(exc)[:SHOWN]}"]
-    if answer is not None and not isinstance(exc, RecursionError):
-        lines.append(f"it said: {str(answer)[:SHOWN]}")
+    lines = [f"{type(exc).__name__}: {str(exc)[: other_nodes.SHOWN]}"]
+    if answer is not None:
+        lines.append(f"it said: {other_nodes.shown(answer)}")
     return HostError(
         f"{title} does not answer to '{asked}' as Caisson does",
         details="\n".join(map(other_nodes.printable, lines)),
@@ -70,8 +69,8 @@ def look(config: Config) -> Read[dict[str, Any]]:
     """Return the reader of who a host is and what its preflights found, in a cluster of this configuration."""
 
     def read(answer: Any) -> dict[str, Any]:
-        report, found = answer["report"], answer["facts"]
-        if not other_nodes.is_valid(report, "check", "report"):
+        report, found = other_nodes.taken(answer["report"], "check", "report"), answer["facts"]
+        if not report:
             raise ValueError("its report has another shape")
         return {
             "report": report,

@@ -118,10 +118,10 @@ def _parse(name: str, answer: Any, why: str) -> NodeCheck:
     """Return what a node answered; another host's words are taken only in the shape that they must have."""
     if answer is None:
         return NodeCheck(name, why=f"{why}: see 'caisson status --node {name}'")
-    report = other_nodes.printable(answer.get("report") or {}) if isinstance(answer, dict) else {}
-    if other_nodes.is_valid(report, "check", "report"):
+    said = answer.get("report") if isinstance(answer, dict) else None
+    if report := other_nodes.taken(said, "check", "report"):
         return NodeCheck(name, report)
-    return NodeCheck(name, why=f"says something else: {other_nodes.printable(str(answer)[:200])}")
+    return NodeCheck(name, why=f"says something else: {other_nodes.shown(answer)}")
 
 
 def for_checks(config: Config) -> str:

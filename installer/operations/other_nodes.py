@@ -31,6 +31,7 @@ SALT_TIMEOUT_S = 6
 LIMIT_S = 9.0
 """A start of Salt, the questions, what each node may take: less than ten silent seconds."""
 LOOK = "caisson_node.look"
+NUMBER_LIMIT, SHOWN = 1 << 63, 200
 SILENT, ANSWERS, NOT_KNOWN = "does not answer", "answers", "not known"
 KEY_WORDS: Mapping[bool | None, str] = {True: "accepted", False: "NOT ACCEPTED", None: NOT_KNOWN}
 ADD_FIX = "run the 'caisson node add' of that host again: it gives the master its key"
@@ -178,22 +179,33 @@ def _node(
 ) -> OtherNode:
     name, address, role = node
     is_accepted = _is_key_accepted(paths, name)
-    own = _own(said)
+    own = taken(said, "status", "own")
     minion = ANSWERS if own else _why_silent(said, why)
     faults = list(_faults(name, way, minion, own, unfinished_fix, is_accepted=is_accepted))
     return OtherNode(name, address, role, way, is_accepted, minion, own, tuple(faults))
 
 
-def _own(said: Any) -> Mapping[str, Any]:
-    """Return what a node says of itself, if that has the shape it must have."""
-    clean: Mapping[str, Any] = printable(said)
-    return clean if is_valid(clean, "status", "own") else {}
+def taken(said: Any, schema: str, definition: str) -> dict[str, Any]:
+    """Return another host's words without what moves a cursor; empty where they are of another shape."""
+    try:
+        clean = printable(said)
+        is_shaped = isinstance(clean, dict) and _is_valid(clean, schema, definition) and _can_be_shown(clean)
+    except RecursionError:  # lists within lists
+        return {}
+    return clean if is_shaped else {}
 
 
-def is_valid(value: Any, schema: str, definition: str) -> bool:
+def _is_valid(value: Any, schema: str, definition: str) -> bool:
     """Say whether data has the shape of a definition in one of our schemas."""
     found = {**schemas.load(schema), "$ref": f"#/definitions/{definition}", "oneOf": [{}]}
     return bool(jsonschema.Draft7Validator(found).is_valid(value))
+
+
+def _can_be_shown(value: Any) -> bool:
+    """Say whether all numbers can be counted with and are JSON: no schema tells NaN, and Python knows no largest."""
+    if isinstance(value, (dict, list)):
+        return all(map(_can_be_shown, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, (int, float)) or -NUMBER_LIMIT < value < NUMBER_LIMIT
 
 
 def unknown(name: str, known: Sequence[str]) -> UsageError:
@@ -216,11 +228,19 @@ def printable(value: Any) -> Any:
     return value
 
 
+def shown(said: Any) -> str:
+    """Return how data begins, in one line."""
+    try:
+        return str(printable(str(said)[:SHOWN]))
+    except RecursionError:
+        return "lists within lists"
+
+
 def _why_silent(said: Any, why: str) -> str:
     if why:
         return f"{NOT_KNOWN}: {why}"
     if said is not None:
-        return f"says something else: {printable(str(said)[:200])}"
+        return f"says something else: {shown(said)}"
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     return SILENT if load <= BUSY_LOAD else f"{NOT_KNOWN}: no answer in time (load {load:.1f} a CPU here)"
 

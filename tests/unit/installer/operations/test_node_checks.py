@@ -79,6 +79,24 @@ def test_each_node_is_a_part_of_one_table(tree: Path, monkeypatch: pytest.Monkey
     assert asked[0][2]["with_trials"] is False
 
 
+def test_a_report_that_could_not_be_shown_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be no JSON, or end the checks of all."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    odd = {**report(), "checks": [{**report()["checks"][0], "seconds": float("nan")}]}
+    answers = {
+        "node2": {"report": odd},
+        "node3": {"report": deep},
+        "node4": {"report": report()},
+        "node5": deep,
+    }
+    monkeypatch.setattr(bus, "ask_all", lambda *_, **__: answers)
+    found = node_checks.check(tree, make_config(), sorted(answers), say=lambda _: None)
+    assert [node.has_failed for node in found] == [True, True, False, True]
+    assert all(cell.isprintable() for row in node_checks.table(found) for cell in row)
+
+
 def test_what_is_sent_is_what_the_checks_read(tree: Path) -> None:
     """It lies in Salt's job cache, every minion gets it, and so does each host that is only looked at."""
     sent = node_checks.for_checks(make_config(OVERRIDES))

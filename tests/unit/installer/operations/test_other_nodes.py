@@ -160,6 +160,38 @@ def test_what_has_another_shape_is_no_answer(site: Site, said: Any) -> None:
     assert len(node.faults) == 1
 
 
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        nested(900),
+        nested(5000),
+        {**own(), "disks": nested(900)},
+        own(disks=[{**own()["disks"][0], "free_percent": float("nan")}]),
+        own(disks=[{**own()["disks"][0], "free_percent": float("inf")}]),
+        own(disks=[{**own()["disks"][0], "size_bytes": 10**400}]),
+        own(certificates=[{**own()["certificates"][0], "days_left": -(10**400)}]),
+    ],
+    ids=["deep", "deeper", "deep within", "no number", "without an end", "too large", "too small"],
+)
+def test_what_could_not_even_be_shown_is_no_answer_and_hides_no_other_node(site: Site, said: Any) -> None:
+    """Neither as a table nor as JSON."""
+    site.add("node2")
+    site.add("node3")
+    site.said = {"node2": said, "node3": own()}
+    found = site.look()
+    assert found["node2"].own == {}
+    assert found["node2"].minion.startswith("says something else: ")
+    assert found["node2"].minion.isprintable()
+    assert found["node3"].faults == ()
+
+
 def test_no_character_of_it_moves_the_cursor(site: Site) -> None:
     site.add("node2")
     text = "\x1b[2J\x1b]0;all is well\x07bad\r\n"
