@@ -79,8 +79,8 @@ def refuse_other_host(host: Connection, name: str) -> None:
         raise HostError(
             f"the host at {host.entry.address} is {told}, not {name}: it is left alone",
             details=f"its {PILLAR_FILE} says so",
-            resolution=f"find the host of {name} and give its address with --address; where it is switched off for "
-            "good: --dead",
+            resolution=f"find the host of {name} and give its address with --address; where it never comes "
+            "back: --dead",
         )
 
 

@@ -345,7 +345,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(
             (
                 "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml",
-                "while [ -n \"$(crictl ps -q --name '^etcd$')\" ]; do sleep 1; done",
+                (
+                    "while [ -n \"$(crictl ps -q --label io.kubernetes.pod.namespace=kube-system --name '^etcd$')\" ]; "
+                    "do sleep 1; done"
+                ),
                 "cp -a /var/lib/etcd /root/etcd-before",
                 (
                     r"sed 's/^    - etcd$/&\n    - --force-new-cluster/' /root/etcd.yaml "
