@@ -8,6 +8,7 @@ phase (of images that are imported, too), starts it once more, and watches for t
 
 from __future__ import annotations
 
+import difflib
 import json
 import random
 from collections.abc import Iterator
@@ -117,10 +118,10 @@ def test_all_of_it_is_one_job(starts: list[Ended], node: Node) -> None:
 def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node, cluster: Cluster) -> None:
     assert starts[-1].returncode == 0
     nameserver = "/etc/caisson/pillar/caisson.sls"  # the one file that says whether there is one
-    ends = [
-        [line for line in footprint(one) if not line.endswith(nameserver)] for one in (node, cluster.node)
-    ]
-    assert ends[0] == ends[1]
+    calm, killed = (
+        [line for line in footprint(one) if not line.endswith(nameserver)] for one in (cluster.node, node)
+    )
+    assert "\n".join(difflib.unified_diff(calm, killed, "calm", "killed", lineterm="", n=2)) == ""
 
 
 def test_nothing_left_the_node_since_its_boot(starts: list[Ended], node: Node, killed_lab: Lab) -> None:
