@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab import cleanup, kept
+from lab import cleanup, hosts, kept
 from lab.errors import LabError
 from lab.node import Lab, Node
 from tests.node import snapshot
@@ -25,10 +25,11 @@ ADD_TIMEOUT_S = 600.0
 GROW_TIMEOUT_S = 1500.0
 BACK_TIMEOUT_S = 240.0
 
-CONTROL_PLANES = ("node1", "node2", "node3")
-WORKERS = ("node4", "node5")
-NODES = (*CONTROL_PLANES, *WORKERS)
-AWAY = {"address": "10.77.1.99", "name": "away", "identity": "/root/id", "role": "worker"}
+ROLES = {hosts.FIRST: hosts.CONTROL_PLANE, **hosts.further(hosts.MOST_NODES)}
+NODES = tuple(ROLES)
+CONTROL_PLANES = tuple(name for name in NODES if ROLES[name] == hosts.CONTROL_PLANE)
+WORKERS = tuple(name for name in NODES if ROLES[name] == hosts.WORKER)
+AWAY = {"address": "10.77.1.99", "name": "away", "identity": hosts.IDENTITY_FILE, "role": hosts.WORKER}
 #: Of each host that has some: what the list asks for.
 MARKS: dict[str, dict[str, Any]] = {
     "node4": {"labels": {"rack": "r1"}, "taints": ["gpu=yes:PreferNoSchedule"]},
@@ -148,18 +149,12 @@ def grown() -> Iterator[Site]:
     with Lab() as lab:
         found = Site(lab)
         driver = found.nodes["node1"] = kept.start_bootstrapped_node(lab, "node1", iso=lab_iso())
-        driver.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/id"], timeout_s=60)
-        public_key = driver.read_file("/root/id.pub")
+        public_key = hosts.make_identity(driver)
         lab.switch.reset()
-        entries = [AWAY, *(_host(found, name, public_key) for name in NODES[1:])]
-        driver.write_file(
-            "/root/nodes.yaml", json.dumps({"apiVersion": "caisson/v1", "kind": "NodeList", "nodes": entries})
-        )
+        hosts.write_list(driver, [AWAY, *(_host(found, name, public_key) for name in NODES[1:])])
         found.before.extend(snapshot.take(found.nodes["node5"]))
         began = time.monotonic()
-        done = driver.run(
-            ["caisson", "node", "add", "--file", "/root/nodes.yaml"], check=False, timeout_s=GROW_TIMEOUT_S
-        )
+        done = driver.run(hosts.ADD_COMMAND, check=False, timeout_s=GROW_TIMEOUT_S)
         print(f"{done.stdout}\n{done.stderr}\nfrom one node to five in {time.monotonic() - began:.1f} s")
         assert done.returncode == 14, done.returncode
         found.listed.extend(done.stdout.splitlines())
@@ -170,25 +165,16 @@ def grown() -> Iterator[Site]:
 def _host(site: Site, name: str, public_key: str) -> dict[str, Any]:
     """Start a bare host that lets the bootstrap node in; return its entry of the list."""
     host = site.nodes[name] = site.lab.start_node(name)
-    role = "control-plane" if name in CONTROL_PLANES else "worker"
-    address, fingerprint = host.control_plane_address, host.authorize(public_key)
-    words: tuple[str, ...] = (
-        address,
-        "--name",
-        name,
-        "--identity",
-        "/root/id",
-        "--host-key",
-        fingerprint,
-        "--role",
-        role,
-    )
-    marks = MARKS.get(name, {})
+    entry, marks = hosts.admit(host, ROLES[name], public_key), MARKS.get(name, {})
+    options = {"name": "name", "identity": "identity", "hostKey": "host-key", "role": "role"}
+    words = [
+        entry["address"],
+        *(word for key, option in options.items() for word in (f"--{option}", entry[key])),
+    ]
     if marks:
         labels = ",".join(f"{key}={value}" for key, value in marks["labels"].items())
-        words += ("--labels", labels, "--taints", ",".join(marks["taints"]))
-    site.words[name] = words
-    entry = {"address": address, "name": name, "identity": "/root/id", "hostKey": fingerprint, "role": role}
+        words += ["--labels", labels, "--taints", ",".join(marks["taints"])]
+    site.words[name] = tuple(words)
     return {**entry, **marks}
 
 
