@@ -7,15 +7,15 @@ Variables: upstream=NAME (lab, production, a profile's path), sign=KEY, extra=FI
 import functools
 from pathlib import Path
 
-from build import steps
-from build.project import Project
+from build import project, steps
 
-PROJECT = Project.asked_for(Path(__file__).resolve().parent, steps.variable_of(Project.variables))
+PROJECT = project.Project.asked_for(Path(__file__).resolve().parent, steps.variable_of(project.VARIABLES))
 DOIT_CONFIG = steps.configuration(PROJECT.out_dir, PROJECT.state_name, PROJECT.digests, default_task="iso")
 BUILT, LAB_ISO = ("rpms", "images", "salt", "installer"), ["doit", "iso", "upstream=lab"]
 LAB_DIR, IS_LAB, PREPARED = PROJECT.out_dir / "lab", PROJECT.upstream == "lab", "upstream/prepared.json"
 product = functools.partial(steps.product, digests=PROJECT.digests)
 asking = functools.partial(product, first=["_lab_upstream"][:IS_LAB], under=["_lab_servers"][:IS_LAB])
+NODES = steps.Option("nodes", "2: a worker; 3: control planes; 4, 5: workers, too", "lab.hosts:checked_count")
 planned = steps.after("lock", is_needed=PROJECT.needs_lock)
 
 
@@ -50,7 +50,7 @@ def task_chores() -> steps.Tasks:
     yield steps.chore("gc", "list what is unused; --yes removes it", ["build.fetch.unused"], flags=["yes"])
     yield steps.chore("lab", "make the lab's miniature upstream", ["lab", "upstream", "prepare"])
     yield steps.chore("soak", "run the tests that take most of an hour", LAB_ISO, ["pytest", "tests/soak"])
-    yield steps.chore("demo", "install the lab ISO on a node", LAB_ISO, PROJECT.demo_command, flags=["keep"])
+    yield steps.chore("demo", "show it on lab nodes", LAB_ISO, PROJECT.demo_command, flags=["keep", NODES])
 
 
 def task_services() -> steps.Tasks:

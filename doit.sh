@@ -40,7 +40,8 @@ make_environment() { # "headers" or "python", lock...
 }
 
 main() {
-  local groups=(build) locks=(requirements.txt) needs=python
+  local groups=(build) locks=(requirements.txt) needs=python word
+  for word; do [[ $word ]] || fail "a word is empty" "given: $(printf "'%s' " "$@")" "was a variable of the shell not set?"; done
   cd "$(dirname "${BASH_SOURCE[0]}")"
   PATH=$PATH:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
   if [[ " $* " =~ \ (lint|soak|test)[:\ ] ]]; then groups+=(check) locks+=(requirements-test.txt); fi

@@ -150,13 +150,42 @@ def product(
 Words = Sequence[str] | Callable[[], Sequence[str]]
 
 
-def chore(name: str, doc: str, *commands: Words, flags: Sequence[str] = ()) -> Task:
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of a chore that has a value; ``check`` (``module:function``) raises when it is not to be had.
+
+    The module is imported once the option is given.
+    """
+
+    name: str
+    help: str
+    check: str
+
+    def __call__(self, value: str) -> str:
+        """Return the value as it was given, or end doit with words, before anything is run."""
+        try:
+            call(self.check, value)()
+        except Exception as error:
+            exit_code = getattr(error, "exit_code", None)
+            if not isinstance(exit_code, int):
+                raise
+            sys.stderr.write(f"{error.render() if isinstance(error, BuildError) else f'error: {error}'}\n")
+            sys.exit(exit_code)
+        return value
+
+    @property
+    def parameter(self) -> dict[str, object]:
+        """Return the option in doit's form; one that is not given is the empty text."""
+        return {"name": self.name, "long": self.name, "type": self, "default": "", "help": self.help}
+
+
+def chore(name: str, doc: str, *commands: Words, flags: Sequence[str | Option] = ()) -> Task:
     """Return a chore: Python modules that always run, one after the other, on the terminal itself.
 
     A command is the words after ``python -m``, or a function that is asked for them when its turn comes.
     ``flags`` are options that the chore passes on: to its only command, or to each after the first.
     """
-    passed = tuple(flags)
+    passed = tuple(flag if isinstance(flag, str) else flag.name for flag in flags)
     given = [passed] if len(commands) == 1 else [(), *[passed] * (len(commands) - 1)]
     return {
         "basename": name,
@@ -167,6 +196,8 @@ def chore(name: str, doc: str, *commands: Words, flags: Sequence[str] = ()) -> T
         ],
         "params": [
             {"name": flag, "long": flag, "type": bool, "default": False, "help": f"passed on to {name}"}
+            if isinstance(flag, str)
+            else flag.parameter
             for flag in flags
         ],
         "uptodate": [False],
@@ -180,15 +211,16 @@ _BOUND = ("setpriv", "--pdeathsig", "TERM", "--")
 
 @dataclasses.dataclass(frozen=True)
 class _Command:
-    """The words of a command line, found when it is run."""
+    """The words of a command line, found when it is run. ``passed``: the names of what is added where it was given."""
 
     words: Words
-    flags: tuple[str, ...]
+    passed: tuple[str, ...]
 
-    def __call__(self, **options: bool) -> list[str]:
+    def __call__(self, **given: bool | str) -> list[str]:
         words = self.words() if callable(self.words) else self.words
-        flags = (f"--{flag}" for flag in self.flags if options.get(flag))
-        return [*_BOUND, sys.executable, "-m", *words, *flags]
+        options = ((name, given[name]) for name in self.passed if given.get(name))
+        added = (f"--{name}" if value is True else f"--{name}={value}" for name, value in options)
+        return [*_BOUND, sys.executable, "-m", *words, *added]
 
 
 def service(

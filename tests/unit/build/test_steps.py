@@ -220,6 +220,28 @@ def test_a_chore_of_one_command_passes_its_flags_to_it() -> None:
     assert action._action(yes=True)[-2:] == ["only", "--yes"]
 
 
+def test_a_chore_passes_an_option_on_with_its_value() -> None:
+    option = steps.Option("nodes", "how many", "lab.hosts:checked_count")
+    task = steps.chore("demo", "show it", ["first"], ["second"], flags=["keep", option])
+    first, second = (action._action for action in task["actions"])
+    assert first(keep=False, nodes="3")[-2:] == ["-m", "first"]
+    assert second(keep=True, nodes="3")[-3:] == ["second", "--keep", "--nodes=3"]
+    assert second(keep=False, nodes="")[-2:] == ["-m", "second"], "not given"
+    assert [parameter["default"] for parameter in task["params"]] == [False, ""]
+
+
+def test_an_option_s_value_is_checked_by_who_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
+    option = steps.Option("nodes", "how many", "lab.hosts:checked_count")
+    assert option("3") == "3"
+    with pytest.raises(SystemExit) as caught:
+        option("9")
+    assert caught.value.code == 3
+    said = capsys.readouterr().err
+    assert [line.split(":")[0].strip() for line in said.splitlines()] == ["error", "details", "resolution"]
+    with pytest.raises(ModuleNotFoundError):
+        steps.Option("nodes", "how many", "no.such.module:function")("3")
+
+
 def test_an_action_is_imported_when_it_runs() -> None:
     action = steps.call("no.such.module:function")
     with pytest.raises(ModuleNotFoundError):

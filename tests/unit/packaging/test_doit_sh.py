@@ -181,6 +181,16 @@ def test_a_changed_lock_has_the_environment_made_from_the_start(checkout: Checko
         )
 
 
+@pytest.mark.parametrize("words", [[""], ["demo", "--nodes", ""], ["lock", "", "upstream=lab"]])
+def test_an_empty_word_is_refused_before_all_else(checkout: Checkout, words: list[str]) -> None:
+    """It is what a variable of the shell leaves that was not set; doit ends with a traceback."""
+    done = checkout.run(*words)
+    assert done.returncode == 3
+    said = [line.split(":")[0].strip() for line in done.stderr.splitlines()]
+    assert said == ["doit.sh", "details", "resolution"]
+    assert checkout.calls() == []
+
+
 def test_the_environment_grows_with_what_is_asked(checkout: Checkout) -> None:
     """A production build has the builder's packages alone; lab and tests come on top, each once."""
     fake_environment(checkout)
