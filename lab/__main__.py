@@ -23,12 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["upstream"]:
         return upstream.main(words[1:])
     own = words[: words.index("--")] if "--" in words else words
-    arguments = _parser().parse_args(own)
-    arguments.command = words[len(own) + 1 :]
     try:
+        arguments = _parser().parse_args(own)
+        arguments.command = words[len(own) + 1 :]
         return int(arguments.do(arguments))
     except LabError as error:
-        if arguments.debug:
+        if "--debug" in own:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
