@@ -46,6 +46,18 @@ def write_file(file: Path, content: str | bytes, *, mode: int = 0o644, dir_mode:
     return True
 
 
+def read_file(file: Path, what: str, *, resolution: str) -> bytes:
+    """Return the content of a file that has to be there; ``what`` begins the message, where it is not.
+
+    Raises:
+        HostError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise HostError(f"{what} cannot be read: {file}: {exc.strerror}", resolution=resolution) from exc
+
+
 def append_private(file: Path, text: str) -> None:
     """Append to a log that is root's alone; what cannot be written is dropped."""
     try:

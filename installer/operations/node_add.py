@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import partial
-from pathlib import Path
 
 from installer.base import files
 from installer.base.errors import (
     ClusterError,
     CommandError,
-    HostError,
     InstallerError,
     PreflightError,
     SaltError,
@@ -195,14 +193,11 @@ def _media_port(context: Context) -> int:
 
 
 def _cluster_ca(context: Context) -> bytes:
-    file = context.paths.at(CLUSTER_CA_FILE)
-    try:
-        return file.read_bytes()
-    except OSError as exc:
-        raise HostError(
-            f"the cluster's authority cannot be read: {file}: {exc.strerror}",
-            resolution="start this on the bootstrap node, after its bootstrap",
-        ) from exc
+    return files.read_file(
+        context.paths.at(CLUSTER_CA_FILE),
+        "the cluster's authority",
+        resolution="start this on the bootstrap node, after its bootstrap",
+    )
 
 
 # ---- Salt's way to the host ----------------------------------------------------------------------------------
@@ -239,8 +234,13 @@ def run_keys(context: Context) -> bool:
     """Let the master know the minion's key, and the minion the master's, before they ever speak; give it its pillar."""
     node = joining.of(context)
     master_dir = context.paths.at(minionkeys.MASTER_PKI_DIR)
+    master_key = files.read_file(
+        master_dir / "master.pub",
+        "the key of the salt-master",
+        resolution="check that the salt-master runs on this host: caisson status",
+    )
     sent = [
-        RemoteFile(MINION_FILES["key"], _read_master_key(master_dir / "master.pub")),
+        RemoteFile(MINION_FILES["key"], master_key),
         RemoteFile(
             MINION_FILES["configuration"],
             nodepillar.minion_configuration(node.caisson, context.facts.control_plane_address).encode(),
@@ -258,16 +258,6 @@ def run_keys(context: Context) -> bool:
         minionkeys.forget(context.paths, node.name, minionkeys.BARRED_DIRS),
     )
     return bool(missing) or any(written)
-
-
-def _read_master_key(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as exc:
-        raise HostError(
-            f"the key of the salt-master cannot be read: {file}: {exc.strerror}",
-            resolution="check that the salt-master runs on this host: caisson status",
-        ) from exc
 
 
 def run_hello(context: Context) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from installer.base import files
-from installer.base.errors import HostError
 from installer.base.paths import Paths
 from installer.engine import nodepillar
 from installer.engine.context import Context
@@ -45,11 +44,8 @@ def _trees(media_dir: Path) -> dict[str, Path]:
 
 
 def _authority(context: Context) -> bytes:
-    file = context.paths.at(nodepillar.CA_FILE)
-    try:
-        return file.read_bytes()
-    except OSError as exc:
-        raise HostError(
-            f"the certificate of Caisson's authority cannot be read: {file}: {exc.strerror}",
-            resolution="run the bootstrap again: its phase salt-master publishes it",
-        ) from exc
+    return files.read_file(
+        context.paths.at(nodepillar.CA_FILE),
+        "the certificate of Caisson's authority",
+        resolution="run the bootstrap again: its phase salt-master publishes it",
+    )

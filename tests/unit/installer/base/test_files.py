@@ -23,6 +23,15 @@ def test_a_file_is_written_once(tmp_path: Path) -> None:
     assert [entry.name for entry in file.parent.iterdir()] == ["b"]
 
 
+def test_a_file_that_has_to_be_there_is_read_or_the_reason_told(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    with pytest.raises(HostError, match=f"^the key cannot be read: {file}: No such file") as caught:
+        files.read_file(file, "the key", resolution="make it")
+    assert caught.value.resolution == "make it"
+    file.write_bytes(b"\xff")
+    assert files.read_file(file, "the key", resolution="make it") == b"\xff"
+
+
 def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "victim")
