@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -23,13 +24,32 @@ from installer.checks import between
 from installer.cli import explanations
 from installer.cli import main as cli
 from installer.config import nodes
+from installer.engine import hostkeys, ssh, sshfaults
 from installer.engine.phase import Operation
-from installer.operations import bootstrap, node_add, node_remove, reset
+from installer.operations import (
+    adding,
+    bootstrap,
+    node_add,
+    node_remove,
+    removing,
+    reset,
+    reset_plan,
+    settling,
+)
 from lab import likeness
+from tools import refusals
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
 DIFFERENCES_FILE = REPOSITORY_DIR / "tests" / "node" / "like_kubeadm.yaml"
+#: By whom what is refused; and what they use that other commands use more.
+LIFECYCLE: Mapping[str, Sequence[ModuleType]] = {
+    "A node is added": (adding, node_add, settling),
+    "A node is removed": (removing, node_remove),
+    "A host is reset": (reset, reset_plan),
+    "A host is reached": (hostkeys, ssh, sshfaults),
+}
+GENERAL = ("bootstrap", "cluster", "cluster_state", "containers", "installed", "before")
 HEADER = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Made by python -m tools.reference: change the source, not this page. -->
 """
@@ -242,6 +262,32 @@ def _first_sentence(thing: object) -> str:
     """Return the summary of a docstring as Markdown; a path's "Return where .." becomes "Where .."."""
     text = " ".join((inspect.getdoc(thing) or "").split("\n\n", maxsplit=1)[0].split()).replace("``", "`")
     return text.replace("Return where", "Where", 1)
+
+
+def refusals_page() -> str:
+    """Return what is refused, and what fails, of nodes that join, leave and are reset; from the sources themselves."""
+    tables = []
+    for title, modules in LIFECYCLE.items():
+        rows = [
+            (
+                str(found.error.exit_code),
+                found.error.code(),
+                " ".join(found.message.split()),
+                found.resolution.replace("\n", "; "),
+            )
+            for found in refusals.refusals(refusals.with_what_they_use(modules, but=GENERAL))
+        ]
+        tables.append(f"## {title}\n\n{table(['Exit code', 'Code', 'What it says', 'What to do'], rows)}")
+    sections = "\n\n".join(tables)
+    return f"""# Refusals
+
+What `caisson node add`, `caisson node remove` and `caisson reset` say when they do not do what was asked, or cannot.
+What differs from time to time stands in capitals. Each says more than stands here: what was found, on which host. What
+[a check](checks.md) finds has a code of its own, and so has [a phase](phases.md); any command may end with another of
+the [exit codes](exit-codes.md), too.
+
+{sections}
+"""
 
 
 def files_page() -> str:
@@ -503,6 +549,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "phases.md": phases_page,
     "ports.md": ports_page,
     "profiles.md": profiles_page,
+    "refusals.md": refusals_page,
 }
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from installer.config import bootstrap as config
+from installer.operations import node_remove
 from tests import pages
 from tests.pages import FENCE
-from tools import reference
+from tools import reference, refusals
 
 REPOSITORY_DIR = Path(__file__).parents[3]
 DOCS_DIR = REPOSITORY_DIR / "docs"
@@ -116,6 +117,21 @@ def test_generated_page_says_what_the_product_reads(name: str, request: pytest.F
     if request.config.getoption("--update-goldens"):
         file.write_text(text, encoding="utf-8")
     assert file.read_text(encoding="utf-8") == text, "run: .venv/bin/python -m tools.reference"
+
+
+def test_a_refusal_stands_in_the_reference_with_its_code_and_its_words() -> None:
+    """As node tests of removal see them: tests/node/test_remove.py."""
+    text = (reference.REFERENCE_DIR / "refusals.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines() if " | CSE" in line]
+    said = {(row[0].lstrip("| "), row[2]) for row in rows}
+    assert ("11", "NAME is Ready: it is not gone") in said
+    assert ("2", "the cluster has no node 'NAME'") in said
+    assert ("15", "HOST shows another key than it should: nothing was sent to it") in said
+    assert ("12", "N mounts are in use, so nothing below them is deleted") in said
+    own = refusals.refusals([node_remove])
+    assert len(own) > 5
+    assert all((str(one.error.exit_code), one.message) in said for one in own)
+    assert not [line for line in text.splitlines() if re.search(r"[{}]|\b[A-Z]+_(FIX|LIMIT|FILE)\b", line)]
 
 
 @pytest.mark.subprocess
