@@ -30,14 +30,17 @@ COMMANDS: Mapping[str, Callable[[], Sequence[str]]] = {
 PATIENCE_S = 180.0
 
 
-def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *, phase: str) -> list[str]:
-    """Start a command, kill it when its bootstrap has begun ``phase``, sweep, and name everything that is left.
+def kill_and_look(
+    repository_dir: Path, command: str, number: signal.Signals, *, phase: str, nodes: int = 1
+) -> list[str]:
+    """Start a command, kill it when its node1 has begun ``phase``, sweep, and name everything that is left.
 
-    SIGINT goes to all of its process group, as Ctrl-C does; SIGKILL to the one process.
+    SIGINT goes to all of its process group, as Ctrl-C does; SIGKILL to the one process. A demo of several ``nodes``
+    has as many by then.
     """
     cleanup.sweep()
     process = subprocess.Popen(
-        [sys.executable, "-m", *COMMANDS[command]()],
+        [sys.executable, "-m", *COMMANDS[command](), *([f"--nodes={nodes}"] if nodes > 1 else [])],
         cwd=repository_dir,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -47,14 +50,16 @@ def kill_and_look(repository_dir: Path, command: str, number: signal.Signals, *,
     name = f"p{process.pid}n1"
     try:
         is_there = cleanup.wait_until(
-            lambda: process.poll() is not None or has_begun(name, "node1", phase), PATIENCE_S, poll_s=0.5
+            lambda: process.poll() is not None or has_begun(name, "node1", phase),
+            nodes * PATIENCE_S,
+            poll_s=0.5,
         )
-        assert is_there, f"no {phase} within {PATIENCE_S:g} s"
+        assert is_there, f"no {phase} within {nodes * PATIENCE_S:g} s"
         assert process.poll() is None, f"{command} ended by itself with {process.returncode}"
         members = members_of(name)
         assert len(members) > 10
         seen = cleanup.loops_of(name)
-        assert len({loop.identity for loop in seen}) == 2, "disk and ISO"
+        assert len({loop.identity for loop in seen}) == nodes + 1, "each disk, and the ISO"
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
