@@ -21,10 +21,12 @@ import build.base.errors
 from installer import checks
 from installer.base.paths import Paths
 from installer.checks import between
-from installer.cli import explanations
+from installer.cli import common, explanations
 from installer.cli import main as cli
+from installer.cli import nodes as cli_nodes
+from installer.cli import reset as cli_reset
 from installer.config import nodes
-from installer.engine import hostkeys, ssh, sshfaults
+from installer.engine import hostkeys, jobrecord, lock, remotefiles, saltssh, ssh, sshfaults
 from installer.engine.phase import Operation
 from installer.operations import (
     adding,
@@ -42,13 +44,15 @@ from tools import refusals
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 REFERENCE_DIR = REPOSITORY_DIR / "docs" / "reference"
 DIFFERENCES_FILE = REPOSITORY_DIR / "tests" / "node" / "like_kubeadm.yaml"
-#: By whom what is refused; and what they use that other commands use more.
-LIFECYCLE: Mapping[str, Sequence[ModuleType]] = {
-    "A node is added": (adding, node_add, settling),
-    "A node is removed": (removing, node_remove),
-    "A host is reset": (reset, reset_plan),
-    "A host is reached": (hostkeys, ssh, sshfaults),
+#: By whom what is refused: operations, with the others that they use, and further modules.
+LIFECYCLE: Mapping[str, tuple[Sequence[ModuleType], Sequence[ModuleType]]] = {
+    "Any of them": ((), (common, cli_nodes, cli_reset, lock, jobrecord)),
+    "A node is added": ((adding, node_add, settling), (nodes, remotefiles, saltssh)),
+    "A node is removed": ((removing, node_remove), ()),
+    "A host is reset": ((reset, reset_plan), ()),
+    "A host is reached": ((), (hostkeys, ssh, sshfaults)),
 }
+#: Operations whose errors are those of other commands.
 GENERAL = ("bootstrap", "cluster", "cluster_state", "containers", "installed", "before")
 HEADER = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Made by python -m tools.reference: change the source, not this page. -->
@@ -267,7 +271,8 @@ def _first_sentence(thing: object) -> str:
 def refusals_page() -> str:
     """Return what is refused, and what fails, of nodes that join, leave and are reset; from the sources themselves."""
     tables = []
-    for title, modules in LIFECYCLE.items():
+    for title, (operations, further) in LIFECYCLE.items():
+        modules = [*refusals.with_what_they_use(operations, but=GENERAL), *further]
         rows = [
             (
                 str(found.error.exit_code),
@@ -275,7 +280,7 @@ def refusals_page() -> str:
                 " ".join(found.message.split()),
                 found.resolution.replace("\n", "; "),
             )
-            for found in refusals.refusals(refusals.with_what_they_use(modules, but=GENERAL))
+            for found in refusals.refusals(modules)
         ]
         tables.append(f"## {title}\n\n{table(['Exit code', 'Code', 'What it says', 'What to do'], rows)}")
     sections = "\n\n".join(tables)

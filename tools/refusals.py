@@ -22,11 +22,13 @@ OPERATIONS = "installer.operations."
 ELSEWHERE = "the error says it"
 #: What a name of the sources is to a reader.
 NAMES = {
-    "TITLE": "HOST",
-    "WHERE": "HOST",
+    "COUNT": "N faults",
     "DRAIN_TIMEOUT_S": "SECONDS",
+    "LOCK_FILE": "FILE",
     "TIMEOUT_S": "SECONDS",
+    "TITLE": "HOST",
     "TOLD": "ROLE",
+    "WHERE": "HOST",
 }
 
 
