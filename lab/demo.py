@@ -170,7 +170,9 @@ def what_next(lab: str, names: Sequence[str], *, is_kept: bool) -> list[str]:
             f"                 remove it: {python} node stop {names[0]} --lab {lab}",
         ][: 2 * is_kept]
     if not is_kept:
-        return ["all of it goes now; to look further: the same with --keep"]
+        return [
+            "all of it goes now; to look further: the same with --keep, or docs/tutorials/grow-it.md by hand"
+        ]
     return [
         f"the nodes stay; enter one:     {python} node enter {names[0]} --lab {lab}",
         f"                ask kubectl:   {python} node enter {names[0]} --lab {lab} -- {' '.join(KUBECTL)} get pods -A",

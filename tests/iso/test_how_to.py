@@ -247,6 +247,8 @@ _LEAVES = "tests/node/test_control_plane_leaves.py"
 _RESET = "tests/node/test_reset.py"
 _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _PROBE = "tests/node/test_probe.py"
+_KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
+_GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_as_the_page_says"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
@@ -299,6 +301,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
             f"{_BOOTSTRAP}::test_a_second_run_changes_nothing"
         ),
         ".venv/bin/python -m lab clean --all": _LEFTOVERS,
+    },
+    "docs/tutorials/grow-it.md": {
+        # Typed there from the page itself, but for its first and its last command.
+        **{
+            command.text: _GROW_IT for command in pages.commands(REPOSITORY_DIR / "docs/tutorials/grow-it.md")
+        },
+        "./doit.sh demo --keep": _LEFTOVERS,
+        ".venv/bin/python -m lab clean --lab LAB": _KEPT_LAB,
     },
     "docs/how-to/install-on-a-host.md": {
         "mkdir -p /mnt/caisson": _MOUNTED,
