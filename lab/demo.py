@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from lab import hosts
 from lab.errors import LabError
@@ -113,7 +114,7 @@ def _observe(lab: Lab, node: Node, seconds: float) -> None:
     """Let some time go by, show nodes and pods, and say what left the nodes and what restarted meanwhile.
 
     Raises:
-        LabError: a packet, a query or a restart.
+        LabError: a packet, a query or a restart; or a node is not Ready at the end.
     """
     _say(f"watching for {seconds} s")
     before, count = _restarts(node), len(lab.nodes)
@@ -129,6 +130,20 @@ def _observe(lab: Lab, node: Node, seconds: float) -> None:
         raise LabError("packets or queries tried to leave the node", details=str(counts))
     if before != after or unmeant_restarts(after, count):
         raise LabError("pods restarted", details=f"before: {before}\nafter: {after}")
+    if unready := unready_nodes(
+        json.loads(_kubectl(node, "get", "nodes", "--output", "json")), list(lab.nodes)
+    ):
+        raise LabError("nodes are not Ready", details="\n".join(unready))
+
+
+def unready_nodes(answer: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return which of the nodes are not Ready, or not there, as the API answers."""
+    ready = [
+        entry["metadata"]["name"]
+        for entry in answer["items"]
+        if any(one["type"] == "Ready" and one["status"] == "True" for one in entry["status"]["conditions"])
+    ]
+    return [name for name in names if name not in ready]
 
 
 def unmeant_restarts(after: Mapping[str, int], count: int) -> dict[str, int]:
@@ -176,7 +191,8 @@ def what_next(lab: str, names: Sequence[str], *, is_kept: bool) -> list[str]:
     return [
         f"the nodes stay; enter one:     {python} node enter {names[0]} --lab {lab}",
         f"                ask kubectl:   {python} node enter {names[0]} --lab {lab} -- {' '.join(KUBECTL)} get pods -A",
-        f"                pull a plug:   {python} node stop {names[-1]} --lab {lab}",
+        f"                switch it off: {python} node enter {names[-1]} --lab {lab} -- systemctl poweroff",
+        f"                and on again:  {python} node start {names[-1]} --lab {lab}",
         f"                remove all:    {python} clean --lab {lab}",
     ]
 

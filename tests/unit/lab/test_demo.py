@@ -79,6 +79,16 @@ def test_of_several_nodes_kube_proxy_alone_is_started_again() -> None:
     assert demo.unmeant_restarts({"coredns-a": 0}, 3) == {}
 
 
+def test_a_node_that_is_not_ready_or_not_there_is_named() -> None:
+    def node(name: str, status: str) -> dict[str, object]:
+        conditions = [{"type": "MemoryPressure", "status": "True"}, {"type": "Ready", "status": status}]
+        return {"metadata": {"name": name}, "status": {"conditions": conditions}}
+
+    answer = {"items": [node("node1", "True"), node("node2", "Unknown")]}
+    assert demo.unready_nodes(answer, ["node1", "node2", "node3"]) == ["node2", "node3"]
+    assert demo.unready_nodes(answer, ["node1"]) == []
+
+
 def test_it_asks_as_the_rest_of_the_lab_does() -> None:
     assert demo.KUBECTL == kept.KUBECTL
 
