@@ -22,6 +22,7 @@ from installer.operations import cluster_state, etcd_state
 CLIENT_PORT, PEER_PORT = "etcd-client", "etcd-peer"
 INDEX_LAG = 1000
 """So many entries a member may be behind: each is asked at another moment."""
+LIST_OF_ALL = ("/v3/cluster/member/list", {"linearizable": True})
 SETTLED_TIMEOUT_S = 30.0
 POLL_S = 0.5
 
@@ -198,7 +199,21 @@ def is_member(context: Context, name: str, address: str) -> bool:
     Raises:
         ClusterError: etcd on this host does not answer.
     """
-    return any(is_own(member, name, _peer_url(context, address)) for member in look(context).members)
+    return any(is_own(member, name, _peer_url(context, address)) for member in _listed(context))
+
+
+def _listed(context: Context) -> tuple[Member, ...]:
+    """Ask the majority who the members are: what a host that is none has of etcd is removed, and none may be missed.
+
+    Raises:
+        ClusterError: they do not answer.
+    """
+    try:
+        return parse(etcd_state.call(context.paths, ports(context)[CLIENT_PORT], LIST_OF_ALL)[0])
+    except etcd_state.FAULTS as exc:
+        raise ClusterError(
+            "etcd on this host does not answer", details=str(exc), resolution=etcd_state.LOG_FIX
+        ) from exc
 
 
 def _peer_url(context: Context, address: str) -> str:
@@ -223,7 +238,7 @@ def pass_before(context: Context, name: str, address: str, *, has_data: bool) ->
         ClusterError: etcd is not whole, or its members are not the control planes.
     """
     peer_url = _peer_url(context, address)
-    members = look(context).members
+    members = _listed(context)
     left = leavings(members, name, peer_url, has_data=has_data)
     for member in left:
         remove(context, member)

@@ -177,7 +177,7 @@ def _forget_etcd() -> None:
         if data_dir.exists():
             shutil.rmtree(data_dir)
     os.sync()
-    Path(FRESH_FILE).unlink()
+    Path(FRESH_FILE).unlink(missing_ok=True)
 
 
 def _systemctl(verb: str) -> None:

@@ -123,6 +123,7 @@ class Etcd:
     def __init__(self) -> None:
         self.members = [{"ID": "1", "name": "node1", "peerURLs": [OWN_URL], "clientURLs": [url(OWN_URL)]}]
         self.is_silent: set[str] = set()
+        self.behind: list[dict[str, Any]] = []
 
     def call(
         self, _: Paths, port: int, *questions: tuple[str, dict[str, Any]], host: str = "127.0.0.1"
@@ -136,7 +137,7 @@ class Etcd:
         if path.endswith("remove"):
             self.members = [entry for entry in self.members if entry["ID"] != body["ID"]]
         if path.endswith("list"):
-            return {"members": self.members}
+            return {"members": self.members if body["linearizable"] or not self.behind else self.behind}
         return {"leader": "1", "raftIndex": "10"} if path.endswith("status") else {}
 
 
@@ -186,6 +187,14 @@ def test_who_was_taken_out_is_no_member_whatever_its_files_say(etcd: Etcd, conte
     etcd.is_silent.add("127.0.0.1")
     with pytest.raises(ClusterError, match="etcd on this host does not answer"):
         etcd_gate.is_member(context, "node2", "10.77.1.12")
+
+
+def test_who_is_a_member_is_asked_of_the_majority(etcd: Etcd, context: Context) -> None:
+    """The data of a host that is none are removed there: the member on this host may be behind."""
+    etcd.behind = [*etcd.members]
+    etcd.members.append({"ID": "2", "name": "node2", "peerURLs": [NEW_URL], "clientURLs": [url(NEW_URL)]})
+    assert etcd_gate.is_member(context, "node2", "10.77.1.12") is True
+    assert etcd_gate.pass_before(context, "node2", "10.77.1.12", has_data=True) is True
 
 
 def test_no_join_while_a_member_is_off(etcd: Etcd, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
