@@ -248,7 +248,8 @@ _RESET = "tests/node/test_reset.py"
 _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _PROBE = "tests/node/test_probe.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
-_GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_as_the_page_says"
+_GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
+_REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_replaced"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
@@ -380,6 +381,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "kubectl --namespace kube-system get pods --selector=component=etcd": (
             f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready"
         ),
+    },
+    "docs/how-to/replace-a-dead-control-plane.md": {
+        "kubectl get nodes": _REPLACED,
+        "caisson status": f"{_NODE_ADD}::test_all_nodes_are_shown_and_each_is_asked",
+        "caisson node remove cp2 --dead": _REPLACED,
+        # As the lab asks a node for it (lab.node.Node.authorize).
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub": _REPLACED,
+        "caisson node add 10.1.0.12 --role control-plane --name cp2 --identity /root/.ssh/id_ed25519 "
+        "--host-key SHA256:FINGERPRINT": _REPLACED,
+        "kubectl --namespace kube-system get pods --selector=component=etcd": _REPLACED,
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.

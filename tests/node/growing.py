@@ -151,7 +151,7 @@ def grown() -> Iterator[Site]:
         driver = found.nodes["node1"] = kept.start_bootstrapped_node(lab, "node1", iso=lab_iso())
         public_key = hosts.make_identity(driver)
         lab.switch.reset()
-        hosts.write_list(driver, [AWAY, *(_host(found, name, public_key) for name in NODES[1:])])
+        hosts.write_list(driver, [AWAY, *(start_host(found, name, public_key) for name in NODES[1:])])
         found.before.extend(snapshot.take(found.nodes["node5"]))
         began = time.monotonic()
         done = driver.run(hosts.ADD_COMMAND, check=False, timeout_s=GROW_TIMEOUT_S)
@@ -162,7 +162,7 @@ def grown() -> Iterator[Site]:
     assert cleanup.leftovers(lab.name) == []
 
 
-def _host(site: Site, name: str, public_key: str) -> dict[str, Any]:
+def start_host(site: Site, name: str, public_key: str) -> dict[str, Any]:
     """Start a bare host that lets the bootstrap node in; return its entry of the list."""
     host = site.nodes[name] = site.lab.start_node(name)
     entry, marks = hosts.admit(host, ROLES[name], public_key), MARKS.get(name, {})
