@@ -73,6 +73,11 @@ NODE_FIX = (
 NO_NODE_FIX = (
     "run the 'caisson node add' of that host again; to take it out of the cluster: caisson node remove {name}"
 )
+NO_OWN_NODE_FIX = (
+    "systemctl restart kubelet: it makes its Node again; then: kubectl --kubeconfig /etc/kubernetes/admin.conf label "
+    "node {name} node-role.kubernetes.io/control-plane= node.kubernetes.io/exclude-from-external-load-balancers="
+)
+"""Source: kubeadm's phase mark-control-plane, which says these labels; taints the kubelet sets itself."""
 UNHEARD_FIX = "see the row of Salt in 'caisson status', and how busy this host is; then ask again"
 POD_FIX = (
     "see 'kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system describe pod NAME', and its logs"
@@ -271,7 +276,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> 
     media = Question("the media", partial(media_state.media_state, product, paths))
     pods = Question("containerd", partial(static_pods.ask_static_pods, paths, name))
     etcd = Question("etcd", partial(etcd_state.ask_etcd, paths, ports["etcd-client"]))
-    cluster = Question("the Kubernetes API", partial(_ask_cluster, paths))
+    cluster = Question("the Kubernetes API", partial(_ask_cluster, paths, name))
     urls = Question("nginx and the registry", partial(_ask_endpoints, address, ports, paths))
     salt = Question("Salt", partial(salt_state.ask_salt, address, ports, name)) if address else None
     certificates = Question("the certificates", partial(find_certificates, paths))
@@ -429,7 +434,8 @@ def _is_accepted(known: Mapping[str, Any]) -> bool:
     return any(entry.get("id") == host_state.FIREWALL_CHECK for entry in ignored)
 
 
-def _ask_cluster(paths: Paths) -> Cluster:
+def _ask_cluster(paths: Paths, own_name: str) -> Cluster:
+    """Ask the API for nodes and pods; ``own_name`` is that of this host's Node, empty before there is one."""
     if not paths.admin_kubeconfig_file.exists():
         text = f"there is no {paths.admin_kubeconfig_file}: the control plane was not made yet"
         return Cluster((), (), (Fault(text, "run 'caisson bootstrap' again"),))
@@ -441,6 +447,9 @@ def _ask_cluster(paths: Paths) -> Cluster:
     except ClusterError as exc:
         return Cluster((), (), (Fault(exc.message, exc.resolution),))
     faults = [Fault(f"node {node.name} is not Ready", NODE_FIX) for node in nodes if not node.is_ready]
+    if own_name and own_name not in {node.name for node in nodes}:
+        fix = NO_OWN_NODE_FIX.format(name=own_name)
+        faults.append(Fault(f"the cluster has no Node of this host, {own_name}", fix))
     faults += _without_node(paths, nodes, deadline)
     pods, pod_faults = question.answer(((), ()), lost)
     if pod_faults or lost:

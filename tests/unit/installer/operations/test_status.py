@@ -630,6 +630,21 @@ def test_a_node_that_was_added_and_that_the_cluster_has_no_node_of(
     assert state_of(tmp_path).faults == ("the Kubernetes API does not answer",)
 
 
+def test_the_node_of_this_host_was_deleted(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its static pods go on, and no Node is left that could be not Ready."""
+    install(tmp_path)
+    monkeypatch.setattr(endpoints, "endpoints", lambda *_: ())
+    monkeypatch.setattr(salt_state, "ask_salt", lambda *_: SaltState("node1 answers its master"))
+    assert state_of(tmp_path).faults == ()
+    host.nodes = {"items": [node("node5")]}
+    (fault,) = state_of(tmp_path).all_faults
+    assert fault.text == "the cluster has no Node of this host, node1"
+    assert "systemctl restart kubelet" in fault.fix
+    assert "label node node1 node-role.kubernetes.io/control-plane=" in fault.fix
+
+
 def test_pods_that_are_not_told_hide_no_fault_of_nodes(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
