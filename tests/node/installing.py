@@ -32,12 +32,13 @@ ANNOUNCED = re.compile(r"^\[ *\d+/\d+\] (?:CSP\d+ )?(?P<phase>[a-z-]+): ")
 JOURNAL_FILE = "/var/lib/caisson/journal.jsonl"
 
 #: What an installation leaves behind. Content is compared where it is the same on every host of that name and
-#: address; of keys, certificates, tokens and what they are in only owner, mode and name.
+#: address; of keys, certificates, tokens and what they are in only owner, mode and name. What a minion notes of its own
+#: schedule (_schedule.conf) is other from hour to hour.
 FOOTPRINT = """
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts /etc/kubernetes \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /srv/salt \
   /usr/bin/caisson /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' \\) -prune -o \
+  \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' -o -name _schedule.conf \\) -prune -o \
   \\( -type f -o -type l \\) -printf '%m %u:%g %l %p\\n' 2>/dev/null | sort -k4
 for manifest in /etc/kubernetes/manifests/*; do
   echo "$(grep -v -e caisson.io/configuration-sha256 -e '^  uid:' "$manifest" | sha256sum | cut -c 1-64)  $manifest"
@@ -45,7 +46,7 @@ done
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \\) -prune -o \
+  \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' -o -name _schedule.conf \\) -prune -o \
   -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort
