@@ -38,16 +38,16 @@ FOOTPRINT = """
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts /etc/kubernetes \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /srv/salt \
   /usr/bin/caisson /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' -o -name _schedule.conf \\) -prune -o \
-  \\( -type f -o -type l \\) -printf '%m %u:%g %l %p\\n' 2>/dev/null | sort -k4
+  \\( -name __pycache__ -o -name calico-kubeconfig -o -name 'firewalld.conf.old' -o -name '*.xml.old' \
+  -o -name _schedule.conf \\) -prune -o \\( -type f -o -type l \\) -printf '%m %u:%g %l %p\\n' 2>/dev/null | sort -k4
 for manifest in /etc/kubernetes/manifests/*; do
   echo "$(grep -v -e caisson.io/configuration-sha256 -e '^  uid:' "$manifest" | sha256sum | cut -c 1-64)  $manifest"
 done
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' -o -name _schedule.conf \\) -prune -o \
-  -type f -print 2>/dev/null | sort | xargs sha256sum
+  \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \
+  -o -name _schedule.conf \\) -prune -o -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort
 layers=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots
