@@ -10,8 +10,16 @@ ever rewritten: the type of a manifest picks a named location through a variable
 ``default_type`` expands no variables and ``proxy_pass`` would pass a rewritten path on.
 
 Both forms of a name are found: ``/v2/pause/manifests/3.10.2?ns=registry.k8s.io`` (containerd) and
-``/v2/registry.k8s.io/pause/manifests/3.10.2`` (podman, CRI-O, skopeo).
-Source: OCI distribution-spec 1.1, "Pull"; containerd docs/hosts.md; nginx 1.22 ngx_http_core_module.
+``/v2/registry.k8s.io/pause/manifests/3.10.2`` (podman, CRI-O, skopeo). Either is one **full name**, which begins with
+the registry's: ``$oci_name`` holds it for ``@registry``, in one spelling, and is empty where there is none.
+``$oci_rest`` holds what follows it, and is empty for what is no manifest, blob or list of tags. Both have no other
+letters than a registry's paths have, so they may be put together to one.
+
+A registry's port is written ``registry.site:5000`` by containerd, in ``ns``, as ``%3A``. A registry stores no name with
+a colon, and the names of other clients have none but in front: it is stored, and may be asked for, as
+``registry.site__5000``. No host's name has an underscore.
+Source: OCI distribution-spec 1.1, "Pull"; containerd docs/hosts.md and 2.3, core/remotes/docker, ``addNamespace``;
+distribution/reference, ``ParseDockerRef``; nginx 1.22 ngx_http_core_module.
 """
 
 from __future__ import annotations
@@ -48,6 +56,16 @@ class Served:
     manifests: tuple[tuple[Digest, ManifestType], ...]
 
 
+# Source: distribution/reference, regexp.go; what is a host and what a part of a name, Docker's rule.
+_HOST = r"(?:localhost|[a-z0-9]+(?:-+[a-z0-9]+)*(?:[.][a-z0-9]+(?:-+[a-z0-9]+)*)+)"
+_HOST_WITH_PORT = (
+    "(?<oci_host>[a-z0-9]+(?:-+[a-z0-9]+)*(?:[.][a-z0-9]+(?:-+[a-z0-9]+)*)*)(?::|__)(?<oci_port>[0-9]{1,5})"
+)
+_PART = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
+_PARTS = f"{_PART}(?:/{_PART})*"
+_DOCKER = "(?:index[.]|registry-1[.])?docker[.]io"
+OWN_NAMES = "/etc/caisson/nginx/own-names*.conf"
+"""Where a site says which names of registries are its own media server's, as lines of a map; there may be none."""
 _HEX = "(?<oci_hex>[0-9a-f]{64})"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:/-]+")
 _DOT = r"\."
@@ -63,12 +81,11 @@ def render_maps(served: Sequence[Served]) -> str:
     Raises: BuildError for a name that would not be read as it is meant.
     """
     _check_names(str(image.reference) for image in served)
-    tags = {str(image.reference): image.digest.hex for image in served}
+    tags = {f"{stored_name(image.reference)}:{image.reference.tag}": image.digest.hex for image in served}
     types = {digest.hex: kind.location for image in served for digest, kind in image.manifests}
     listed: dict[str, list[str]] = {}
     for image in served:
-        name = f"{image.reference.registry}/{image.reference.repository}"
-        listed.setdefault(name, []).append(image.reference.tag)
+        listed.setdefault(stored_name(image.reference), []).append(image.reference.tag)
     lists = {name: "'" + ",".join(f'"{tag}"' for tag in sorted(tags)) + "'" for name, tags in listed.items()}
     longest = max((len(key) for key in (*tags, *types, *lists)), default=0)
     bucket = max(_MIN_HASH_BUCKET, -(-2 * (longest + 32) // 64) * 64)
@@ -81,16 +98,36 @@ def render_maps(served: Sequence[Served]) -> str:
             "",
             "# The registry that a client means: containerd names it in ?ns=, others put it into the path.",
             "map $arg_ns $oci_ns {",
+            f"    include {OWN_NAMES};",
+            '    default "?/";',
+            '    "" "";',
+            '    "~^(?<oci_ns_host>[A-Za-z0-9.-]+)$" "$oci_ns_host/";',
+            '    "~^(?<oci_ns_name>[A-Za-z0-9.-]+)(?::|%3[Aa])(?<oci_ns_port>[0-9]+)$" "$oci_ns_name:$oci_ns_port/";',
+            "}",
+            "# The full name in the one spelling in which it is stored; empty when it is no name with a registry.",
+            "map $oci_ns$oci_repo $oci_name {",
             '    default "";',
-            '    "~^(?<oci_ns_host>[A-Za-z0-9.-]+(?::[0-9]+)?)$" "$oci_ns_host/";',
+            f'    "~^{_DOCKER}/(?<oci_official>{_PART})$" docker.io/library/$oci_official;',
+            f'    "~^{_DOCKER}/(?<oci_docker>{_PARTS})$" docker.io/$oci_docker;',
+            f'    "~^{_HOST_WITH_PORT}/(?<oci_parts>{_PARTS})$" "${{oci_host}}__$oci_port/$oci_parts";',
+            f'    "~^(?<oci_plain>{_HOST}/{_PARTS})$" $oci_plain;',
             "}",
             "# Keys are patterns, because nginx does not tell upper from lower case in others: tags do.",
-            *_map('"$oci_ns$oci_repo:$oci_ref"', "$oci_tag", '""', _patterns(tags)),
+            *_map('"$oci_name:$oci_ref"', "$oci_tag", '""', _patterns(tags)),
             *_map("$oci_hex", "$oci_location", "@registry", types),
-            *_map('"$oci_ns$oci_repo"', "$oci_tags", '""', _patterns(lists)),
+            *_map("$oci_name", "$oci_tags", '""', _patterns(lists)),
             "",
         )
     )
+
+
+def stored_name(reference: Reference) -> str:
+    """Return the full name of an image, without its tag, in the one spelling that a registry stores.
+
+    >>> stored_name(Reference.parse("registry.site:5000/app:1"))
+    'registry.site__5000/app'
+    """
+    return f"{reference.registry.replace(':', '__')}/{reference.repository}"
 
 
 def _patterns(values: Mapping[str, str]) -> dict[str, str]:
@@ -147,6 +184,7 @@ def render_locations(oci_dir: str) -> str:
         (
             f'location ~ "^/v2/(?<oci_repo>.+)/blobs/sha256:{_HEX}$" {{',
             only_reads,
+            "    set $oci_rest blobs/sha256:$oci_hex;",
             "    types {}",
             "    default_type application/octet-stream;",
             *content,
@@ -155,6 +193,7 @@ def render_locations(oci_dir: str) -> str:
         (
             f'location ~ "^/v2/(?<oci_repo>.+)/manifests/sha256:{_HEX}$" {{',
             only_reads,
+            "    set $oci_rest manifests/sha256:$oci_hex;",
             *choose,
             "}",
         ),
@@ -162,12 +201,14 @@ def render_locations(oci_dir: str) -> str:
             'location ~ "^/v2/(?<oci_repo>.+)/manifests/(?<oci_ref>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$" {',
             only_reads,
             "    set $oci_hex $oci_tag;",
+            "    set $oci_rest manifests/$oci_ref;",
             *choose,
             "}",
         ),
         (
             'location ~ "^/v2/(?<oci_repo>.+)/tags/list$" {',
             only_reads,
+            "    set $oci_rest tags/list;",
             *fall,
             '    if ($oci_tags = "") { return 418; }',
             "    default_type application/json;",
@@ -175,7 +216,7 @@ def render_locations(oci_dir: str) -> str:
             """    return 200 '{"name":"$oci_repo","tags":[$oci_tags]}';""",
             "}",
         ),
-        ("location /v2/ {", only_reads, *fall, "    return 418;", "}"),
+        ("location /v2/ {", only_reads, "    set $oci_rest '';", *fall, "    return 418;", "}"),
     ]
     blocks += [
         (f"location {kind.location} {{", "    types {}", f"    default_type {kind};", *content, "}")

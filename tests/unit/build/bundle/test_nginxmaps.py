@@ -44,6 +44,11 @@ SERVED = (
         digest=NGINX,
         manifests=((NGINX, ManifestType.DOCKER_MANIFEST),),
     ),
+    Served(
+        reference=Reference.parse("registry.site:5000/app:1"),
+        digest=PAUSE,
+        manifests=((PAUSE, ManifestType.OCI_MANIFEST),),
+    ),
 )
 BLOB = b"a layer" * 100
 BLOB_DIGEST = Digest.of_bytes(BLOB)
@@ -63,7 +68,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     include {run}/oci-locations.conf;
-    location @registry {{ proxy_pass http://unix:{run}/site:; }}
+    location @registry {{ add_header Full "$oci_name $oci_rest" always; proxy_pass http://unix:{run}/site:; }}
   }}
 }}
 """
@@ -168,6 +173,14 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         (f"pause/manifests/{PAUSE}?ns=registry.k8s.io", ManifestType.OCI_MANIFEST, PAUSE),
         (f"any/name/manifests/{NGINX}", ManifestType.DOCKER_MANIFEST, NGINX),
         ("library/nginx/manifests/1.30?ns=docker.io", ManifestType.DOCKER_MANIFEST, NGINX),
+        ("nginx/manifests/1.30?ns=docker.io", ManifestType.DOCKER_MANIFEST, NGINX),
+        ("docker.io/nginx/manifests/1.30", ManifestType.DOCKER_MANIFEST, NGINX),
+        ("index.docker.io/library/nginx/manifests/1.30", ManifestType.DOCKER_MANIFEST, NGINX),
+        # As containerd writes a colon in a query, as a person does, and as a client whose names have none.
+        ("app/manifests/1?ns=registry.site%3A5000", ManifestType.OCI_MANIFEST, PAUSE),
+        ("app/manifests/1?ns=registry.site:5000", ManifestType.OCI_MANIFEST, PAUSE),
+        ("registry.site:5000/app/manifests/1", ManifestType.OCI_MANIFEST, PAUSE),
+        ("registry.site__5000/app/manifests/1", ManifestType.OCI_MANIFEST, PAUSE),
         ("site/tool/manifests/RC.1?ns=docker.io", ManifestType.OCI_MANIFEST, PAUSE),
         ("site/tool/manifests/rc.1?ns=docker.io", ManifestType.DOCKER_MANIFEST, NGINX),
     ],
@@ -212,6 +225,47 @@ def test_blobs_are_served_whole_in_part_and_by_condition(client: Client) -> None
 )
 def test_the_site_s_registry_gets_everything_else_unchanged(client: Client, path: str) -> None:
     assert client.ask(path)[::2] == (404, f"site: GET {path}".encode())
+
+
+@pytest.mark.subprocess
+@pytest.mark.loopback
+@pytest.mark.parametrize(
+    ("path", "full"),
+    [
+        ("vendor/app/manifests/1?ns=quay.io", "quay.io/vendor/app manifests/1"),
+        ("quay.io/vendor/app/manifests/1", "quay.io/vendor/app manifests/1"),
+        ("vendor/app/manifests/1?ns=docker.io", "docker.io/vendor/app manifests/1"),
+        ("app/manifests/1?ns=index.docker.io", "docker.io/library/app manifests/1"),
+        ("registry-1.docker.io/a/b/c/manifests/1", "docker.io/a/b/c manifests/1"),
+        ("vendor/app/tags/list?ns=r.site%3a5000", "r.site__5000/vendor/app tags/list"),
+        ("r.site__5000/app/tags/list", "r.site__5000/app tags/list"),
+        ("registry__5000/app/tags/list", "registry__5000/app tags/list"),
+        ("localhost/app/tags/list", "localhost/app tags/list"),
+        (f"quay.io/a/blobs/sha256:{'0' * 64}", f"quay.io/a blobs/sha256:{'0' * 64}"),
+        (f"a/manifests/sha256:{'0' * 64}?ns=quay.io", f"quay.io/a manifests/sha256:{'0' * 64}"),
+        # A registry inside a registry's name is one name, whoever writes which part where.
+        ("quay.io/vendor/app/manifests/1?ns=docker.io", "docker.io/quay.io/vendor/app manifests/1"),
+        # No registry, or no name.
+        ("vendor/app/manifests/1", " manifests/1"),
+        ("app/manifests/1", " manifests/1"),
+        ("quay.io/manifests/1", " manifests/1"),
+        ("Quay.io/app/manifests/1", " manifests/1"),
+        ("quay.io/App/manifests/1", " manifests/1"),
+        ("app/manifests/1?ns=quay.io%20", " manifests/1"),
+        ("quay.io/app/manifests/1?ns=quay.io/x", " manifests/1"),
+        ("quay.io/a%0ab/manifests/1", "none"),
+        ("quay.io/app%0a/manifests/1", "none"),
+        ("quay.io/app%20HTTP/manifests/1", " manifests/1"),
+        ("quay.io/app%3fx/manifests/1", " manifests/1"),
+        ("quay.io/-app/manifests/1", " manifests/1"),
+        ("-quay.io/app/manifests/1", " manifests/1"),
+        ("quay.io:x/app/manifests/1", " manifests/1"),
+        ("_catalog", "none"),
+    ],
+)
+def test_a_full_name_begins_with_its_registry_in_one_spelling(client: Client, path: str, full: str) -> None:
+    said = client.ask(f"/v2/{path}")[1]["Full"]
+    assert said == {"none": ""}.get(full, full).strip()
 
 
 @pytest.mark.subprocess
