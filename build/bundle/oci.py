@@ -226,8 +226,13 @@ def plan_layout(lock: Lock, inventory: Inventory, workspace: Workspace, full_ver
         run=functools.partial(run_layout, parts, files, part, full_version),
         inputs=parts,
         outputs=(*files.values(), part),
-        config={"version": full_version},
+        config={"version": full_version, "rules": str(_rules())},
     )
+
+
+def _rules() -> Digest:
+    """Return a digest of what is rendered of no image: a builder that says it otherwise renders its files again."""
+    return Digest.of_bytes((render_maps(()) + render_locations("")).encode())
 
 
 def run_layout(parts: Sequence[Path], files: Mapping[str, Path], part: Path, full_version: str) -> None:

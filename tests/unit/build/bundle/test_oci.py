@@ -163,3 +163,18 @@ def test_planning_reads_nothing(tmp_path: Path) -> None:
     assert [step.name for step in steps] == sorted(set(world.lock_image_ids) - {"base-os"})
     assert not (tmp_path / "empty").exists()
     assert "registry.k8s.io/pause:3.10.2 (0.0 MB)" in [step.doc for step in steps]
+
+
+def test_a_builder_with_other_rules_renders_the_maps_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ISO that is built again has nginx's files of this builder, not those of the one before it."""
+    world = make_world(tmp_path)
+
+    def config() -> object:
+        return oci.plan_layout(world.lock, world.inventory, Workspace(tmp_path, "test"), "0.1.0").config
+
+    before = config()
+    assert config() == before
+    monkeypatch.setattr(oci, "render_locations", lambda _: "other rules")
+    assert config() != before
