@@ -97,6 +97,31 @@ class Paths:
         return self.at("/run/caisson-ssh")
 
     @property
+    def push_password_file(self) -> Path:
+        """The password of whoever pushes to the site's registry; root's alone, in a directory that no pod mounts."""
+        return self.at("/etc/caisson/registry-login/password")
+
+    @property
+    def read_login_file(self) -> Path:
+        """The line of nginx' configuration with which it reads from the registry; root's alone."""
+        return self.at("/etc/caisson/nginx/registry-login.conf")
+
+    @property
+    def htpasswd_file(self) -> Path:
+        """The registry's users, as bcrypt hashes; root's alone."""
+        return self.at("/etc/caisson/registry/htpasswd")
+
+    @property
+    def barred_nodes_dir(self) -> Path:
+        """An empty file for each further node, by its address: nginx takes no push from there."""
+        return self.at("/etc/caisson/nginx/nodes")
+
+    @property
+    def pushes_paused_file(self) -> Path:
+        """As long as it is there nginx takes no push: images are removed."""
+        return self.at("/etc/caisson/nginx/pushes-paused")
+
+    @property
     def hosts_file(self) -> Path:
         """The host's table of names; Caisson's two lines are at its end."""
         return self.at("/etc/hosts")

@@ -21,6 +21,8 @@ class States:
 
     sls: tuple[str, ...]
     local: bool
+    before: Callable[[Context], bool] | None = None
+    """What is made first and is not for Salt to know, a password say; it returns whether that changed anything."""
 
     def __call__(self, context: Context) -> bool:
         """Apply them and write to the log what they changed.
@@ -28,10 +30,11 @@ class States:
         Raises:
             SaltError: a state failed, or Salt gave no answer.
         """
+        has_changed = self.before(context) if self.before is not None else False
         applied = saltcall.apply(context, self.sls, local=self.local)
         for name in applied.changed:
             context.ui.detail(f"changed: {name}")
-        return bool(applied.changed)
+        return bool(applied.changed) or has_changed
 
     def __str__(self) -> str:
         """Return the names and the mode, as they are shown.

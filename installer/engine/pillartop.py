@@ -106,6 +106,7 @@ def write(paths: Paths, own_name: str, caisson: Mapping[str, Any]) -> bool:
     """Write a node's pillar, then the top file that gives it to that node; return whether either was otherwise."""
     name = str(caisson["node"]["name"])
     file = file_of(paths, name)
+    bar_pushes(paths, [caisson])
     changed = files.write_file(file, render({"caisson": caisson}), mode=0o600, dir_mode=0o700)
     return write_top(paths, own_name) or changed
 
@@ -132,9 +133,32 @@ def forget(paths: Paths, own_name: str, node_name: str) -> bool:
     file = file_of(paths, node_name)
     if not file.exists():
         return False
+    address = str(read(paths, node_name).get("node", {}).get("control_plane_address", ""))
     with _MUTEX:
         others = [name for name in known(paths) if name != node_name]
         text = render(top(own_name, others))
         files.write_file(paths.pillar_dir / "top.sls", text, mode=0o600, dir_mode=0o700)
         file.unlink()
+    if address:
+        (paths.barred_nodes_dir / address).unlink(missing_ok=True)
     return True
+
+
+def bar_pushes(paths: Paths, caissons: Iterable[Mapping[str, Any]]) -> bool:
+    """Let nginx know further nodes by their addresses, from which it takes no push; return whether one is new.
+
+    A pod that connects to the bootstrap node has the address of the node it runs on. nginx looks for the file at each
+    request: it is neither reloaded nor started again for a node that comes.
+    """
+    addresses = {str(caisson["node"].get("control_plane_address", "")) for caisson in caissons} - {""}
+    changed = [files.write_file(paths.barred_nodes_dir / address, "") for address in sorted(addresses)]
+    return any(changed)
+
+
+def let_push(paths: Paths) -> bool:
+    """Take the marks of addresses away that no node has any more; return whether there was one."""
+    nodes = {str(caisson["node"].get("control_plane_address", "")) for caisson in pillars(paths)}
+    gone = [file for file in paths.barred_nodes_dir.glob("[!.]*") if file.name not in nodes]
+    for file in gone:
+        file.unlink()
+    return bool(gone)

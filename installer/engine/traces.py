@@ -34,12 +34,19 @@ KUBELET_FILES = (
 )
 MASTER_FILES = ("/etc/kubernetes/manifests/salt-master.yaml", "/etc/caisson/salt/master/master")
 MINION_FILES = ("/etc/salt/minion.d/90-caisson.conf", "/etc/salt/pki/minion/minion_master.pub")
+LOGIN_FILES = (
+    "/etc/caisson/registry-login/password",
+    "/etc/caisson/registry/htpasswd",
+    "/etc/caisson/nginx/registry-login.conf",
+)
+BARRED_NODES_DIR = "/etc/caisson/nginx/nodes"
 REGISTRY_FILES = ("/etc/kubernetes/manifests/registry.yaml", "/etc/caisson/registry/config.yml")
 NGINX_FILES = (
     "/etc/kubernetes/manifests/nginx.yaml",
     "/etc/caisson/nginx/nginx.conf",
     "/etc/caisson/nginx/oci-maps.conf",
     "/etc/caisson/nginx/oci-locations.conf",
+    "/etc/caisson/nginx/own-names.conf",
 )
 GUARD_FILES = ("/etc/systemd/system/caisson-guard.service", "/etc/caisson/guard.nft")
 FIREWALL_FILES = (
@@ -60,6 +67,7 @@ FILES = (
     *KUBELET_FILES,
     *MASTER_FILES,
     *MINION_FILES,
+    *LOGIN_FILES,
     *REGISTRY_FILES,
     *NGINX_FILES,
     *GUARD_FILES,

@@ -61,7 +61,7 @@ KUBELET_UNDO = (
     f"rm -f {' '.join(traces.KUBELET_FILES)}; "
     "systemctl daemon-reload"
 )
-NGINX_UNDO = f"rm {' '.join(traces.NGINX_FILES)}"
+NGINX_UNDO = f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete"
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
     f"rm {' '.join(traces.FIREWALL_FILES)}; systemctl daemon-reload; firewall-cmd --reload"
@@ -298,11 +298,14 @@ PHASES: tuple[Phase, ...] = (
         name="salt-master",
         title="start the salt-master",
         applies=States(
-            ("salt_master.placed", "static_pods.placed", "images.begun", "salt_master"), local=True
+            ("salt_master.placed", "static_pods.placed", "images.begun", "salt_master"),
+            local=True,
+            before=cluster.make_logins,
         ),
         standing=cluster.check_keys,
         undo=f"rm {' '.join(traces.MASTER_FILES)}; its keys stay",
-        about="Start salt-master, which knows the minion's key beforehand; registry and nginx start beside it.",
+        about="Start salt-master, which knows the minion's key beforehand; registry and nginx start beside it, with "
+        "passwords that are made here.",
     ),
     Phase(
         code="CSP204",
@@ -316,7 +319,8 @@ PHASES: tuple[Phase, ...] = (
         name="registry",
         title="start the registry",
         applies=States(("registry",), local=True),
-        undo=f"rm {' '.join(traces.REGISTRY_FILES)}; pushed images stay in /var/lib/caisson/registry",
+        undo=f"rm {' '.join((*traces.REGISTRY_FILES, *traces.LOGIN_FILES))}; "
+        "pushed images stay in /var/lib/caisson/registry",
         about="Start the site's registry, on loopback.",
     ),
     Phase(

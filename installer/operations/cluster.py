@@ -10,11 +10,11 @@ from functools import partial
 from installer.base.errors import CommandError, ConfigError, HostError, PreflightError, SaltError
 from installer.base.run import run
 from installer.config import changes
-from installer.engine import saltcall
+from installer.engine import pillartop, saltcall, traces
 from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import States
-from installer.operations import bus, containers, settling
+from installer.operations import bus, containers, push_login, settling
 
 ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
@@ -22,7 +22,12 @@ PING_TIMEOUT_S = 120.0
 POLL_S = 0.3
 FIRST_ASK_AFTER_S = 15.0
 """After a hand-over: the minion starts, and images are pulled; a question takes two seconds of a processor."""
-SERVICE_FILES = ("/etc/caisson/ca.crt", "/etc/caisson/pki/media.crt", "/etc/caisson/pki/media.key")
+SERVICE_FILES = (
+    "/etc/caisson/ca.crt",
+    "/etc/caisson/pki/media.crt",
+    "/etc/caisson/pki/media.key",
+    *traces.LOGIN_FILES,
+)
 PUBLISH_PORT = 4505
 """Where a minion listens for its master's jobs. Source: Salt, configuration of the master, ``publish_port``."""
 
@@ -42,8 +47,19 @@ def run_minion_local(context: Context) -> bool:
     return changed
 
 
+def make_logins(context: Context) -> bool:
+    """Make the password of whoever pushes images, and nginx' own; let nginx know the further nodes, which may not."""
+    changed = pillartop.bar_pushes(context.paths, pillartop.pillars(context.paths))
+    changed = pillartop.let_push(context.paths) or changed
+    changed = push_login.let_push_again(context.paths) or changed
+    if push_login.ensure(context.paths) or changed:
+        context.ui.detail("changed: the passwords of the registry, or the nodes that may not push to it")
+        return True
+    return False
+
+
 def check_keys(context: Context) -> None:
-    """Look whether the keys and certificates of Caisson's own services are there.
+    """Look whether the keys, certificates and passwords of Caisson's own services are there.
 
     Raises:
         HostError: one is not, or is empty.
@@ -52,7 +68,7 @@ def check_keys(context: Context) -> None:
     missing = [str(file) for file in named if not file.is_file() or file.stat().st_size == 0]
     if missing:
         raise HostError(
-            "keys or certificates of nginx are not there",
+            "keys, certificates or passwords of nginx and the registry are not there",
             details="\n".join(missing),
             resolution="the phase salt-master makes them",
         )

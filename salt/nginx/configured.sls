@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The keys and certificates are made when the pods are placed (static_pods.placed): looking at them takes as long as all else.
+{%- from 'parameters/ports.jinja' import port %}
 {%- set caisson = pillar['caisson'] %}
+{%- set node = caisson['node'] %}
+{%- set own_names = [node['control_plane_address'], node['name'], caisson['media_name']] | map('replace', '.', '[.]') | join('|') %}
 Create nginx directory:
   file.directory:
     - name: /etc/caisson/nginx
@@ -25,8 +28,17 @@ Write nginx configuration:
     - source: salt://nginx/files/nginx.conf.j2
     - template: jinja
     - context:
-        address: {{ caisson['node']['control_plane_address'] | json }}
+        address: {{ node['control_plane_address'] | json }}
         media_dir: {{ caisson['media_dir'] | json }}
+    - mode: '0644'
+    - require:
+      - file: Create nginx directory
+
+# Under which names of registries this server is asked for what it has, as lines of a map (oci-maps.conf includes it).
+Write names of the media server:
+  file.managed:
+    - name: /etc/caisson/nginx/own-names.conf
+    - contents: {{ ('"~*^(?:' ~ own_names ~ ')(?::|%3A)(?:' ~ port['media-https'] ~ '|' ~ port['registry-push'] ~ ')$" "";') | json }}
     - mode: '0644'
     - require:
       - file: Create nginx directory

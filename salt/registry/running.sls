@@ -14,7 +14,7 @@ Run registry:
 
 Wait for the registry:
   caisson_wait.url_answers:
-    - url: {{ ('http://127.0.0.1:' ~ port['registry'] ~ '/v2/') | json }}
+    - url: {{ ('http://127.0.0.1:' ~ port['registry'] ~ '/') | json }}
     - timeout_s: 60
     - require:
       - caisson_static_pod: Run registry

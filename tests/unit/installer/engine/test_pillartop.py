@@ -80,3 +80,29 @@ def test_a_name_of_the_api_is_no_worker_s_affair(tmp_path: Path) -> None:
 def test_its_keys_are_those_that_can_change() -> None:
     keys = {field.key for field in changes.FIELDS if not field.fixed}
     assert {*pillartop.BY_JOIN, *pillartop.BY_JOIN_OF_CONTROL_PLANES, *pillartop.OF_ALL_AT_ONCE} <= keys
+
+
+def node(name: str, address: str) -> dict[str, dict[str, str]]:
+    return {"node": {"name": name, "control_plane_address": address}}
+
+
+def test_a_node_that_has_a_pillar_may_not_push(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    names = [f"node{number}" for number in range(2, 42)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: pillartop.write(paths, "node1", node(name, f"10.0.0.{name[4:]}")), names))
+    barred = sorted(file.name for file in paths.barred_nodes_dir.iterdir())
+    assert barred == sorted(f"10.0.0.{name[4:]}" for name in names)
+    assert not pillartop.bar_pushes(paths, pillartop.pillars(paths))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda name: pillartop.forget(paths, "node1", name), names[1:]))
+    assert [file.name for file in paths.barred_nodes_dir.iterdir()] == ["10.0.0.2"]
+
+
+def test_an_address_that_a_node_had_may_push_again_when_the_bootstrap_has_looked(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    pillartop.write(paths, "node1", node("node2", "10.0.0.2"))
+    pillartop.write(paths, "node1", node("node2", "10.0.0.3"))
+    assert pillartop.let_push(paths)
+    assert [file.name for file in paths.barred_nodes_dir.iterdir()] == ["10.0.0.3"]
+    assert not pillartop.let_push(paths)
