@@ -27,7 +27,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, jobs, nodes, on_node, reset
+from installer.cli import bootstrap, explanations, images, jobs, nodes, on_node, reset
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -65,6 +65,7 @@ COMMANDS = (
     "config",
     "hosts",
     "node",
+    "images",
     "reset",
     "explain",
 )
@@ -144,6 +145,7 @@ def make_parser(program: str) -> Parser:
     keep.set_defaults(handler=_hosts)
 
     nodes.add_commands(commands)
+    images.add_commands(commands)
     on_node.add_command(commands)
     reset.add_command(commands)
 

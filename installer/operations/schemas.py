@@ -11,6 +11,7 @@ from typing import Any
 PACKAGES: Mapping[str, str] = {
     "status": "installer.operations",
     "jobs": "installer.operations",
+    "images": "installer.operations",
     "check": "installer.checks",
     "node-check": "installer.operations",
 }

@@ -292,12 +292,10 @@ def test_an_image_is_brought_to_the_cluster(node: Node) -> None:
     )
     shown = typed(
         node,
-        "ctr --namespace k8s.io images import --local --platform linux/amd64 app.tar",
-        "ctr --namespace k8s.io images push --local --platform linux/amd64 --tlscacert /etc/caisson/ca.crt "
-        "ADDRESS:8444/site/app:1 NAME:TAG",
-        "curl --cacert /etc/caisson/ca.crt https://ADDRESS:8444/v2/_catalog",
+        "caisson images push app.tar --as ADDRESS:8444/site/app:1",
+        "caisson images list",
     )
-    assert '"site/app"' in shown
+    assert "10.77.1.11:8444/site/app:1" in shown
     shell(node, "kubectl run app --image=10.77.1.11:8444/site/app:1")
     shell(node, "kubectl wait --for=condition=Ready --timeout=60s pod/app", timeout_s=90)
     shell(node, "kubectl delete pod app --now")
