@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of the site: who may push, from where, under which name; two vendors' images stay two; nothing shows a secret.
+
+On a copy of a kept disk: pushes stay in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import kept
+from lab.neighbour import Neighbour
+from lab.node import Lab, Node
+from lab.places import CONTROL_PLANE
+
+from .installing import lab_iso, shell
+
+pytestmark = pytest.mark.lab
+
+ADDRESS = "10.77.1.11"
+READ, PUSH = f"{ADDRESS}:8443", f"{ADDRESS}:8444"
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+CTR = "ctr --namespace k8s.io images"
+PASSWORD_FILE = "/etc/caisson/registry-login/password"
+SECRET_FILES = {PASSWORD_FILE, "/etc/caisson/nginx/registry-login.conf"}
+PAUSE, DNS = "registry.k8s.io/pause:", "registry.k8s.io/coredns/coredns:"
+
+
+@pytest.fixture(scope="module")
+def registry_lab() -> Iterator[Lab]:
+    """Return a lab of its own: its node has the name and the addresses of the shared one."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def node(registry_lab: Lab) -> Node:
+    """Return a node that was bootstrapped some time ago."""
+    return kept.start_bootstrapped_node(registry_lab, "node1", iso=lab_iso())
+
+
+@pytest.fixture(scope="module")
+def host(registry_lab: Lab, node: Node) -> Iterator[Neighbour]:
+    """Return a host of the control plane's network that is no node."""
+    made = Neighbour(lab=registry_lab.name, name="inside", plane=CONTROL_PLANE, address="10.77.1.150/24")
+    made.connect()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def password(node: Node) -> str:
+    """Return what root may read."""
+    return node.read_file(PASSWORD_FILE).strip()
+
+
+@pytest.fixture(scope="module")
+def archives(node: Node) -> dict[str, str]:
+    """Return two images of the ISO as archives on the node: prefix of their name -> file."""
+    found = {}
+    for prefix in (PAUSE, DNS):
+        name = shell(node, f"{CTR} list --quiet | grep '^{prefix}'").split()[0]
+        file = f"/root/{prefix.split('/')[-1].rstrip(':')}.tar"
+        shell(node, f"{CTR} export --local --platform linux/amd64 {file} {name}")
+        found[prefix] = file
+    return found
+
+
+@pytest.fixture(scope="module")
+def in_pod(node: Node) -> str:
+    """Return what enters the network of a pod."""
+    image = shell(node, f"{CTR} list --quiet | grep '^{PAUSE}'").split()[0]
+    shell(node, f"{KUBECTL} run client --image={image} --image-pull-policy=Never --restart=Never")
+    shell(node, f"{KUBECTL} wait pod client --for=condition=Ready --timeout=60s", timeout_s=90)
+    script = "crictl inspect $(crictl ps --quiet --state running --name '^client$')"
+    return f"nsenter --target {json.loads(shell(node, script))['info']['pid']} --net "
+
+
+def asked(
+    node: Node, path: str, *, where: str = PUSH, options: str = "", inside: str = "", tls: str = "https"
+) -> int:
+    """Ask with curl and return the status; 0: there was no answer."""
+    words = f"{inside}curl --silent --path-as-is --cacert /etc/caisson/ca.crt --output /dev/null"
+    return int(shell(node, f"{words} --write-out '%{{http_code}}' {options} '{tls}://{where}{path}' || true"))
+
+
+def with_login(password: str) -> str:
+    """Return the options of curl for a log-in."""
+    return f"--user 'caisson:{password}'"
+
+
+UPLOADS = "/v2/vendor/app/blobs/uploads/"
+
+
+def test_each_is_refused_with_its_status(node: Node, host: Neighbour, password: str, in_pod: str) -> None:
+    login, post = with_login(password), "--request POST"
+    assert asked(node, UPLOADS, options=post) == 401
+    assert asked(node, UPLOADS, options=f"{post} {with_login('wrong')}") == 401
+    assert asked(node, UPLOADS, options=f"{post} {login}") == 202
+    for options in (post, f"{post} {login}"):
+        assert asked(node, UPLOADS, options=options, inside=in_pod) == 403
+    # It goes past nginx, in the network of the node.
+    assert asked(node, UPLOADS, options=post, where="127.0.0.1:5000", tls="http") == 401
+    for where in (READ, PUSH):
+        assert asked(node, "/v2/", where=where, tls="http", options=login) == 400
+        assert asked(node, "/v2/", where=where, options="--tls-max 1.1") == 0
+        assert asked(node, "/v2/../../etc/caisson/pki/media.key", where=where, options=login) in (400, 404)
+        assert asked(node, "/repo/..%2f..%2f..%2fetc/passwd", where=where, options=login) in (400, 404)
+    for method in ("DELETE", "PATCH", "POST", "OPTIONS"):
+        options = f"{login} --request {method}"
+        assert asked(node, "/v2/quay.io/vendor/app/manifests/1", options=options) == 405
+    name = shell(node, f"{CTR} list --quiet | grep '^{PAUSE}'").split()[0]
+    path = f"/v2/{name.replace(':', '/manifests/')}"
+    assert asked(node, path, options=f"{login} --request PUT --data '{{}}'") == 403
+    assert asked(node, "/v2/_catalog", where=READ) == asked(node, "/v2/_catalog", options=login) == 404
+
+
+def test_what_comes_from_a_further_node_is_refused(node: Node, host: Neighbour, password: str) -> None:
+    """The neighbour is one, as long as there is the file that an addition makes: nothing is started again for it."""
+    words = ["curl", "--silent", "--insecure", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    words += ["--user", f"caisson:{password}", f"https://{PUSH}/v2/"]
+    assert host.run(words).stdout == "200"
+    shell(node, f"touch /etc/caisson/nginx/nodes/{host.source}")
+    assert host.run(words).stdout == "403"
+    shell(node, f"rm /etc/caisson/nginx/nodes/{host.source}")
+    assert host.run(words).stdout == "200"
+
+
+def image_of(node: Node, pod: str) -> str:
+    """Return the digest of the image that a pod's container was made of."""
+    path = "{.status.containerStatuses[0].imageID}"
+    look = f"{KUBECTL} get pod {pod} -o jsonpath='{path}'"
+    script = f"for _ in $(seq 60); do id=$({look}); [[ $id ]] && break; sleep 1; done"
+    return shell(node, f"{script}; echo $id", timeout_s=90).strip().partition("@")[2]
+
+
+def test_two_vendors_images_of_one_name_stay_two(node: Node, archives: dict[str, str]) -> None:
+    pushed: dict[str, Any] = {}
+    for name, prefix in (("quay.io/vendor/app:1", PAUSE), ("docker.io/vendor/app:1", DNS)):
+        said = json.loads(
+            shell(node, f"caisson images push {archives[prefix]} --as {name} --json", timeout_s=120)
+        )
+        (pushed[name],) = said["images"]
+        assert pushed[name]["name"] == name
+    for pod, name in (
+        ("quay", "quay.io/vendor/app:1"),
+        ("docker", "docker.io/vendor/app:1"),
+        ("short", "vendor/app:1"),
+    ):
+        shell(node, f"{KUBECTL} run {pod} --image={name} --image-pull-policy=Always --restart=Never")
+    images = {pod: image_of(node, pod) for pod in ("quay", "docker", "short")}
+    assert images["quay"] == pushed["quay.io/vendor/app:1"]["digest"]
+    assert images["docker"] == images["short"] == pushed["docker.io/vendor/app:1"]["digest"]
+    assert images["quay"] != images["docker"]
+    listed = json.loads(shell(node, "caisson images list --json", timeout_s=120))["images"]
+    assert {entry["name"] for entry in listed if entry["origin"] == "site"} == {*pushed}
+
+
+@pytest.mark.parametrize("name", ["quay.io/vendor/ctr:1", "registry.site__5000/vendor/ctr:1"])
+def test_ctr_pushes_and_containerd_pulls_by_tag_and_digest(node: Node, password: str, name: str) -> None:
+    image = shell(node, f"{CTR} list --quiet | grep '^{PAUSE}'").split()[0]
+    login = f"--user caisson:{password} --tlscacert /etc/caisson/ca.crt"
+    shell(node, f"{CTR} push --local --platform linux/amd64 {login} {PUSH}/{name} {image}", timeout_s=120)
+    pulled = name.replace("__", ":")
+    shell(node, f"crictl pull {pulled}", timeout_s=120)
+    (digest,) = json.loads(shell(node, f"crictl inspecti {pulled}"))["status"]["repoDigests"]
+    shell(node, f"crictl rmi {pulled}; crictl pull {digest}", timeout_s=120)
+
+
+def test_skopeo_pushes_and_pulls_by_tag_and_digest(
+    node: Node, host: Neighbour, password: str, archives: dict[str, str], tmp_path: Path
+) -> None:
+    certs, auth = tmp_path / "certs", tmp_path / "auth.json"
+    certs.mkdir()
+    (certs / "ca.crt").write_text(node.read_file("/etc/caisson/ca.crt"))
+    pair = base64.b64encode(f"caisson:{password}".encode()).decode()
+    auth.write_text(json.dumps({"auths": {PUSH: {"auth": pair}}}))
+    source = node.places.root_dir / archives[DNS].lstrip("/")
+    skopeo: list[str | Path] = ["skopeo", "--insecure-policy", "copy", "--preserve-digests"]
+    pushing = [
+        *skopeo,
+        "--dest-cert-dir",
+        certs,
+        f"oci-archive:{source}",
+        f"docker://{PUSH}/quay.io/vendor/sk:1",
+    ]
+    refused = host.run(pushing, check=False, timeout_s=120)
+    assert refused.returncode != 0
+    assert "authentication required" in refused.stderr or "unauthorized" in refused.stderr
+    host.run([*pushing[:4], "--authfile", auth, *pushing[4:]], timeout_s=120)
+    reading = [*skopeo, "--src-no-creds", "--src-cert-dir", certs]
+    host.run([*reading, f"docker://{READ}/quay.io/vendor/sk:1", f"dir:{tmp_path}/by-tag"], timeout_s=120)
+    manifest = (tmp_path / "by-tag/manifest.json").read_bytes()
+    inspected: list[str | Path] = ["skopeo", "manifest-digest", tmp_path / "by-tag/manifest.json"]
+    digest = host.run(inspected).stdout.strip()
+    host.run(
+        [*reading, f"docker://{READ}/quay.io/vendor/sk@{digest}", f"dir:{tmp_path}/by-digest"], timeout_s=120
+    )
+    assert (tmp_path / "by-digest/manifest.json").read_bytes() == manifest
+
+
+def test_a_damaged_blob_is_named_and_removal_frees_what_nothing_needs(
+    node: Node, archives: dict[str, str]
+) -> None:
+    shell(node, f"caisson images push {archives[PAUSE]} --as quay.io/vendor/damaged:1", timeout_s=120)
+    shell(node, "caisson images verify", timeout_s=120)
+    file = shell(
+        node,
+        "find /var/lib/caisson/registry -path '*/blobs/sha256/*' -name data -printf '%s %p\\n' | sort -n | tail -1",
+    ).split()[1]
+    shell(node, f"cp --preserve {file} /root/blob; printf x | dd of={file} bs=1 seek=100 conv=notrunc")
+    verified = node.run(["caisson", "images", "verify", "--json"], check=False, timeout_s=120)
+    assert verified.returncode == 21
+    (fault,) = json.loads(verified.stdout)["faults"]
+    assert fault["digest"].removeprefix("sha256:") in file
+    assert fault["images"]
+    shell(node, f"cp --preserve /root/blob {file}")
+    listed = json.loads(shell(node, "caisson images list --json", timeout_s=120))["images"]
+    for entry in listed:
+        if entry["origin"] == "site":
+            shell(node, f"caisson images remove {entry['name']}", timeout_s=120)
+    assert shell(node, "find /var/lib/caisson/registry -path '*/blobs/sha256/*' -name data").strip() == ""
+    # What was removed and is pushed again is whole.
+    shell(node, f"caisson images push {archives[PAUSE]} --as quay.io/vendor/again:1", timeout_s=120)
+    shell(node, "caisson images verify; crictl pull quay.io/vendor/again:1", timeout_s=120)
+
+
+def test_a_new_password_counts_at_once_and_nothing_starts_again(node: Node, password: str) -> None:
+    running = "crictl ps --quiet --name '^(nginx|registry)$' | sort"
+    before = shell(node, running)
+    shell(node, "caisson images login --rotate")
+    assert asked(node, "/v2/", options=with_login(password)) == 401
+    assert asked(node, "/v2/", options=with_login(node.read_file(PASSWORD_FILE).strip())) == 200
+    assert asked(node, "/v2/vendor/again/manifests/1?ns=quay.io", where=READ) == 200
+    assert shell(node, running) == before
+
+
+def test_no_secret_is_anywhere_but_in_its_file(node: Node) -> None:
+    """Both passwords, and what a header holds of them: logs, journals, pillars, caches, jobs, processes."""
+    shown = shell(node, "caisson images login; caisson images login --json")
+    script = r"""
+    set -e
+    push=$(cat /etc/caisson/registry-login/password)
+    pair=$(printf 'caisson:%s' "$push" | base64 --wrap 0)
+    line=$(sed 's/.*Basic \([^"]*\)".*/\1/' /etc/caisson/nginx/registry-login.conf)
+    read=$(printf '%s' "$line" | base64 --decode | cut -d : -f 2)
+    printf '%s\n' "$push" "$pair" "$line" "$read" > /dev/shm/secrets
+    grep --recursive --files-with-matches --fixed-strings --file /dev/shm/secrets --devices=skip \
+      /etc /root /run /srv /tmp /opt /var/cache /var/log /var/lib/caisson /var/tmp 2>/dev/null || true
+    journalctl --no-pager | grep --count --fixed-strings --file /dev/shm/secrets || true
+    for pod in nginx registry; do crictl logs $(crictl ps --quiet --name "^$pod\$") 2>&1; done |
+      grep --count --fixed-strings --file /dev/shm/secrets || true
+    cat /proc/[0-9]*/{cmdline,environ} 2>/dev/null |
+      grep --text --count --fixed-strings --file /dev/shm/secrets || true
+    grep --count --fixed-strings --file /dev/shm/secrets <<< "$SHOWN" || true
+    """
+    found = shell(node, f"SHOWN=$(cat <<'END'\n{shown}\nEND\n)\n{script}", timeout_s=300).split()
+    assert {word for word in found if word.startswith("/")} == SECRET_FILES
+    assert [word for word in found if not word.startswith("/")] == ["0", "0", "0", "0"]
+    modes = shell(node, f"stat --format '%a %U' {' '.join(SECRET_FILES)} /etc/caisson/registry/htpasswd")
+    assert set(modes.splitlines()) == {"600 root"}
