@@ -10,6 +10,14 @@ Create nginx directory:
     - mode: '0755'
     - makedirs: true
 
+# nginx' workers, which are another user, look here for each further node: one that they could not see might push.
+Create directory of further nodes:
+  file.directory:
+    - name: /etc/caisson/nginx/nodes
+    - mode: '0755'
+    - require:
+      - file: Create nginx directory
+
 # Small texts, copied so that nginx starts at boot whether the ISO is there or not; what they point to stays on it.
 {%- for name in ['oci-maps.conf', 'oci-locations.conf'] %}
 

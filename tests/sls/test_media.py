@@ -88,6 +88,16 @@ def test_a_node_that_goes_and_comes_is_known_at_its_next_request(server: MediaSe
     assert server.write("/v2/", source=media.FURTHER_NODE).status == 403
 
 
+def test_what_workers_of_nginx_look_for_they_can_see(compiler: Compiler, pillar: dict[str, Any]) -> None:
+    """They are another user than root: a node whose file they cannot see might push."""
+    modes = {
+        chunk["name"]: chunk["mode"]
+        for chunk in compiler.compile("nginx.configured", pillar).chunks
+        if (chunk["state"], chunk["fun"]) == ("file", "directory")
+    }
+    assert modes == {"/etc/caisson/nginx": "0755", "/etc/caisson/nginx/nodes": "0755"}
+
+
 @pytest.mark.parametrize("source", [media.NODE, HOST])
 def test_this_node_and_hosts_of_the_control_plane_push(server: MediaServer, source: str) -> None:
     assert server.write("/v2/", source=source).status == 200
