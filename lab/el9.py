@@ -201,6 +201,30 @@ APPSTREAM_EXTRAS: tuple[Rpm, ...] = (
             requires="libcrypto.so.3()(64bit) libssl.so.3()(64bit) libreadline.so.8()(64bit)"),
 )  # fmt: skip
 
+#: What the composed image keepalived is made of. EL 9's is linked with net-snmp, and that with Perl's library: so is
+#: Debian's. Libraries of a minimal host are without files here, so those that keepalived wants come along with it.
+KEEPALIVED: tuple[Rpm, ...] = (
+    _debian("keepalived", "keepalived", "libblkid1", "libglib2.0-0", "libmnl0", "libmount1", "libnftnl11",
+            "libnl-3-200", "libnl-genl-3-200",
+            summary="Keep an address on one of several hosts", include=("/usr/sbin/keepalived", LIBRARIES),
+            requires="bash systemd libcrypto.so.3()(64bit) libmagic.so.1()(64bit) libmnl.so.0()(64bit) "
+            "libnetsnmp.so.40()(64bit) libnetsnmpagent.so.40()(64bit) libnetsnmpmibs.so.40()(64bit) "
+            "libnftnl.so.11()(64bit) libnl-3.so.200()(64bit) libnl-genl-3.so.200()(64bit) libssl.so.3()(64bit) "
+            "libsystemd.so.0()(64bit)"),
+    _debian_library("lm_sensors-libs", "libsensors5", "libsensors.so.5"),
+    _debian("net-snmp-agent-libs", "libsnmp40", "libpci3", "libudev1", "libwrap0", summary="Libraries of an SNMP agent",
+            licence="BSD-3-Clause",
+            include=("/usr/lib/x86_64-linux-gnu/libnetsnmp[ahm]*.so*", "/usr/lib/x86_64-linux-gnu/libpci.so*",
+                     "/usr/lib/x86_64-linux-gnu/libudev.so*", "/usr/lib/x86_64-linux-gnu/libwrap.so*"),
+            requires="libnetsnmp.so.40()(64bit) libperl.so.5.32()(64bit) libsensors.so.5()(64bit)",
+            provides="libnetsnmpagent.so.40()(64bit) libnetsnmpmibs.so.40()(64bit)"),
+    _debian("net-snmp-libs", "libsnmp40", summary="Library of SNMP", licence="BSD-3-Clause",
+            include=("/usr/lib/x86_64-linux-gnu/libnetsnmp.so*", "/usr/lib/x86_64-linux-gnu/libsnmp.so*"),
+            requires="libcrypto.so.3()(64bit)", provides="libnetsnmp.so.40()(64bit)"),
+    _debian("perl-libs", "libperl5.36", epoch=4, summary="Library of Perl",
+            include=("/usr/lib/x86_64-linux-gnu/libperl.so*",), requires="glibc", provides="libperl.so.5.32()(64bit)"),
+)  # fmt: skip
+
 #: What differed in the last minor release but one: its SELinux policy is too old for today's container-selinux.
 OLD_RELEASE = "9.6"
 RELEASE = "9.8"
@@ -277,6 +301,7 @@ def _baseos(repository: str, name: str, baseline: tuple[Rpm, ...]) -> Iterator[t
 
 _APPSTREAM = Source(name="el9-appstream", signer="appstream", packages=APPSTREAM_EXTRAS)
 _OLD_APPSTREAM = Source(name="el9-old-appstream", signer="appstream", packages=OLD_APPSTREAM)
+_KEEPALIVED = Source(name="el9-keepalived", signer="appstream", packages=KEEPALIVED)
 
 #: Of each minor release two trees: today's, and that of its first day, which hosts without updates have.
 SOURCES: tuple[tuple[str, Source], ...] = (
@@ -285,7 +310,9 @@ SOURCES: tuple[tuple[str, Source], ...] = (
     *_baseos(f"baseos-{OLD_RELEASE}", "el9-old-baseline", OLD_BASELINE),
     *_baseos(f"baseos-{OLD_RELEASE}-ga", "el9-old-first-baseline", OLD_FIRST_BASELINE),
     ("appstream", _APPSTREAM),
+    ("appstream", _KEEPALIVED),
     (f"appstream-{RELEASE}-ga", _APPSTREAM),
+    (f"appstream-{RELEASE}-ga", _KEEPALIVED),
     (f"appstream-{OLD_RELEASE}", _OLD_APPSTREAM),
     (f"appstream-{OLD_RELEASE}-ga", _OLD_APPSTREAM),
 )

@@ -66,7 +66,7 @@ BASE_OS_PACKAGES = (
 #: What AlmaLinux's own image is made from; what these require comes with them.
 BASE_OS_RPMS = (
     "almalinux-release", "bash", "coreutils", "filesystem", "glibc-minimal-langpack", "openssl-libs", "setup",
-    "shadow-utils", "tzdata",
+    "shadow-utils", "systemd-libs", "tzdata",
 )  # fmt: skip
 
 #: Nothing is installed as dpkg would, so its database is written from what was unpacked.
