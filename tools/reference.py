@@ -171,7 +171,8 @@ def ports_page() -> str:
             str(entry["port"]),
             entry["protocol"],
             words[entry["source"]],
-            words[entry["bind"]],
+            words[entry["bind"]]
+            + (f"; {words[entry['bind_with_vip']]} with a virtual one" if "bind_with_vip" in entry else ""),
             entry["component"],
             *("yes" if role in entry["roles"] else "" for role in roles),
         )
@@ -186,6 +187,10 @@ nodes listen there: a node opens, and a preflight looks at, the ports of its own
 planes a node opens to each of them when that is added, and on a cluster of one to nobody.
 
 {table(head, rows)}
+
+Where the control plane has a virtual address, its nodes also let in VRRP (protocol 112 of IP, without ports), each from
+the address of every other control plane alone. A virtual address can be bound only where it is, so the API server then
+listens on every address; who may connect stays the same.
 
 ## What the table does not decide
 

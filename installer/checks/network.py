@@ -70,9 +70,11 @@ def _parse_address(raw: str) -> str:
 
 def _collides(port: Port, address: str, host: Host) -> bool:
     """Say whether a listener on ``address`` is in the way of ``port``."""
-    if address in ("0.0.0.0", "::") or port.bind == "any":  # noqa: S104  compared with, not bound to
+    has_vip = host.config is not None and host.config.networks.vip is not None
+    bind = (port.bind_with_vip if has_vip else "") or port.bind
+    if address in ("0.0.0.0", "::") or bind == "any":  # noqa: S104  compared with, not bound to
         return True
-    if port.bind == "loopback":
+    if bind == "loopback":
         return address in ("127.0.0.1", "::1")
     if host.facts is None:
         return not address.startswith("127.")

@@ -21,7 +21,11 @@ CONTROL_PLANES = "control_planes"
 
 @dataclass(frozen=True)
 class Port:
-    """One line of the port table. ``roles``: the nodes that listen there; ``source``: who may connect."""
+    """One line of the port table.
+
+    ``roles``: the nodes that listen there; ``source``: who may connect; ``bind_with_vip``: where the
+    listener is bound when the control plane has a virtual address, empty where that changes nothing.
+    """
 
     name: str
     port: int
@@ -30,6 +34,7 @@ class Port:
     component: str
     roles: tuple[str, ...] = (BOOTSTRAP_ROLE,)
     source: str = "local"
+    bind_with_vip: str = ""
 
 
 def read_ports(file: Path) -> tuple[Port, ...]:
@@ -62,6 +67,7 @@ def parse_ports(text: str, *, origin: str = PORTS_FILE) -> tuple[Port, ...]:
                 str(row["component"]),
                 tuple(map(str, row["roles"])),
                 str(row["source"]),
+                str(row.get("bind_with_vip", "")),
             )
             for row in table["ports"]
         )

@@ -71,8 +71,9 @@ def told_again(context: Context, caisson: Mapping[str, Any], *, serves: bool = F
         members = tuple(sorted((own, *others), key=lambda entry: entry.name))
         # Whom etcd lets in: a worker has none.
         listed = controlplanes.listed(members)
+    vip = context.config.networks.vip
     names = {
-        context.config.endpoint: controlplanes.endpoint_addresses(members, name),
+        context.config.endpoint: [str(vip)] if vip else controlplanes.endpoint_addresses(members, name),
         context.config.media_name: [str(context.facts.control_plane_address)],
     }
     return {**caisson, "node": node, "elsewhere": names, "control_planes": listed}

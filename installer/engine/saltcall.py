@@ -75,9 +75,10 @@ def pillar(context: Context) -> dict[str, Any]:
 
 
 def _control_planes(context: Context) -> dict[str, Any]:
-    """Return whom etcd lets in, and who stands behind the endpoint's name after this host."""
-    known = controlplanes.known(context)
+    """Return whom etcd lets in, and who is behind the endpoint's name after this host: a virtual address, alone."""
+    known, vip = controlplanes.known(context), context.config.networks.vip
     others = controlplanes.endpoint_addresses(known, context.facts.node_name)[1:]
+    others = others if vip is None else [str(vip)]
     elsewhere = {context.config.endpoint: others} if others else {}
     return {"control_planes": controlplanes.listed(known), "elsewhere": elsewhere}
 

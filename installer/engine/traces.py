@@ -48,6 +48,12 @@ NGINX_FILES = (
     "/etc/caisson/nginx/oci-locations.conf",
     "/etc/caisson/nginx/own-names.conf",
 )
+KEEPALIVED_FILES = (
+    "/etc/kubernetes/manifests/keepalived.yaml",
+    "/etc/caisson/keepalived/keepalived.conf",
+    "/etc/caisson/keepalived/check.sh",
+    "/etc/caisson/keepalived/run.sh",
+)
 GUARD_FILES = ("/etc/systemd/system/caisson-guard.service", "/etc/caisson/guard.nft")
 FIREWALL_FILES = (
     "/etc/firewalld/zones/caisson-pods.xml",
@@ -70,6 +76,7 @@ FILES = (
     *LOGIN_FILES,
     *REGISTRY_FILES,
     *NGINX_FILES,
+    *KEEPALIVED_FILES,
     *GUARD_FILES,
     *FIREWALL_FILES,
     *JOIN_FILES,
@@ -92,7 +99,7 @@ STATE_DIR = "/var/lib/caisson"
 CACHE_DIR = "/var/cache/caisson"
 CONFIG_DIR = "/etc/caisson"
 PROGRAM_DIR = "/opt/caisson"
-RUN_DIRS = ("/run/caisson-join", "/run/caisson-ssh")
+RUN_DIRS = ("/run/caisson-join", "/run/caisson-ssh", "/run/caisson-vip")
 REGISTRY_DIR = "/var/lib/caisson/registry"
 KUBERNETES_DIR = "/etc/kubernetes"
 RUNTIME_TREES = ("/run/containerd", "/run/calico", "/run/nri", "/run/nodeagent", "/run/salt")

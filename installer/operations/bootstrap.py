@@ -23,7 +23,7 @@ from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import before, cluster, handed_over, installed, report
+from installer.operations import before, cluster, handed_over, installed, report, vip_set
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
@@ -173,6 +173,7 @@ def run_preflight(context: Context) -> bool:
             details="\n".join(found.lines(Status.FAILED)),
             resolution="fix each, or ignore it by its code in overrides.ignorePreflights, with the reason",
         )
+    vip_set.refuse(context.paths, str(context.config.networks.vip or ""), context.facts)
     return False
 
 
@@ -347,15 +348,18 @@ PHASES: tuple[Phase, ...] = (
             (
                 "control_plane.certified",
                 "images.control_plane",
+                "keepalived",
                 "control_plane.started",
                 "images.network_begun",
                 "control_plane",
+                "kube_proxy.names",
             ),
             local=True,
         ),
         undo=CONTROL_PLANE_UNDO,
         about="Run the phases of ``kubeadm init`` that are not done yet, or whose configuration has changed, wait for "
-        "their pods, apply kube-proxy. A control plane of this cluster that Caisson did not make is left alone.",
+        "their pods, apply kube-proxy. A virtual address is held by keepalived before anything asks for the API there. "
+        "A control plane of this cluster that Caisson did not make is left alone.",
     ),
     Phase(
         code="CSP303",

@@ -25,6 +25,8 @@ STATIC_PODS = (
     "registry",
     "salt-master",
 )
+SHARING_POD = "keepalived"
+"""Where the control plane has a virtual address, and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _is_ours(item: Mapping[str, Any]) -> bool:
     node = item.get("spec", {}).get("nodeName", "-")
     owners = {(owner.get("kind"), owner.get("name")) for owner in metadata.get("ownerReferences", ())}
     if ("Node", node) in owners:
-        return str(metadata["name"]).replace(f"-{node}", "") in STATIC_PODS
+        return str(metadata["name"]).replace(f"-{node}", "") in (*STATIC_PODS, SHARING_POD)
     return bool(owners) and metadata.get("labels", {}).get("k8s-app") in APPS
 
 

@@ -561,7 +561,7 @@ PHASES: tuple[Phase, ...] = (
         code="CSP409",
         name="join",
         title="join the cluster by kubeadm's phases",
-        applies=partial(run_join, states=Detached(("kubelet.joined", "cluster.noted"))),
+        applies=partial(run_join, states=Detached(("kubelet.joined", "keepalived", "cluster.noted"))),
         undo=JOIN_UNDO,
     ),
     Phase(

@@ -82,11 +82,11 @@ def phase_rows(entries: Sequence[journal.Entry], run_id: str) -> list[tuple[str,
 def address_rows(context: Context) -> list[tuple[str, ...]]:
     """Return where everything is."""
     ports = {port.name: port.port for port in read_ports(context.source_dir / PORTS_FILE)}
-    address = context.facts.control_plane_address
+    address, vip = context.facts.control_plane_address, context.config.networks.vip
     rows: list[tuple[str, ...]] = [
         (
             "Kubernetes API",
-            f"https://{context.facts.endpoint}:{ports.get('kube-apiserver', 6443)} ({address})",
+            f"https://{context.facts.endpoint}:{ports.get('kube-apiserver', 6443)} ({vip or address})",
         ),
         ("kubeconfig", str(context.paths.admin_kubeconfig_file)),
     ]

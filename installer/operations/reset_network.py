@@ -15,6 +15,7 @@ from typing import Any
 
 from installer.base.errors import CommandError, HostError
 from installer.base.run import Completed, run
+from installer.config import changes
 from installer.engine import traces
 from installer.operations.reset_plan import Action, ResetContext
 
@@ -23,9 +24,15 @@ FAMILIES = {"ip": "iptables", "ip6": "ip6tables"}
 
 
 def plan(context: ResetContext) -> Sequence[Action]:
-    """Take interfaces, routes, rules and sets of the cluster out of the kernel."""
-    del context
+    """Take interfaces, addresses, routes, rules and sets of the cluster out of the kernel."""
     actions = [
+        Action(
+            f"take the virtual address off {interface}",
+            partial(_must, "ip", "address", "delete", address, "dev", interface),
+        )
+        for address, interface in _virtual_addresses(context)
+    ]
+    actions += [
         Action(f"remove the interface {name}", partial(_delete_interface, name))
         for name in interfaces(_json("ip", "-json", "-details", "link", "show"))
     ]
@@ -38,6 +45,27 @@ def plan(context: ResetContext) -> Sequence[Action]:
         if traces.SETS.match(name):
             actions.append(Action(f"remove the set {name}", partial(_must, "ipset", "destroy", name)))
     return actions
+
+
+def _virtual_addresses(context: ResetContext) -> list[tuple[str, str]]:
+    """Return the cluster's virtual address where it is here still, and its interface: what held it was killed."""
+    networks = (changes.recorded(context.paths) or {}).get("networks") or {}
+    vip = str(networks.get("vip") or "")
+    shown = _json("ip", "-json", "address", "show", "to", f"{vip}/32") if vip else []
+    return held(shown, vip)
+
+
+def held(links: Iterable[Mapping[str, Any]], address: str) -> list[tuple[str, str]]:
+    """Return an address as keepalived gives it, alone in its network, with its interface. Pure.
+
+    One that the site has given the host itself has the network's length, and stays.
+    """
+    return [
+        (f"{address}/32", str(link["ifname"]))
+        for link in links
+        for entry in link.get("addr_info", ())
+        if entry.get("local") == address and entry.get("prefixlen") == 32
+    ]
 
 
 def _delete_interface(name: str) -> None:

@@ -27,6 +27,8 @@ SOURCE = "kubernetes.io/config.source"
 """The kubelet's annotation: ``file`` for a static pod. Source: Kubernetes, pkg/kubelet/types/pod_update.go."""
 FIRST_POD = "keepalived"
 """It gives the shared address away before what it leads to stops."""
+FIRST_TITLE = f"pod of {FIRST_POD}"
+GRACE_S = 10
 STOP_LIMIT_S = 60.0
 """For all pods of a round, side by side; the kubelet's own limit for one is 30 s."""
 UNIT_LIMIT_S = 120.0
@@ -73,7 +75,8 @@ def plan_pods(context: ResetContext) -> Sequence[Action]:
     del context
     actions = []
     for title, ids in rounds(_crictl_pods()):
-        actions.append(Action(f"stop {len(ids)} {title}", partial(_stop_pods, ids)))
+        stop = _give_away if title == FIRST_TITLE else _stop_pods
+        actions.append(Action(f"stop {len(ids)} {title}", partial(stop, ids)))
     shims = left_shims()
     if actions or shims:
         said = f"; of {len(shims)} containers something runs now" if shims else ""
@@ -119,7 +122,7 @@ def _remove_groups(groups: Sequence[Path]) -> None:
 
 def rounds(pods: Iterable[dict[str, object]]) -> list[tuple[str, list[str]]]:
     """Return the pods in the order in which they are stopped: title and IDs. Pure."""
-    titles = (f"pod of {FIRST_POD}", "pods", "static pods")
+    titles = (FIRST_TITLE, "pods", "static pods")
     found: dict[str, list[str]] = {title: [] for title in titles}
     for pod in pods:
         annotations, metadata = pod.get("annotations") or {}, pod.get("metadata") or {}
@@ -143,6 +146,15 @@ def _crictl(*words: str, timeout_s: float) -> Completed:
         return run(["crictl", "--timeout=20s", *words], timeout_s=timeout_s, check=False)
     except (CommandError, HostError) as exc:  # it hangs, or is not installed
         return Completed(1, "", exc.message)
+
+
+def _give_away(ids: Sequence[str]) -> None:
+    """Let the containers end by themselves first: one that is killed leaves the address on its interface."""
+    for pod_id in ids:
+        containers = _crictl("ps", "--quiet", "--pod", pod_id, timeout_s=20.0).stdout.split()
+        if containers:
+            _crictl("stop", f"--timeout={GRACE_S}", *containers, timeout_s=STOP_LIMIT_S)
+    _stop_pods(ids)
 
 
 def _stop_pods(ids: Sequence[str]) -> None:

@@ -96,7 +96,8 @@ def knows_cluster(paths: Paths, caisson: Mapping[str, Any]) -> bool:
 def _names(caisson: Mapping[str, Any]) -> tuple[str, str, list[str], dict[str, list[str]]]:
     """Return the address, the endpoint where this host is the first behind it, the host's names, others' names."""
     node = caisson["node"]
-    endpoint = str(caisson["cluster"]["endpoint"]) if node["role"] == BOOTSTRAP_ROLE else ""
+    is_first = node["role"] == BOOTSTRAP_ROLE and not caisson["networks"]["vip"]
+    endpoint = str(caisson["cluster"]["endpoint"]) if is_first else ""
     return str(node["control_plane_address"]), endpoint, hosts.own_names(), dict(caisson["elsewhere"])
 
 

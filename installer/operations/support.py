@@ -26,7 +26,7 @@ from installer.checks import readiness
 from installer.media.product import Product
 from installer.operations import containers, own_state, status
 from installer.operations.asking import Question, wait
-from installer.operations.cluster_state import STATIC_PODS
+from installer.operations.cluster_state import SHARING_POD, STATIC_PODS
 from installer.operations.redaction.documents import without_secrets_of_form
 
 FILE_LIMIT_BYTES = 2 * 1024 * 1024
@@ -43,7 +43,8 @@ FILES = (
     "etc/crictl.yaml",
     "etc/containerd/config.toml",
     "etc/containerd/certs.d/_default/hosts.toml",
-    *(f"etc/kubernetes/manifests/{name}.yaml" for name in STATIC_PODS),
+    *(f"etc/kubernetes/manifests/{name}.yaml" for name in (*STATIC_PODS, SHARING_POD)),
+    "etc/caisson/keepalived/*",
     "etc/firewalld/policies/caisson-*.xml",
     "etc/firewalld/zones/caisson-*.xml",
     "etc/systemd/system/srv-caisson-*.mount",
@@ -156,7 +157,7 @@ def _commands(
         f"commands/{name}.txt": Question(name, partial(_said, words), limit_s=2 * COMMAND_LIMIT_S)
         for name, words in COMMANDS.items()
     }
-    for name in STATIC_PODS:
+    for name in (*STATIC_PODS, SHARING_POD):
         listed = f"crictl ps -aq {shlex.join(containers.selection(name))}"
         script = f'for id in $({listed}); do crictl logs --tail 2000 "$id" 2>&1; done'
         words = ("bash", "-c", script)

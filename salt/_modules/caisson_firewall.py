@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ NODE_POLICY_FACTS = {
 BUS_NAME = "org.fedoraproject.FirewallD1"
 BUS_PATH = "/org/fedoraproject/FirewallD1"
 TIMEOUT_S = 60
+VRRP = "vrrp"
+"""A protocol of IP, without ports: number 112."""
 
 
-def openings(ports: list[dict[str, Any]], planes: dict[str, list[str]], role: str) -> list[dict[str, Any]]:
+def openings(
+    ports: list[dict[str, Any]], planes: dict[str, list[str]], role: str, peers: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return what the policy of nodes opens: family, CIDR, port and protocol; ``planes``: source -> CIDRs. Pure.
 
-    A node opens what its ``role`` listens on; an opening that two planes ask for is there once.
+    A node opens what its ``role`` listens on; an opening that two planes ask for is there once. ``peers`` are the
+    addresses with which it shares a virtual one: VRRP is open to each of them, and to nobody else.
     """
     found = {
         (cidr, entry["port"], entry["protocol"]): {
@@ -51,7 +57,11 @@ def openings(ports: list[dict[str, Any]], planes: dict[str, list[str]], role: st
         if role in entry["roles"]
         for cidr in planes.get(entry["source"], [])
     }
-    return [found[key] for key in sorted(found, key=str)]
+    shared = [
+        {"family": f"ipv{ipaddress.ip_address(peer).version}", "cidr": f"{peer}/32", "protocol": VRRP}
+        for peer in peers
+    ]
+    return [*(found[key] for key in sorted(found, key=str)), *shared]
 
 
 def peers(caisson: dict[str, Any]) -> list[str]:
@@ -63,10 +73,10 @@ def peers(caisson: dict[str, Any]) -> list[str]:
 
 def rich_rule(opening: dict[str, Any]) -> str:
     """Return an opening in the words in which firewalld shows it."""
-    return (
-        f'rule family="{opening["family"]}" source address="{opening["cidr"]}" '
-        f'port port="{opening["port"]}" protocol="{opening["protocol"]}" accept'
-    )
+    source = f'rule family="{opening["family"]}" source address="{opening["cidr"]}" '
+    if "port" not in opening:
+        return f'{source}protocol value="{opening["protocol"]}" accept'
+    return f'{source}port port="{opening["port"]}" protocol="{opening["protocol"]}" accept'
 
 
 def service_rule(cidr: str) -> str:

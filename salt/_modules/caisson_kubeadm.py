@@ -163,17 +163,19 @@ def patches(caisson: dict[str, Any]) -> dict[str, str]:
     API server and kubelet listen on the control-plane address only. etcd starts with the data that it has, and never
     founds a cluster (caisson_etcd; a further one is told so by kubeadm itself): a disk that was replaced, or is not
     mounted, is not taken for a new beginning. These are patches, not the cluster's configuration, because the address
-    is a fact of one node.
+    is a fact of one node. With a virtual address the API server listens on every one, as kubeadm has it: what is not on
+    the node when it starts can be bound only so. firewalld limits it.
     """
     address = caisson["node"]["control_plane_address"]
     bind = [
         {"op": "add", "path": "/spec/containers/0/command/-", "value": f"--bind-address={address}"},
     ]
     files = {
-        "kube-apiserver0+json.json": json.dumps(bind),
         "kubeletconfiguration0+strategic.json": json.dumps({"address": address}),
         "etcd0+strategic.json": json.dumps({"spec": {"volumes": [ETCD_VOLUME]}}),
     }
+    if not caisson["networks"]["vip"]:
+        files["kube-apiserver0+json.json"] = json.dumps(bind)
     if not is_control_plane(caisson):
         existing = {"op": "add", "path": "/spec/containers/0/command/-", "value": ETCD_EXISTING}
         files["etcd0+json.json"] = json.dumps([existing])

@@ -4,6 +4,7 @@
 include:
 {%- if caisson['node']['role'] != 'worker' %}
   - firewall.ports
+  - keepalived
 {%- endif %}
   - cluster.noted
 
@@ -18,6 +19,7 @@ Note it after all that it is about:
       - caisson_names: Let kube-proxy find them too
 {%- if caisson['node']['role'] != 'worker' %}
       - caisson_firewall: Load the port table into firewalld
+      - sls: {{ ('keepalived.' ~ ('running' if salt['caisson_vip.is_shared'](caisson) else 'absent')) | json }}
 {%- endif %}
     - require_in:
       - file: Note what this node was told

@@ -14,7 +14,8 @@ Wait for the API server's {{ endpoint }}:
     - timeout_s: 240
     - failhard: true
 {%- endfor %}
-{%- for name in ['salt-master', 'registry', 'nginx'] if not salt['caisson_pod.is_entered'](name) %}
+{%- set pods = ['salt-master', 'registry', 'nginx'] + (['keepalived'] if pillar['caisson']['networks']['vip'] else []) %}
+{%- for name in pods if not salt['caisson_pod.is_entered'](name) %}
 
 Enter {{ name }}:
   caisson_static_pod.placed:

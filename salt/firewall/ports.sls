@@ -5,7 +5,7 @@
 {%- set services = caisson['networks']['services'] %}
 {%- set pod_interfaces = ['cali+', 'vxlan.calico'] %}
 {%- set planes = {'control_plane': caisson['networks']['control_plane'], 'workload_plane': caisson['networks']['workload_plane'], 'control_planes': salt['caisson_firewall.peers'](caisson)} %}
-{%- set openings = salt['caisson_firewall.openings'](table['ports'], planes, caisson['node']['role']) %}
+{%- set openings = salt['caisson_firewall.openings'](table['ports'], planes, caisson['node']['role'], salt['caisson_vip.peers'](caisson)) %}
 Find firewalld fit for the zone of pods:
   caisson_firewall.fit:
     - pod_interfaces: {{ pod_interfaces | json }}

@@ -4,10 +4,11 @@
 {%- from 'parameters/ports.jinja' import port %}
 {%- import_yaml 'parameters/images.yaml' as needed %}
 {%- set caisson = pillar['caisson'] %}
+{%- set first = ['keepalived'] if caisson['networks']['vip'] else [] %}
 Begin to pull images of the control plane:
   caisson_pulls.started:
     - references:
-      {%- for id in needed['control_plane'] %}
+      {%- for id in first + needed['control_plane'] %}
       - {{ caisson['images'][id]['reference'] | json }}
       {%- endfor %}
     - url: {{ ('https://' ~ caisson['node']['control_plane_address'] ~ ':' ~ port['media-https'] ~ '/v2/') | json }}

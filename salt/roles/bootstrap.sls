@@ -14,9 +14,11 @@ include:
   - firewall
   - control_plane.certified
   - images.control_plane
+  - keepalived
   - control_plane.started
   - images.network_begun
   - control_plane
+  - kube_proxy.names
   - addons
   - images.network
   - calico

@@ -9,4 +9,5 @@ include:
   - firewall
   - images.node
   - kubelet.joined
+  - keepalived
   - cluster.noted

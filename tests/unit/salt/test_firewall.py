@@ -166,6 +166,16 @@ def test_openings_name_their_source_once() -> None:
     assert [(opening["port"], opening["cidr"]) for opening in worker] == [(4789, "10.1.0.0/16")]
 
 
+def test_vrrp_is_open_to_each_peer_and_to_nobody_else() -> None:
+    """In the words in which firewalld shows a rule without ports."""
+    module = load("_modules")
+    made = module.openings([], {"control_plane": ["10.0.0.0/24"]}, "bootstrap", ["10.0.0.13", "10.0.0.14"])
+    assert [module.rich_rule(opening) for opening in made] == [
+        'rule family="ipv4" source address="10.0.0.13/32" protocol value="vrrp" accept',
+        'rule family="ipv4" source address="10.0.0.14/32" protocol value="vrrp" accept',
+    ]
+
+
 @pytest.mark.parametrize(
     ("zone", "policy"),
     [

@@ -43,6 +43,8 @@ ALL_PHASES = (
     [
         (("api_server", "extra_sans"), ["other.example.com"], {"certs all", "upload-config all"}),
         (("networks", "vip"), "10.77.1.101", {"certs all", "upload-config all"}),
+        # The API server listens elsewhere then, too.
+        (("networks", "vip"), None, {"certs all", "upload-config all", "control-plane all"}),
         (("overrides", "kubelet"), {"maxPods": 200}, {"kubelet-start", "upload-config all"}),
         (("overrides", "kube_proxy"), {"mode": "iptables"}, {"addon kube-proxy"}),
         (("overrides", "ignore_preflights"), [{"id": "CSN117", "reason": "x"}], set()),
@@ -134,6 +136,7 @@ def test_only_kubeadm_s_own_names_reach_kubeadm(caisson: dict[str, Any]) -> None
 
 def test_the_names_of_caisson_s_own_patches_are_reserved(caisson: dict[str, Any]) -> None:  # noqa: F811
     caisson["overrides"]["kubeadm_patches"] = {}
+    caisson["networks"]["vip"] = None  # with one, one patch fewer
     assert tuple(sorted(load("caisson_kubeadm").patches(caisson))) == OWN_PATCHES
 
 

@@ -77,10 +77,19 @@ def test_the_standalone_kubelet_keeps_what_the_later_one_has(caisson: dict[str, 
 
 
 def test_patches_bind_api_server_and_kubelet_to_the_control_plane(caisson: dict[str, Any]) -> None:
+    caisson["networks"]["vip"] = None
     files = load("caisson_kubeadm").patches(caisson)
     assert json.loads(files["kube-apiserver0+json.json"])[0]["value"] == "--bind-address=10.77.1.11"
     assert json.loads(files["kubeletconfiguration0+strategic.json"]) == {"address": "10.77.1.11"}
     assert files["etcd0+merge.yaml"] == "x"
+
+
+def test_with_a_virtual_address_the_api_server_listens_on_every_address(caisson: dict[str, Any]) -> None:
+    """Bound to the node's own, it would refuse who asks at the virtual one."""
+    files = load("caisson_kubeadm").patches(caisson)
+    assert caisson["networks"]["vip"]
+    assert not [name for name in files if name.startswith("kube-apiserver")]
+    assert "kubeletconfiguration0+strategic.json" in files
 
 
 COREFILE = """.:53 {

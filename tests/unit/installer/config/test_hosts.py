@@ -13,9 +13,10 @@ import pytest
 from installer.base.errors import HostError
 from installer.base.paths import Paths
 from installer.cli import main
+from installer.config import bootstrap as config
 from installer.config import hosts
 from installer.operations import cluster
-from tests.unit.installer.helpers import make_context
+from tests.unit.installer.helpers import CONFIG_TEXT, make_context
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,24 @@ def test_all_else_stays_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cluster._answer_names(context) is True
     assert file.read_bytes() == content + own
     assert cluster._answer_names(context) is False
+
+
+def test_the_name_leads_to_the_virtual_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept so, too, when something writes the file again; and back to the node when the site gives the address up."""
+    monkeypatch.setattr(hosts, "own_names", lambda: ["node1"])
+    text = CONFIG_TEXT.replace("10.77.1.0/24]", "10.77.1.0/24], vip: 10.77.1.100", 1)
+    context = make_context(tmp_path, config=config.parse(text))
+    file = tmp_path / "etc/hosts"
+    file.parent.mkdir(exist_ok=True)
+    assert cluster._answer_names(context) is True
+    expected = "10.77.1.100 api.lab.internal # caisson\n::ffff:10.77.1.11 node1 # caisson\n"
+    assert file.read_text() == expected
+    assert cluster._answer_names(context) is False
+    file.write_text("")
+    assert hosts.keep(context.paths) is True
+    assert file.read_text() == expected
+    assert cluster._answer_names(make_context(tmp_path)) is True
+    assert file.read_text() == "10.77.1.11 api.lab.internal # caisson\n::ffff:10.77.1.11 node1 # caisson\n"
 
 
 OWN = "10.77.1.11 api.lab.internal # caisson\n::ffff:10.77.1.11 node1 # caisson\n"

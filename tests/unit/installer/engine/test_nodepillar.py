@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from installer.config import bootstrap as config
 from installer.config import facts
 from installer.config.facts import Address
 from installer.config.nodes import NodeEntry, Taint
 from installer.engine import nodepillar, saltcall
 from installer.engine.context import Context
-from tests.unit.installer.helpers import make_config, make_context
+from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_context, make_facts
 
 OVERRIDES = """\
 overrides:
@@ -34,8 +35,9 @@ def context(tmp_path: Path) -> Context:
 @pytest.fixture
 def caisson(context: Context) -> dict[str, Any]:
     addresses = [Address("ens1", "10.77.1.12", 24), Address("ens2", "10.77.2.12", 24)]
-    config = make_config("node: {name: node2}\n")
-    found = facts.gather(config, addresses, resolv_conf_file=Path("/nonexistent"))
+    found = facts.gather(
+        make_config("node: {name: node2}\n"), addresses, resolv_conf_file=Path("/nonexistent")
+    )
     return nodepillar.pillar(context, ENTRY, found, media_port=8443, cluster_ca_sha256="ab")
 
 
@@ -51,6 +53,15 @@ def test_what_is_its_own(caisson: dict[str, Any]) -> None:
         "taints": [{"key": "gpu", "value": "", "effect": "NoSchedule"}],
     }
     assert caisson["elsewhere"] == {"api.lab.internal": ["10.77.1.11"], "media.lab.internal": ["10.77.1.11"]}
+    assert caisson["control_planes"] == []
+
+
+def test_with_a_virtual_address_the_name_of_the_api_leads_there(tmp_path: Path) -> None:
+    """Not to the node that adds it: that one may be the next to fail. Media stay where they are."""
+    text = CONFIG_TEXT.replace("10.77.1.0/24]", "10.77.1.0/24], vip: 10.77.1.100", 1)
+    context = make_context(tmp_path, config=config.parse(text))
+    caisson = nodepillar.pillar(context, ENTRY, make_facts(), media_port=8443, cluster_ca_sha256="ab")
+    assert caisson["elsewhere"] == {"api.lab.internal": ["10.77.1.100"], "media.lab.internal": ["10.77.1.11"]}
     assert caisson["control_planes"] == []
 
 

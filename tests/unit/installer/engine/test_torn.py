@@ -138,7 +138,7 @@ def test_own_manifests_are_the_table_s() -> None:
     table = yaml.safe_load((ROOT_DIR / "salt/parameters/static_pods.yaml").read_text())["static_pods"]
     own = {Path(name).stem for name in torn.CAISSON if name.startswith("/etc/kubernetes/manifests/")}
     assert own == set(table)
-    assert {file for files in table.values() for file in files} <= set(torn.CAISSON)
+    assert {file for files in table.values() for file in files} <= {*torn.CAISSON, *torn.KUBEADM}
 
 
 def test_every_file_that_a_state_manages_in_these_places_is_known() -> None:

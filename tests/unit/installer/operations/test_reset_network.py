@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from installer.base.paths import Paths
 from installer.operations import reset_network
 
 ROOT_DIR = Path(__file__).parents[4]
@@ -22,6 +24,7 @@ ip link add vxlan.calico type vxlan id 4096 dstport 4789 dev lo
 ip link add cali0123456789a type veth peer name inside
 ip link add calico-site type veth peer name other
 ip address add 10.9.0.1/24 dev lo
+ip address add 10.9.0.7/32 dev lo
 ip route add blackhole 10.233.1.0/26 proto 80
 ip route add blackhole 10.44.0.0/16
 nft add table ip kube-proxy
@@ -56,31 +59,58 @@ ip6tables -t mangle -N KUBE-KUBELET-CANARY
 """
 ACT = """
 import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from types import SimpleNamespace
+from installer.base.paths import Paths
 from installer.operations import reset_network
+context = SimpleNamespace(paths=Paths(Path(sys.argv[2])))
 for _ in range(2):
-    actions = reset_network.plan(None)
+    actions = reset_network.plan(context)
     for action in actions:
         print(action.text)
         action.do()
     print("--", len(actions))
 """
 SHOW = """
-echo ==; ip -o link | cut -d ' ' -f 2; ip route show type blackhole; iptables-save | grep -E '^[*:-]'
+echo ==; ip -o -4 address | awk '{print "has", $4}'
+ip -o link | cut -d ' ' -f 2; ip route show type blackhole; iptables-save | grep -E '^[*:-]'
 nft list tables; ip6tables-save | grep -c KUBE || true
 """
+
+
+def write_pillar(root: Path, vip: str) -> None:
+    """Let Caisson have recorded a virtual address on the host below ``root``."""
+    file = Paths(root).pillar_dir / "caisson.sls"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"#!json\n{json.dumps({'caisson': {'networks': {'vip': vip}}})}", encoding="utf-8")
+
+
+def test_an_address_that_the_site_gave_the_host_stays() -> None:
+    """What keepalived gives is alone in its network."""
+    links: list[dict[str, Any]] = [
+        {"ifname": "eth0", "addr_info": [{"local": "10.9.0.7", "prefixlen": 24}]},
+        {},
+        {"ifname": "eth1", "addr_info": [{"local": "10.9.0.7", "prefixlen": 32}]},
+    ]
+    assert reset_network.held(links, "10.9.0.7") == [("10.9.0.7/32", "eth1")]
 
 
 @pytest.mark.subprocess
 def test_only_what_is_the_clusters_goes_and_a_second_time_there_is_nothing(tmp_path: Path) -> None:
     program = tmp_path / "act.py"
     program.write_text(ACT, encoding="utf-8")
-    script = f"{SCENE}\n{sys.executable} {program} {ROOT_DIR}\n{SHOW}"
+    write_pillar(tmp_path, "10.9.0.7")
+    script = f"{SCENE}\n{sys.executable} {program} {ROOT_DIR} {tmp_path}\n{SHOW}"
     done = subprocess.run(
         [*APART, "bash", "-euc", script], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     acted, _, left = done.stdout.partition("==\n")
     assert acted.splitlines()[-1] == "-- 0", acted
+    assert [line for line in left.splitlines() if line.startswith("has")] == [
+        "has 127.0.0.1/8",
+        "has 10.9.0.1/24",
+    ]
     assert "calico-site@" in left
     assert "cali0123456789a" not in left
     assert "vxlan.calico" not in left

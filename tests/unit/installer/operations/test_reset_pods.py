@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from installer.base.run import Completed
 from installer.operations import reset_pods
+from installer.operations.reset_plan import ResetContext
 from tests.unit.installer.operations.resetting import make_reset
 
 SLEEP = "import time; time.sleep(60)"
@@ -35,6 +37,29 @@ def test_the_static_ones_come_last_and_the_shared_address_goes_first() -> None:
         ("pod of keepalived", ["id3"]),
         ("pods", ["id2", "id4", "id5"]),
         ("static pods", ["id1"]),
+    ]
+
+
+def test_what_has_the_shared_address_is_let_end_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed leaves the address on its interface."""
+    ran: list[tuple[str, ...]] = []
+
+    def crictl(*words: str, timeout_s: float) -> Completed:
+        assert timeout_s > 10
+        ran.append(words)
+        return Completed(0, "c1\n" if words[0] == "ps" else "", "")
+
+    pods = [_pod(3, "keepalived-node1", "file"), _pod(1, "etcd-node1", "file")]
+    monkeypatch.setattr(reset_pods, "_crictl_pods", lambda: pods)
+    monkeypatch.setattr(reset_pods, "_crictl", crictl)
+    monkeypatch.setattr(reset_pods, "left_shims", list)
+    for action in reset_pods.plan_pods(cast("ResetContext", None))[:2]:
+        action.do()
+    assert ran == [
+        ("ps", "--quiet", "--pod", "id3"),
+        ("stop", "--timeout=10", "c1"),
+        ("rmp", "--force", "id3"),
+        ("rmp", "--force", "id1"),
     ]
 
 
