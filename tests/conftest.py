@@ -23,6 +23,7 @@ CLUSTERS = frozenset(
         "test_node_add.py",
         "test_remove.py",
         "test_reset.py",
+        "test_vip_moves.py",
     }
 )
 

@@ -27,7 +27,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, images, jobs, nodes, on_node, reset
+from installer.cli import bootstrap, explanations, images, jobs, nodes, on_node, reset, vip
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -67,6 +67,7 @@ COMMANDS = (
     "node",
     "images",
     "reset",
+    "vip",
     "explain",
 )
 TREE_DIR = Path(__file__).resolve().parents[2]
@@ -146,6 +147,7 @@ def make_parser(program: str) -> Parser:
 
     nodes.add_commands(commands)
     images.add_commands(commands)
+    vip.add_command(commands)
     on_node.add_command(commands)
     reset.add_command(commands)
 

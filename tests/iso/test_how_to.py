@@ -250,6 +250,7 @@ _PROBE = "tests/node/test_probe.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
 _REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_replaced"
+_VIP = "tests/node/test_vip.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
 _CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
@@ -391,6 +392,12 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson node add 10.1.0.12 --role control-plane --name cp2 --identity /root/.ssh/id_ed25519 "
         "--host-key SHA256:FINGERPRINT": _REPLACED,
         "kubectl --namespace kube-system get pods --selector=component=etcd": _REPLACED,
+    },
+    "docs/how-to/keep-a-virtual-address.md": {
+        "caisson status": f"{_VIP}::test_status_says_who_has_it",
+        "caisson vip set 10.1.0.100": f"{_VIP}::test_it_is_set_later",
+        "caisson vip away": f"{_VIP}::test_it_is_not_sent_away_where_nobody_could_take_it",
+        "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
