@@ -18,15 +18,14 @@ REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 NODES_DIR = "tests/node"
 CLUSTERS = frozenset(
     {
-        "test_control_plane_leaves.py",
         "test_control_planes.py",
+        "test_keepalived.py",
         "test_node_add.py",
+        "test_registry.py",
         "test_remove.py",
         "test_reset.py",
-        "test_vip_moves.py",
     }
 )
-
 #: Of a failure, at the moment when it is known; all of it is at the end.
 LINES_AT_ONCE = 40
 

@@ -5,7 +5,7 @@ node1 boots from a kept disk, node2 and node3 join it; node4 is a bare host that
 time by a new connection: by the name, as a worker does, and at the address, with the administrator's certificate, as
 kubectl does. The table of the page 'Keep a virtual address' is what these tests print:
 
-    pytest -s tests/node/test_vip_moves.py
+    pytest -s tests/soak/test_vip_moves.py
 """
 
 from __future__ import annotations
