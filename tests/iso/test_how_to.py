@@ -247,6 +247,7 @@ _LEAVES = "tests/soak/test_control_plane_leaves.py"
 _RESET = "tests/node/test_reset.py"
 _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _PROBE = "tests/node/test_probe.py"
+_REGISTRY = "tests/node/test_registry.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
 _REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_replaced"
@@ -398,6 +399,19 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson vip set 10.1.0.100": f"{_VIP}::test_it_is_set_later",
         "caisson vip away": f"{_VIP}::test_it_is_not_sent_away_where_nobody_could_take_it",
         "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
+    },
+    "docs/how-to/push-an-image.md": {
+        "caisson images push app.tar": "tests/sls/test_images.py::test_what_docker_save_wrote_is_pushed",
+        "caisson images push app.tar --as quay.io/vendor/app:1": (
+            f"{_REGISTRY}::test_two_vendors_images_of_one_name_stay_two"
+        ),
+        "caisson images login": "tests/unit/installer/cli/test_images.py::test_login_says_how_and_shows_no_password",
+        "caisson images login --rotate": f"{_REGISTRY}::test_a_new_password_counts_at_once_and_nothing_starts_again",
+        "caisson images list": "tests/sls/test_images.py::test_images_are_listed_under_the_names_that_pods_use",
+        "caisson images verify": f"{_REGISTRY}::test_a_damaged_blob_is_named_and_removal_frees_what_nothing_needs",
+        "caisson images remove quay.io/vendor/app:1": (
+            f"{_REGISTRY}::test_a_damaged_blob_is_named_and_removal_frees_what_nothing_needs"
+        ),
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
