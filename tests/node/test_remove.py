@@ -89,11 +89,13 @@ def test_what_holds_its_pods_is_named(site: Site) -> None:
         f"{kubectl} apply -f /root/held.yaml && {kubectl} rollout status deployment/held",
         timeout_s=120,
     )
-    said = site.caisson("node", "remove", NAME, "--drain-timeout", "5", *login(site), code=11)
+    try:
+        said = site.caisson("node", "remove", NAME, "--drain-timeout", "5", *login(site), code=11)
+    finally:
+        shell(site.driver, f"{kubectl} delete -f /root/held.yaml", timeout_s=120)
     assert "default/hold-it" in said
-    assert f"kubectl uncordon {NAME}" in said
+    assert f"kubectl --kubeconfig /etc/kubernetes/admin.conf uncordon {NAME}" in said
     assert site.ready() == all_ready()
-    shell(site.driver, f"{kubectl} delete -f /root/held.yaml", timeout_s=120)
 
 
 def test_it_leaves_without_a_trace(site: Site) -> None:
