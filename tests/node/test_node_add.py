@@ -30,7 +30,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers: [{name: pause, image: "IMAGE"}]
 """
-SERVER = "/usr/libexec/platform-python -m http.server 8080 --directory /mnt"
+SERVER = "/usr/libexec/platform-python -B -m http.server 8080 --directory /mnt"
 #: The host's own programs, in the network of the pod of that DaemonSet.
 IN_POD = (
     "nsenter --net=$(crictl inspectp $(crictl pods --quiet --state ready --label app=everywhere) | "
