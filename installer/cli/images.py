@@ -112,8 +112,8 @@ def _login(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 def login_commands(registry: str) -> dict[str, list[str]]:
     """Return what is typed for each tool; the password is asked for, it is in no command.
 
-    >>> login_commands("10.0.0.1:8444")["skopeo"][-1]
-    'skopeo login --username caisson 10.0.0.1:8444'
+    >>> login_commands("10.0.0.1:8555")["skopeo"][-1]
+    'skopeo login --username caisson 10.0.0.1:8555'
     """
     hosts_dir = f" --hosts-dir {CERTIFICATES['nerdctl']}"
     return {

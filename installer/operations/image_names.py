@@ -41,8 +41,8 @@ class ImageName:
     def path(self) -> str:
         """Return the name under which a registry keeps it, without its tag.
 
-        >>> ImageName("registry.site:5000", "app", "1").path
-        'registry.site__5000/app'
+        >>> ImageName("registry.site:5555", "app", "1").path
+        'registry.site__5555/app'
         """
         return "/".join(part for part in (self.registry.replace(":", "__"), self.repository) if part)
 
@@ -63,7 +63,7 @@ def parse(text: str, *, own_names: Collection[str] = ()) -> ImageName:
 
     >>> parse("nginx").said()
     'docker.io/library/nginx:latest'
-    >>> parse("10.0.0.1:8444/site/app:1", own_names=["10.0.0.1:8444"])
+    >>> parse("10.0.0.1:8555/site/app:1", own_names=["10.0.0.1:8555"])
     ImageName(registry='', repository='site/app', tag='1', digest='')
 
     Raises:
@@ -97,8 +97,8 @@ def parse(text: str, *, own_names: Collection[str] = ()) -> ImageName:
 def of_path(path: str, tag: str) -> ImageName:
     """Return the name that a registry keeps under this path; a path without a registry is the site's own.
 
-    >>> of_path("registry.site__5000/app", "1").said()
-    'registry.site:5000/app:1'
+    >>> of_path("registry.site__5555/app", "1").said()
+    'registry.site:5555/app:1'
     """
     first, _, rest = path.partition("/")
     stored = _STORED_HOST.fullmatch(first)
