@@ -259,7 +259,16 @@ def visible(line: str) -> str:
     >>> visible("done\x1b[2J\tall is well \u202eX")
     'done?[2J    all is well ?X'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in line.replace("\t", "    "))
+    return printable(line.replace("\t", "    "))
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which ``?`` stands for each character that is not to be seen.
+
+    >>> printable("a\tb")
+    'a?b'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

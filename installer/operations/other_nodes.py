@@ -18,6 +18,7 @@ from typing import Any
 
 import jsonschema
 
+from installer.base import ui
 from installer.base.errors import CommandError, HostError, UsageError
 from installer.base.paths import Paths
 from installer.engine import pillartop
@@ -224,7 +225,7 @@ def printable(value: Any) -> Any:
     if isinstance(value, list):
         return [printable(entry) for entry in value]
     if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else "?" for letter in value)
+        return ui.printable(value)
     return value
 
 

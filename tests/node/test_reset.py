@@ -16,6 +16,7 @@ import pytest
 from lab import cleanup, kept
 from lab.node import Lab, Node
 from tests.node import snapshot
+from tests.node.growing import KILL_DRIVER
 from tests.node.installing import KUBECTL, lab_iso, shell
 
 pytestmark = pytest.mark.lab
@@ -74,10 +75,7 @@ def _killed_at(node: Node, phase: str) -> str:
     def on_line(line: str) -> None:
         lines.append(line)
         if f" {phase}: " in line:
-            shell(
-                node,
-                'kill -9 $(python3 -c \'import json; print(json.load(open("/run/caisson.lock"))["pid"])\')',
-            )
+            shell(node, KILL_DRIVER)
 
     code = node.stream(["caisson", "reset", "--yes"], on_line, timeout_s=RESET_TIMEOUT_S)
     assert code in (-9, 137), lines
