@@ -246,6 +246,7 @@ _REMOVE = "tests/node/test_remove.py"
 _LEAVES = "tests/soak/test_control_plane_leaves.py"
 _RESET = "tests/node/test_reset.py"
 _CONTROL_PLANES = "tests/node/test_control_planes.py"
+_FIVE = "tests/soak/test_five_nodes.py"
 _PROBE = "tests/node/test_probe.py"
 _REGISTRY = "tests/node/test_registry.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
@@ -254,7 +255,7 @@ _REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_re
 _VIP = "tests/node/test_vip.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
-_CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_in_time_and_stays_as_it_was"
+_CHECK = "tests/node/test_preflight.py::test_a_clean_node_passes_and_stays_as_it_was"
 _MOUNTED = f"{_NODE}::test_an_iso_is_mounted_as_an_operator_does"
 DNF_DIR = "/etc/caisson/dnf"
 _DNF = f"dnf --config {DNF_DIR}/dnf.conf --noplugins --releasever=9 -y"
@@ -379,7 +380,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "docs/how-to/add-a-control-plane.md": {
         "caisson node add 10.1.0.12 --role control-plane --name cp2 --identity /root/.ssh/id_ed25519 "
         "--host-key SHA256:FINGERPRINT": f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready",
-        "kubectl get nodes": f"{_CONTROL_PLANES}::test_the_first_may_be_powered_off",
+        "kubectl get nodes": f"{_FIVE}::test_any_control_plane_may_be_powered_off",
         "kubectl --namespace kube-system get pods --selector=component=etcd": (
             f"{_CONTROL_PLANES}::test_all_are_voters_and_their_pods_ready"
         ),
@@ -396,7 +397,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
     "docs/how-to/keep-a-virtual-address.md": {
         "caisson status": f"{_VIP}::test_status_says_who_has_it",
-        "caisson vip set 10.1.0.100": f"{_VIP}::test_it_is_set_later",
+        "caisson vip set 10.1.0.100": f"{_VIP}::test_it_is_set",
         "caisson vip away": f"{_VIP}::test_it_is_not_sent_away_where_nobody_could_take_it",
         "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
     },

@@ -69,8 +69,8 @@ def cluster(lab: Lab) -> Cluster:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[growing.Site]:
-    """Yield the shared cluster of five nodes; tests that take one out add it again."""
-    yield from growing.grown()
+    """Yield the shared cluster of three nodes; tests that take one out add it again."""
+    yield from growing.grown(growing.THREE)
 
 
 @pytest.fixture(scope="module")

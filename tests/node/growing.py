@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster that grows from one node to five by one ``nodes.yaml``, shared by all tests of what is added to it.
+"""A cluster that grows from one node to several by one ``nodes.yaml``, shared by all tests of what is added to it.
 
-node1 boots from a kept disk; the others are bare hosts that are logged in to by a key, and one address of the list is
-nobody's. There is no VIP: whoever asks the API finds all control planes behind the endpoint's name.
+Three nodes for every commit, five for ``tests/soak``: two processors have enough to do with three. node1 boots from a
+kept disk; the others are bare hosts that are logged in to by a key, and one address of the list is nobody's. There is
+no VIP: whoever asks the API finds all control planes behind the endpoint's name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,26 +26,24 @@ ADD_TIMEOUT_S = 600.0
 GROW_TIMEOUT_S = 1500.0
 BACK_TIMEOUT_S = 240.0
 
-ROLES = {hosts.FIRST: hosts.CONTROL_PLANE, **hosts.further(hosts.MOST_NODES)}
-NODES = tuple(ROLES)
-CONTROL_PLANES = tuple(name for name in NODES if ROLES[name] == hosts.CONTROL_PLANE)
-WORKERS = tuple(name for name in NODES if ROLES[name] == hosts.WORKER)
+Roles = Mapping[str, str]
+THREE: Roles = {hosts.FIRST: hosts.CONTROL_PLANE, "node2": hosts.CONTROL_PLANE, "node3": hosts.WORKER}
+FIVE: Roles = {hosts.FIRST: hosts.CONTROL_PLANE, **hosts.further(hosts.MOST_NODES)}
 AWAY = {"address": "10.77.1.99", "name": "away", "identity": hosts.IDENTITY_FILE, "role": hosts.WORKER}
-#: Of each host that has some: what the list asks for.
-MARKS: dict[str, dict[str, Any]] = {
-    "node4": {"labels": {"rack": "r1"}, "taints": ["gpu=yes:PreferNoSchedule"]},
-}
+#: What the list asks for of the first worker.
+MARKS: Mapping[str, Any] = {"labels": {"rack": "r1"}, "taints": ["gpu=yes:PreferNoSchedule"]}
 
 
 @dataclass(frozen=True)
 class Site:
-    """Three control planes and two workers, by name.
+    """Control planes and workers, by name.
 
-    ``words`` name a host on the command line of ``node add``; ``before``: what node5 was before it joined;
+    ``words`` name a host on the command line of ``node add``; ``before``: what the last one was before it joined;
     ``listed``: the lines that the command printed that added them all.
     """
 
     lab: Lab
+    roles: Roles = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     before: list[str] = field(default_factory=list)
@@ -56,9 +55,28 @@ class Site:
         return self.nodes["node1"]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all nodes, the bootstrap node first, workers last."""
+        return tuple(self.roles)
+
+    @property
+    def control_planes(self) -> tuple[str, ...]:
+        """Return the names of the control planes."""
+        return tuple(name for name, role in self.roles.items() if role == hosts.CONTROL_PLANE)
+
+    @property
+    def worker_name(self) -> str:
+        """Return the name of the first worker, which has labels and taints."""
+        return next(name for name, role in self.roles.items() if role == hosts.WORKER)
+
+    @property
     def worker(self) -> Node:
-        """Return the worker that stays."""
-        return self.nodes["node4"]
+        """Return the first worker."""
+        return self.nodes[self.worker_name]
+
+    def is_whole(self) -> bool:
+        """Tell whether all nodes are there, no other is, and each is Ready."""
+        return self.ready() == all_ready(*self.names)
 
     def caisson(self, *words: str, code: int = 0) -> str:
         """Run caisson on the bootstrap node; it must end with this code. Return what it printed."""
@@ -85,8 +103,8 @@ class Site:
 
 
 def all_ready(*names: str) -> dict[str, str]:
-    """Return what ``Site.ready`` says when these nodes are all, and Ready; without names: the five."""
-    return dict.fromkeys(names or NODES, "True")
+    """Return what ``Site.ready`` says when these nodes are all, and Ready."""
+    return dict.fromkeys(names, "True")
 
 
 def told(node: Node, *words: str, code: int = 0) -> Any:
@@ -144,18 +162,20 @@ def cut(site: Site, name: str, phase: str, act: Callable[[], object], *, after_s
     return bool(timers)
 
 
-def grown() -> Iterator[Site]:
+def grown(roles: Roles) -> Iterator[Site]:
     """Yield the cluster, in a lab of its own; at its end nothing of that is left."""
     with Lab() as lab:
-        found = Site(lab)
+        found = Site(lab, roles)
         driver = found.nodes["node1"] = kept.start_bootstrapped_node(lab, "node1", iso=lab_iso())
         public_key = hosts.make_identity(driver)
         lab.switch.reset()
-        hosts.write_list(driver, [AWAY, *(start_host(found, name, public_key) for name in NODES[1:])])
-        found.before.extend(snapshot.take(found.nodes["node5"]))
+        hosts.write_list(driver, [AWAY, *(start_host(found, name, public_key) for name in found.names[1:])])
+        found.before.extend(snapshot.take(found.nodes[found.names[-1]]))
         began = time.monotonic()
         done = driver.run(hosts.ADD_COMMAND, check=False, timeout_s=GROW_TIMEOUT_S)
-        print(f"{done.stdout}\n{done.stderr}\nfrom one node to five in {time.monotonic() - began:.1f} s")
+        print(
+            f"{done.stdout}\n{done.stderr}\nfrom one node to {len(roles)} in {time.monotonic() - began:.1f} s"
+        )
         assert done.returncode == 14, done.returncode
         found.listed.extend(done.stdout.splitlines())
         yield found
@@ -165,7 +185,8 @@ def grown() -> Iterator[Site]:
 def start_host(site: Site, name: str, public_key: str) -> dict[str, Any]:
     """Start a bare host that lets the bootstrap node in; return its entry of the list."""
     host = site.nodes[name] = site.lab.start_node(name)
-    entry, marks = hosts.admit(host, ROLES[name], public_key), MARKS.get(name, {})
+    entry = hosts.admit(host, site.roles[name], public_key)
+    marks = MARKS if name == site.worker_name else {}
     options = {"name": "name", "identity": "identity", "hostKey": "host-key", "role": "role"}
     words = [
         entry["address"],

@@ -32,8 +32,8 @@ ANNOUNCED = re.compile(r"^\[ *\d+/\d+\] (?:CSP\d+ )?(?P<phase>[a-z-]+): ")
 JOURNAL_FILE = "/var/lib/caisson/journal.jsonl"
 
 #: What an installation leaves behind. Content is compared where it is the same on every host of that name and
-#: address; of keys, certificates, tokens and what they are in only owner, mode and name. What a minion notes of its own
-#: schedule (_schedule.conf) is other from hour to hour.
+#: address; of keys, certificates, passwords, tokens and what they are in only owner, mode and name.
+#: What a minion notes of its own schedule (_schedule.conf) is other from hour to hour.
 FOOTPRINT = """
 find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/hosts /etc/kubernetes \
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /srv/salt \
@@ -47,6 +47,7 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
   \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \
+  -o -name registry-login -o -name registry-login.conf -o -name htpasswd \
   -o -name _schedule.conf \\) -prune -o -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort
@@ -298,8 +299,8 @@ def pods(node: Node) -> dict[str, str]:
     }
 
 
-def unready(node: Node) -> list[str]:
-    """Return what is not Ready: nodes, pods, and the number of pods where it is not the usual one."""
+def unready(node: Node, pods_expected: int = 12) -> list[str]:
+    """Return what is not Ready: nodes, pods, and the number of pods where it is another than expected."""
     faults = []
     for kind in ("nodes", "pods"):
         answer = node.run(
@@ -310,7 +311,7 @@ def unready(node: Node) -> list[str]:
             conditions = {entry["type"]: entry["status"] for entry in item["status"].get("conditions", [])}
             if conditions.get("Ready") != "True":
                 faults.append(f"{kind} {item['metadata']['name']}: {conditions}")
-        expected = {"nodes": 1, "pods": 12}[kind]
+        expected = {"nodes": 1, "pods": pods_expected}[kind]
         if len(items) != expected:
             faults.append(
                 f"{len(items)} {kind} instead of {expected}: {[i['metadata']['name'] for i in items]}"
@@ -318,10 +319,10 @@ def unready(node: Node) -> list[str]:
     return faults
 
 
-def wait_ready(node: Node, timeout_s: float) -> list[str]:
+def wait_ready(node: Node, timeout_s: float, pods_expected: int = 12) -> list[str]:
     """Wait until everything is Ready again; return what is not."""
     ends_at = time.monotonic() + timeout_s
-    while (faults := unready(node)) and time.monotonic() < ends_at:
+    while (faults := unready(node, pods_expected)) and time.monotonic() < ends_at:
         time.sleep(1)
     return faults
 

@@ -76,7 +76,7 @@ EOF
 ln -s "../{SWAP_UNIT}" "$3/swap.target.wants/{SWAP_UNIT}"
 """
 FILL_LOG = """
-file=$(ls /var/log/pods/kube-system_nginx-*/nginx/*.log)
+file=$(ls -t /var/log/pods/kube-system_nginx-*/nginx/*.log | head -1)
 before=$(ls "$(dirname "$file")" | wc -l)
 line="$(date --utc +%FT%T.%NZ) stdout F $(printf '%0180d' 0)"
 yes "$line" | head --bytes=11M >> "$file"

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from installer.operations import schemas
-from tests.node.growing import ADD_TIMEOUT_S, NODES, Site, all_ready, told, until
+from lab.node import Node
+from tests.node.growing import ADD_TIMEOUT_S, Site, told, until
 from tests.node.installing import KUBECTL, shell, start
 
 pytestmark = pytest.mark.lab
@@ -39,7 +40,7 @@ IN_POD = (
 
 
 def test_it_is_a_node_with_its_pods(site: Site) -> None:
-    node = site.kubectl("get", "node", "node4")
+    node = site.kubectl("get", "node", site.worker_name)
     assert {entry["type"]: entry["status"] for entry in node["status"]["conditions"]}["Ready"] == "True"
     assert node["metadata"]["labels"]["rack"] == "r1"
     assert {"key": "gpu", "value": "yes", "effect": "PreferNoSchedule"} in node["spec"]["taints"]
@@ -51,7 +52,7 @@ def test_it_is_a_node_with_its_pods(site: Site) -> None:
 
 
 def test_a_second_time_changes_nothing(site: Site) -> None:
-    assert "0 changes" in site.add("node4")
+    assert "0 changes" in site.add(site.worker_name)
 
 
 def test_a_worker_opens_its_own_ports_only(site: Site) -> None:
@@ -68,7 +69,7 @@ def test_pods_of_all_nodes_answer_each_other(site: Site) -> None:
     site.driver.write_file("/root/everywhere.yaml", EVERYWHERE.replace("IMAGE", image))
     site.driver.run([*KUBECTL, "apply", "--filename=/root/everywhere.yaml"], timeout_s=60)
     try:
-        until(lambda: len(_addresses(site)) == len(NODES), ANSWER_TIMEOUT_S)
+        until(lambda: len(_addresses(site)) == len(site.names), ANSWER_TIMEOUT_S)
         addresses = _addresses(site)
         for node in site.nodes.values():
             shell(node, f"systemd-run --quiet --unit=answers {IN_POD} {SERVER}")
@@ -99,7 +100,7 @@ def test_it_has_no_media_and_asks_by_name(site: Site) -> None:
 def all_answer(site: Site) -> dict[str, Any]:
     """Return the status in which all minions have answered: there is no fault, also while one is late.
 
-    Five nodes share the machine with whatever else runs: a minion that answers late is unknown, and no fault.
+    Several nodes share the machine with whatever else runs: a minion that answers late is unknown, and no fault.
     """
     ends_at = time.monotonic() + ANSWER_TIMEOUT_S
     while True:
@@ -107,28 +108,41 @@ def all_answer(site: Site) -> dict[str, Any]:
         assert (shown["faults"], shown["exit_code"]) == ([], 0)
         minions = {node["name"]: node["minion"] for node in shown["other_nodes"]}
         if set(minions.values()) == {"answers"} or time.monotonic() > ends_at:
-            assert minions == dict.fromkeys(NODES[1:], "answers")
+            assert minions == dict.fromkeys(site.names[1:], "answers")
             return shown
+
+
+def told_at_last(node: Node, *words: str) -> str:
+    """Return what a command prints that ends well; ask again until it does."""
+    done = []
+
+    def ends_well() -> bool:
+        done.append(node.run(words, check=False, timeout_s=60))
+        return done[-1].returncode == 0
+
+    until(ends_well, ANSWER_TIMEOUT_S)
+    return done[-1].stdout
 
 
 def test_all_nodes_are_shown_and_each_is_asked(site: Site) -> None:
     """On the bootstrap node all of it, over the bus; on the worker what that is, and which host to ask."""
     shown = all_answer(site)
     jsonschema.validate(shown, schemas.load("status"))
-    assert [(node["name"], node["is_ready"]) for node in shown["nodes"]] == [(name, True) for name in NODES]
+    assert [(node["name"], node["is_ready"]) for node in shown["nodes"]] == [
+        (name, True) for name in site.names
+    ]
     assert all(node["runtime"].startswith("containerd ") and node["kernel"] for node in shown["nodes"])
-    assert [other["name"] for other in shown["other_nodes"]] == list(NODES[1:])
+    assert [other["name"] for other in shown["other_nodes"]] == list(site.names[1:])
     for other in shown["other_nodes"]:
         assert (other["unreached"], other["key_accepted"], other["minion"]) == ("", True, "answers"), other
         assert set(other["own"]["services"].values()) == {"active"}, other
         assert {one["answer"] for one in other["own"]["endpoints"]} == {"HTTP 200"}, other
         assert other["own"]["certificates"]
-    asked = ["caisson", "status", "--node", "node4", "--json"]
-    until(lambda: site.driver.run(asked, check=False, timeout_s=60).returncode == 0, ANSWER_TIMEOUT_S)
-    one = told(site.driver, *asked)
+    one = json.loads(told_at_last(site.driver, "caisson", "status", "--node", site.worker_name, "--json"))
     jsonschema.validate(one, schemas.load("status"))
-    assert (one["node"]["name"], one["exit_code"]) == ("node4", 0)
-    assert "Node node4" in site.caisson("status", "--node", "node4")
+    assert (one["node"]["name"], one["exit_code"]) == (site.worker_name, 0)
+    shown_of_one = told_at_last(site.driver, "caisson", "status", "--node", site.worker_name)
+    assert f"Node {site.worker_name}" in shown_of_one
     own = told(site.worker, "caisson", "status", "--json")
     jsonschema.validate(own, schemas.load("status"))
     assert (own["faults"], own["exit_code"]) == ([], 0)
@@ -147,13 +161,13 @@ def test_what_belongs_to_the_bootstrap_node_is_refused_on_a_worker(site: Site) -
     names = shell(site.worker, "tar -tzf /root/report.tar.gz")
     assert "status.json" in names
     status = json.loads(shell(site.worker, "tar -xzOf /root/report.tar.gz --wildcards '*/status.json'"))
-    assert status["node"]["name"] == "node4"
+    assert status["node"]["name"] == site.worker_name
 
 
 def test_a_worker_is_checked_over_the_bus(site: Site) -> None:
     """As a worker that is there already: its own services and ports are no faults."""
     done = site.driver.run(
-        ["caisson", "check", "--node", "node4", "--json"], check=False, timeout_s=ADD_TIMEOUT_S
+        ["caisson", "check", "--node", site.worker_name, "--json"], check=False, timeout_s=ADD_TIMEOUT_S
     )
     found = json.loads(done.stdout)
     jsonschema.validate(found, schemas.load("check"))
@@ -165,39 +179,40 @@ def test_a_worker_is_checked_over_the_bus(site: Site) -> None:
 
 def test_labels_and_taints_that_changed_are_set(site: Site) -> None:
     """What an addition of before had asked for is named, and stays."""
-    words = site.words["node4"]
+    name = site.worker_name
+    words = site.words[name]
     others = ("--labels", "row=7,rack=r2", "--taints", "gpu=no:PreferNoSchedule,slow:PreferNoSchedule")
     said = site.caisson("node", "add", *words[: words.index("--labels")], *others)
-    node = site.kubectl("get", "node", "node4")
+    node = site.kubectl("get", "node", name)
     assert {"rack": "r2", "row": "7"}.items() <= node["metadata"]["labels"].items()
     taints = [taint for taint in node["spec"]["taints"] if taint["key"] in ("gpu", "slow")]
     assert sorted((taint["key"], taint.get("value", "")) for taint in taints) == [("gpu", "no"), ("slow", "")]
-    assert "set on node4: taint slow:PreferNoSchedule" in said
-    said = site.add("node4")
-    assert "kubectl taint node node4 slow:PreferNoSchedule-" in said
-    assert "kubectl label node node4 row-" in said
-    assert site.kubectl("get", "node", "node4")["metadata"]["labels"]["row"] == "7"
+    assert f"set on {name}: taint slow:PreferNoSchedule" in said
+    said = site.add(name)
+    assert f"kubectl taint node {name} slow:PreferNoSchedule-" in said
+    assert f"kubectl label node {name} row-" in said
+    assert site.kubectl("get", "node", name)["metadata"]["labels"]["row"] == "7"
 
 
 def test_of_a_list_one_broken_host_stops_no_other(site: Site) -> None:
-    """Four bare hosts and an address that nobody has: four Ready, one row that says why."""
+    """Bare hosts and an address that nobody has: they are Ready, one row says why that is not."""
     begins = next(index for index, line in enumerate(site.listed) if line.startswith("NAME "))
-    rows = [line.split() for line in site.listed[begins + 1 : begins + 6]]
+    rows = [line.split() for line in site.listed[begins + 1 : begins + 1 + len(site.names)]]
     assert [(row[0], row[3]) for row in rows] == [
         ("away", "failed"),
-        *((name, "Ready") for name in NODES[1:]),
+        *((name, "Ready") for name in site.names[1:]),
     ]
     heads = {line.partition(" | ")[0].strip() for line in site.listed if " | " in line}
-    assert heads == {"away", *NODES[1:]}
-    assert site.ready() == all_ready()
+    assert heads == {"away", *site.names[1:]}
+    assert site.is_whole()
     jobs = told(site.driver, "caisson", "jobs", "--json")["jobs"]
     first = next(job for job in jobs if job["operation"] == "node-add")
     job = told(site.driver, "caisson", "job", first["id"], "--json", code=14)["job"]
-    assert [host["result"] for host in job["hosts"]] == ["failed", "Ready", "Ready", "Ready", "Ready"]
-    addresses = {site.nodes[name].control_plane_address for name in NODES[1:]}
+    assert [host["result"] for host in job["hosts"]] == ["failed", *("Ready" for _ in site.names[1:])]
+    addresses = {site.nodes[name].control_plane_address for name in site.names[1:]}
     assert addresses < {phase["host"] for phase in job["phases"]}
     log = site.driver.read_file("/var/log/caisson/node-add.log")
-    assert "changed on node5: " in log
+    assert f"changed on {site.names[-1]}: " in log
     assert first["id"] in log
 
 
@@ -208,10 +223,10 @@ def test_a_bootstrap_again_takes_nothing_from_the_further_nodes(site: Site) -> N
     ended = start(site.driver, site.driver.prepare_bootstrap())
     assert ended.returncode == 0, ended.output[-6000:]
     assert ", 0 changes" in ended.output
-    assert "node4 " in ended.output
+    assert f"{site.worker_name} " in ended.output
     assert shell(site.driver, kept) == before
     all_answer(site)
-    assert "0 changes" in site.add("node4")
+    assert "0 changes" in site.add(site.worker_name)
 
 
 def test_nothing_left_the_networks_of_the_lab(site: Site) -> None:

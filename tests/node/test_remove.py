@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``caisson node remove``: a worker leaves without a trace and comes back; one whose host is gone leaves, too.
 
-It is node5, of which it was taken down what it is before it joined.
+It is the last node, of which it was taken down what it is before it joined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.node import snapshot
 from tests.node.growing import (
     ADD_TIMEOUT_S,
     KILL_DRIVER,
-    NODES,
+    THREE,
     Site,
     all_ready,
     assert_no_secret_is_left,
@@ -25,8 +25,8 @@ from tests.node.installing import KUBECTL, shell
 
 pytestmark = pytest.mark.lab
 
-NAME = NODES[-1]
-OTHERS = NODES[:-1]
+NAME = tuple(THREE)[-1]
+OTHERS = tuple(THREE)[:-1]
 #: The goal is 30 s, with the machine to itself.
 DEAD_LIMIT_S = 90.0
 NOT_READY_LIMIT_S = 120.0
@@ -42,7 +42,7 @@ spec:
   template:
     metadata: {labels: {app: held}}
     spec:
-      nodeSelector: {kubernetes.io/hostname: node5}
+      nodeSelector: {kubernetes.io/hostname: NAME}
       terminationGracePeriodSeconds: 1
       containers: [{name: pause, image: "IMAGE"}]
 ---
@@ -72,7 +72,7 @@ def test_who_may_not_be_removed_is_refused_and_nothing_is_changed(site: Site) ->
     assert "is the bootstrap node" in site.caisson("node", "remove", "node1", *login(site), code=2)
     assert "has no node 'nobody'" in site.caisson("node", "remove", "nobody", *login(site), code=2)
     assert f"{NAME} is Ready: it is not gone" in site.caisson("node", "remove", NAME, "--dead", code=11)
-    assert site.ready() == all_ready()
+    assert site.is_whole()
     said = site.nodes[NAME].run(["caisson", "reset", "--yes"], timeout_s=120, check=False)
     assert (said.returncode, f"caisson node remove {NAME}" in said.stderr) == (11, True), said.stderr
     said = site.driver.run(["caisson", "reset", "--yes"], timeout_s=120, check=False)
@@ -83,7 +83,7 @@ def test_what_holds_its_pods_is_named(site: Site) -> None:
     pause = shell(
         site.driver, "crictl images -o json | grep -o 'registry.k8s.io/pause:[^\"]*' | head -1"
     ).strip()
-    site.driver.write_file("/root/held.yaml", BLOCKED.replace("IMAGE", pause), 0o600)
+    site.driver.write_file("/root/held.yaml", BLOCKED.replace("IMAGE", pause).replace("NAME", NAME), 0o600)
     kubectl = " ".join(KUBECTL)
     shell(
         site.driver,
@@ -96,7 +96,7 @@ def test_what_holds_its_pods_is_named(site: Site) -> None:
         shell(site.driver, f"{kubectl} delete -f /root/held.yaml", timeout_s=120)
     assert "default/hold-it" in said
     assert f"kubectl --kubeconfig /etc/kubernetes/admin.conf uncordon {NAME}" in said
-    assert site.ready() == all_ready()
+    assert site.is_whole()
 
 
 def test_it_leaves_without_a_trace(site: Site) -> None:
@@ -119,7 +119,7 @@ def test_it_is_added_again_though_the_driver_was_killed(site: Site) -> None:
     """By SIGKILL, when the token has just been made; the job on the host goes on and is waited for."""
     assert cut(site, NAME, "join", lambda: shell(site.driver, KILL_DRIVER), after_s=2.0)
     assert "succeeded" in site.add(NAME)
-    assert site.ready() == all_ready()
+    assert site.is_whole()
     assert_no_secret_is_left(site)
 
 
@@ -154,7 +154,7 @@ def test_it_is_added_again_though_its_power_was_cut(site: Site) -> None:
     assert cut(site, NAME, "prepare", site.nodes[NAME].cut_power, after_s=6.0)
     site.nodes[NAME].boot(degraded_ok=True)
     assert "succeeded" in site.add(NAME)
-    assert site.ready() == all_ready()
+    assert site.is_whole()
     assert_no_secret_is_left(site)
 
 

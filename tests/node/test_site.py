@@ -87,6 +87,9 @@ OF_THE_RELEASE = {
     "selinux-policy-targeted",
 }
 READY_S = 90.0
+VIP = "10.77.1.200"
+PODS = 13
+"""Keepalived's is one of them: there is a virtual address."""
 AHEAD = "+2y"
 AHEAD_S = 2 * 365 * 86_400
 FAKETIME_FILE = "/usr/local/lib/libfaketimeMT.so.1"
@@ -207,7 +210,7 @@ def site(node: Node, signed: SignedIso, tmp_path_factory: pytest.TempPathFactory
         for file in make_authority(tmp_path_factory.mktemp(name)):
             node.write_file(f"/root/{name}/{file.name}", file.read_text(), 0o600)
     cidrs = "cidrs: [192.0.2.0/24, 10.77.1.0/24]"
-    text = pinning(node, signed.fingerprint).replace(cidrs, f"{cidrs}\n    vip: 10.77.1.200")
+    text = pinning(node, signed.fingerprint).replace(cidrs, f"{cidrs}\n    vip: {VIP}")
     before = repository_files(node)
     ended = install(node, text + AUTHORITIES)
     shell(node, "cp /root/services/ca.crt /root/s.crt; cp /root/cluster/ca.crt /root/c.crt")
@@ -273,7 +276,7 @@ def test_it_is_installed_from_the_signed_iso_and_selinux_policy_stays(
         "selinux-policy-38.1.53-5.el9.noarch",
     }
     assert 'VERSION_ID="9.6"' in site.node.read_file("/etc/os-release")
-    assert wait_ready(site.node, READY_S) == []
+    assert wait_ready(site.node, READY_S, PODS) == []
 
 
 def test_the_bootstrap_is_neither_slower_nor_different(site: Site, cluster: Cluster) -> None:
@@ -304,7 +307,14 @@ def test_the_cluster_is_signed_by_the_sites_authority(site: Site) -> None:
 def test_the_api_servers_certificate_has_the_names_and_addresses(site: Site) -> None:
     text = certificate(site.node, "/etc/kubernetes/pki/apiserver.crt")
     names = set(re.findall(r"(?:DNS|IP Address):([^,\s]+)", text))
-    assert {"k8s.example.com", "203.0.113.7", "10.77.1.200", "api.lab.internal", "10.77.1.11"} <= names
+    assert {"k8s.example.com", "203.0.113.7", VIP, "api.lab.internal", "10.77.1.11"} <= names
+
+
+def test_the_virtual_address_is_held_from_the_beginning(site: Site) -> None:
+    assert f"https://api.lab.internal:6443 ({VIP})" in site.ended.output
+    assert f" {VIP}/" in shell(site.node, "ip -4 -oneline address show dev eth0")
+    ready = f"curl --silent --cacert /etc/kubernetes/pki/ca.crt https://{VIP}:6443/readyz"
+    assert shell(site.node, ready).strip() == "ok"
 
 
 def test_nginx_is_signed_by_the_sites_authority(site: Site) -> None:

@@ -81,7 +81,7 @@ def observed_without_nameserver() -> Iterator[Observed]:
 @pytest.fixture(scope="session")
 def site() -> Iterator[growing.Site]:
     """Yield a cluster of five nodes."""
-    yield from growing.grown()
+    yield from growing.grown(growing.FIVE)
 
 
 def _install(lab: Lab, nameserver: str | None) -> Observed:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import hosts
-from tests.node.growing import CONTROL_PLANES, Site, all_ready, start_host, until
+from tests.node.growing import Site, start_host, until
 from tests.node.test_control_planes import voters
 from tests.node.test_leftovers import kill_and_look
 from tests.soak.conftest import Record
@@ -32,13 +32,13 @@ def test_a_demo_of_several_nodes_killed_leaves_nothing(
 
 def test_a_control_plane_that_is_gone_is_replaced(site: Site, record: Record) -> None:
     """By another host, which gets its name and its address."""
-    name = CONTROL_PLANES[-1]
+    name = site.control_planes[-1]
     site.nodes[name].cut_power()
     until(lambda: site.ready()[name] != "True", NOT_READY_TIMEOUT_S)
     began = time.monotonic()
     site.caisson("node", "remove", name, "--dead")
     removed_s = time.monotonic() - began
-    assert voters(site) == list(CONTROL_PLANES[:-1])
+    assert voters(site) == list(site.control_planes[:-1])
     before = site.words[name]
     site.lab.nodes.pop(name).remove()
     start_host(site, name, site.driver.read_file(f"{hosts.IDENTITY_FILE}.pub"))
@@ -46,8 +46,8 @@ def test_a_control_plane_that_is_gone_is_replaced(site: Site, record: Record) ->
     began = time.monotonic()
     assert "succeeded" in site.add(name)
     added_s = time.monotonic() - began
-    assert voters(site) == list(CONTROL_PLANES)
-    assert site.ready() == all_ready()
+    assert voters(site) == list(site.control_planes)
+    assert site.is_whole()
     record(
         "a control plane gone, another host in its place",
         f"removed in {removed_s:.0f} s, added in {added_s:.0f} s",
