@@ -265,10 +265,20 @@ def visible(line: str) -> str:
 def printable(text: str) -> str:
     r"""Return a text in which ``?`` stands for each character that is not to be seen.
 
+    A byte of a file's name that is no UTF-8 is shown by its code (PEP 383): the name can be told by it.
+
     >>> printable("a\tb")
     'a?b'
+    >>> printable(b"caf\xe9".decode("utf-8", "surrogateescape"))
+    'caf\\udce9'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(_shown(letter) for letter in text)
+
+
+def _shown(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return f"\\u{ord(letter):x}" if "\udc80" <= letter <= "\udcff" else "?"
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

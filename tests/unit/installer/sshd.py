@@ -7,6 +7,7 @@ sshd alone. Needs root.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -115,7 +116,8 @@ class Server:
         """End sshd with its sessions."""
         for process in self.processes:
             for pid in _descendants(process.pid):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                    os.kill(pid, signal.SIGKILL)
             process.kill()
             process.wait(timeout=10)
         self.processes.clear()
