@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One bootstrap, shared by all tests that need a cluster and put back what they do to it.
 
-Tests whose subject is the bootstrap have nodes of their own, in labs of their own; those that change a cluster for good
-boot a kept disk (lab/kept.py). What needs several nodes shares one cluster that grew (growing.py).
+They run first, and then its node goes: a control plane that nobody asks takes a fifth of two processors. Tests whose
+subject is the bootstrap have nodes of their own, in labs of their own; those that change a cluster for good boot a kept
+disk (lab/kept.py). What needs several nodes shares one cluster that grew (growing.py), which goes, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +19,64 @@ import pytest
 
 from lab.node import Lab, Node
 from tests.node import growing
-from tests.node.installing import install, lab_iso, pods, repository_files, shell
+from tests.node.installing import (
+    footprint,
+    install,
+    lab_iso,
+    packages,
+    phase_seconds,
+    pods,
+    repository_files,
+    shell,
+)
+
+#: Fixture -> the files whose tests need what it makes, in their order. After the last of them it is taken away.
+SHARED = {
+    "cluster": ("test_bootstrap.py", "test_firewall.py", "test_like_kubeadm.py", "test_when_wrong.py"),
+    "site": ("test_node_add.py", "test_control_planes.py", "test_remove.py"),
+}
+_ENDS: dict[str, ExitStack] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests that share a cluster follow each other, before those that have nodes of their own."""
+    order = {name: place for place, name in enumerate(name for names in SHARED.values() for name in names)}
+    own = [place for place, item in enumerate(items) if item.path.parent.name == "node"]
+    ordered = sorted((items[place] for place in own), key=lambda item: order.get(item.path.name, len(order)))
+    for place, item in zip(own, ordered, strict=True):
+        items[place] = item
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Take a shared cluster away behind the last test that needs it; at the end of all it goes by its fixture."""
+    for fixture, files in SHARED.items():
+        if item.path.name in files and nextitem is not None and nextitem.path.name not in files:
+            _ENDS.get(fixture, ExitStack()).close()
+
+
+@contextmanager
+def ended_early(fixture: str) -> Iterator[ExitStack]:
+    """Yield a stack for what a shared fixture makes: it is closed when no further test needs it."""
+    with ExitStack() as stack:
+        _ENDS[fixture] = stack
+        yield stack
+
+
+@dataclass(frozen=True)
+class Calm:
+    """What an installation without trouble leaves, as ``tests.node.installing`` describes each."""
+
+    footprint: list[str]
+    phase_seconds: dict[str, float]
+    packages: set[str]
 
 
 @dataclass(frozen=True)
 class Cluster:
     """A node on which ``bootstrap.sh`` ended well, at ``ready_at`` of the monotonic clock.
 
-    ``pods_when_ready``: namespace/name -> uid.
+    ``pods_when_ready``: namespace/name -> uid; ``calm``: what it had left by then.
     """
 
     lab: Lab
@@ -33,6 +85,7 @@ class Cluster:
     repository_files_before: str
     ready_at: float
     pods_when_ready: dict[str, str]
+    calm: Calm
 
     def kubectl(self, *arguments: str) -> Any:
         """Run kubectl in the node; return its JSON answer."""
@@ -59,18 +112,28 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def cluster(lab: Lab) -> Cluster:
-    """Return the shared cluster of one node."""
-    node = lab.start_node("node1", iso=lab_iso())
-    before = repository_files(node)
-    output = install(node).output
-    return Cluster(lab, node, output, before, time.monotonic(), pods(node))
+def cluster() -> Iterator[Cluster]:
+    """Yield the shared cluster of one node; its node is there for the tests of the files that share it."""
+    with ended_early("cluster") as stack:
+        lab = stack.enter_context(Lab())
+        node = lab.start_node("node1", iso=lab_iso())
+        before = repository_files(node)
+        output, ready_at, ready = install(node).output, time.monotonic(), pods(node)
+        calm = Calm(footprint(node), phase_seconds(node), packages(node))
+        yield Cluster(lab, node, output, before, ready_at, ready, calm)
+
+
+@pytest.fixture(scope="session")
+def calm(cluster: Cluster) -> Calm:
+    """Return what the bootstrap of the shared cluster left; its node may have gone."""
+    return cluster.calm
 
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[growing.Site]:
     """Yield the shared cluster of three nodes; tests that take one out add it again."""
-    yield from growing.grown(growing.THREE)
+    with ended_early("site") as stack:
+        yield stack.enter_context(contextmanager(growing.grown)(growing.THREE))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 
 from installer.operations.bootstrap import PHASES
 from lab.node import Lab, Node
-from tests.node.conftest import Cluster
+from tests.node.conftest import Calm
 from tests.node.installing import (
     Ended,
     Moment,
@@ -115,13 +115,14 @@ def test_all_of_it_is_one_job(starts: list[Ended], node: Node) -> None:
     assert job["summary"] in starts[-1].output
 
 
-def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node, cluster: Cluster) -> None:
+def test_it_ends_where_a_calm_installation_ends(starts: list[Ended], node: Node, calm: Calm) -> None:
     assert starts[-1].returncode == 0
     nameserver = "/etc/caisson/pillar/caisson.sls"  # the one file that says whether there is one
-    calm, killed = (
-        [line for line in footprint(one) if not line.endswith(nameserver)] for one in (cluster.node, node)
+    left, killed = (
+        [line for line in lines if not line.endswith(nameserver)]
+        for lines in (calm.footprint, footprint(node))
     )
-    assert "\n".join(difflib.unified_diff(calm, killed, "calm", "killed", lineterm="", n=2)) == ""
+    assert "\n".join(difflib.unified_diff(left, killed, "calm", "killed", lineterm="", n=2)) == ""
 
 
 def test_nothing_left_the_node_since_its_boot(starts: list[Ended], node: Node, killed_lab: Lab) -> None:

@@ -25,7 +25,8 @@ from lab.switch import OUTSIDE
 
 pytestmark = pytest.mark.lab
 
-BOOT_S = 15.0
+BOOT_S = 60.0
+"""Alone it takes a few seconds; two more labs may be at work."""
 
 
 def shell(node: Node, script: str, *, check: bool = True, timeout_s: float = 60) -> str:

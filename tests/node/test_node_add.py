@@ -75,8 +75,15 @@ def test_pods_of_all_nodes_answer_each_other(site: Site) -> None:
             shell(node, f"systemd-run --quiet --unit=answers {IN_POD} {SERVER}")
         for name, node in site.nodes.items():
             others = " ".join(address for other, address in addresses.items() if other != name)
-            asked = "curl --silent --output /dev/null --max-time 9 http://$address:8080/ || echo $address"
-            assert shell(node, f"for address in {others}; do {IN_POD} {asked}; done").split() == [], name
+            # A server that has just been started does not listen yet.
+            asked = (
+                "curl --silent --output /dev/null --max-time 30 --connect-timeout 9 --retry 20 --retry-delay 1 "
+                "--retry-connrefused http://$address:8080/ || echo $address"
+            )
+            assert (
+                shell(node, f"for address in {others}; do {IN_POD} {asked}; done", timeout_s=300).split()
+                == []
+            ), name
     finally:
         for node in site.nodes.values():
             shell(node, "systemctl stop answers", check=False)

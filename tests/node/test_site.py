@@ -27,7 +27,7 @@ from lab.node import CONFIGURATION_FILE, Lab, Node, bootstrap_config
 from tests.authorities import make_authority
 from tests.unit.build.signers import signer
 
-from .conftest import Cluster
+from .conftest import Calm
 from .installing import (
     Ended,
     install,
@@ -279,14 +279,14 @@ def test_it_is_installed_from_the_signed_iso_and_selinux_policy_stays(
     assert wait_ready(site.node, READY_S, PODS) == []
 
 
-def test_the_bootstrap_is_neither_slower_nor_different(site: Site, cluster: Cluster) -> None:
+def test_the_bootstrap_is_neither_slower_nor_different(site: Site, calm: Calm) -> None:
     """Compared with the shared cluster, whose node is clean, and of the newer release."""
-    took, clean = phase_seconds(site.node), phase_seconds(cluster.node)
+    took, clean = phase_seconds(site.node), calm.phase_seconds
     assert {name for name in INSTALLING_PHASES if took[name] > clean[name] + TOLERANCE_S} == set(), took
     assert "CSN409  warning" in site.ended.output
     assert "/etc/dnf/dnf.conf excludes 'containerd*': not applied to containerd.io" in site.ended.output
     assert "versionlock.list locks 'kubelet-0:1.30.1-1.*': not applied to kubelet" in site.ended.output
-    differing = packages(site.node) ^ packages(cluster.node)
+    differing = packages(site.node) ^ calm.packages
     assert {package.rsplit("-", 2)[0] for package in differing} == OF_THE_RELEASE
     assert repository_files(site.node) == site.repository_files_before
 
