@@ -127,12 +127,6 @@ COMPONENTS: tuple[Component, ...] = (
         variables={"github.com/distribution/distribution/v3/version.version": "v3.1.2"},
     ),
     Component(
-        name="kube-vip",
-        module="github.com/kube-vip/kube-vip",
-        version="v1.2.1",
-        variables={"main.Version": "v1.2.1", "main.Build": "lab"},
-    ),
-    Component(
         name="coredns",
         module="github.com/coredns/coredns",
         version="v1.14.2",

@@ -449,7 +449,7 @@ def describe_images(
             user="65532:65532",
             working_dir="/",
             ports=("53/tcp", "53/udp"),
-            index=Index.FOREIGN,
+            index=Index.SPARSE,
         ),
         Image(
             id="etcd",
@@ -474,13 +474,6 @@ def describe_images(
             entrypoint=("/usr/local/bin/kube-proxy",),
             flavour=Flavour.DOCKER,
             index=Index.FOREIGN,
-        ),
-        Image(
-            id="kube-vip",
-            reference=f"ghcr.io/kube-vip/kube-vip:{version['kube-vip']}",
-            layers=(scratch, programs("kube-vip", "kube-vip")),
-            entrypoint=("/kube-vip",),
-            index=Index.SPARSE,
         ),
         Image(
             id="nginx",
