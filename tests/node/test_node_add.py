@@ -168,6 +168,7 @@ def test_what_belongs_to_the_bootstrap_node_is_refused_on_a_worker(site: Site) -
     names = shell(site.worker, "tar -tzf /root/report.tar.gz")
     assert "status.json" in names
     status = json.loads(shell(site.worker, "tar -xzOf /root/report.tar.gz --wildcards '*/status.json'"))
+    shell(site.worker, "rm /root/report.tar.gz")
     assert status["node"]["name"] == site.worker_name
 
 
