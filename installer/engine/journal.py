@@ -3,7 +3,7 @@
 
 One JSON object a line: ``time`` (UTC), ``run`` (the same for all entries of one start), ``operation`` (the
 bootstrap's, where it is not said), ``phase``, ``event`` (start, done, failed), and on done and failed ``changed``
-and ``seconds``. Each entry is on the disk (fsync of
+and ``seconds``; ``steps``, where a phase has told what it did one after the other. Each entry is on the disk (fsync of
 the file, and of its directory when it is new) before the phase goes on. A torn last line is what a power cut
 leaves: it is read as "never written" and closed off by the next entry.
 """
@@ -40,6 +40,7 @@ class Entry:
     changed: bool | None = None
     seconds: float | None = None
     operation: str = BOOTSTRAP
+    steps: tuple[str, ...] = ()
 
     def to_line(self) -> str:
         """Return the entry as one line of JSON, with its end of line."""
@@ -54,6 +55,8 @@ class Entry:
             data["changed"] = self.changed
         if self.seconds is not None:
             data["seconds"] = round(self.seconds, 3)
+        if self.steps:
+            data["steps"] = list(self.steps)
         return json.dumps(data) + "\n"
 
 
@@ -87,6 +90,7 @@ def _parse(line: str) -> Entry | None:
             changed=data.get("changed"),
             seconds=data.get("seconds"),
             operation=str(data.get("operation", BOOTSTRAP)),
+            steps=tuple(str(step) for step in data.get("steps", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -113,6 +117,7 @@ class Journal:
         self.operation = operation
         self.run_id = run_id or os.urandom(6).hex()
         self._entries = list(read(file))
+        self._steps: list[str] = []
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -143,7 +148,12 @@ class Journal:
 
     def start(self, phase: str) -> None:
         """Write that ``phase`` begins."""
+        self._steps.clear()
         self._append(phase, START)
+
+    def step(self, text: str) -> None:
+        """Remember what the phase did; it is written with its end, however that is."""
+        self._steps.append(text)
 
     def done(self, phase: str, *, changed: bool, seconds: float) -> None:
         """Write that ``phase`` is finished, and whether it changed anything; what it made is on the disk first."""
@@ -164,7 +174,8 @@ class Journal:
         self, phase: str, event: str, *, changed: bool | None = None, seconds: float | None = None
     ) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entry = Entry(stamp, self.run_id, phase, event, changed, seconds, self.operation)
+        steps = () if event == START else tuple(self._steps)
+        entry = Entry(stamp, self.run_id, phase, event, changed, seconds, self.operation, steps)
         try:
             _write(self.file, entry.to_line(), must_last=True)
         except OSError as exc:

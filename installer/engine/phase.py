@@ -23,6 +23,10 @@ class States:
     local: bool
     before: Callable[[Context], bool] | None = None
     """What is made first and is not for Salt to know, a password say; it returns whether that changed anything."""
+    tells: str = ""
+    """The id of the state whose words the user reads in any case."""
+    steps: tuple[str, ...] = ()
+    """The ids of the states whose words go into the journal, in this order, once one of them changed something."""
 
     def __call__(self, context: Context) -> bool:
         """Apply them and write to the log what they changed.
@@ -34,6 +38,11 @@ class States:
         applied = saltcall.apply(context, self.sls, local=self.local)
         for name in applied.changed:
             context.ui.detail(f"changed: {name}")
+        if self.tells in applied.said:
+            context.ui.note(applied.said[self.tells])
+        if set(self.steps) & set(applied.changed):
+            for name in self.steps:
+                context.journal.step(f"{name}: {applied.said.get(name, '')}")
         return bool(applied.changed) or has_changed
 
     def __str__(self) -> str:

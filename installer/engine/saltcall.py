@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,11 @@ PROGRESS_LINE = re.compile(r"(?:Running state \[(?P<state>.+?)\] at time|caisson
 
 @dataclass(frozen=True)
 class Applied:
-    """What a state run did: how many states there were, and the ids of those that changed something."""
+    """What a state run did: how many states there were, the ids of those that changed something, what each said."""
 
     total: int
     changed: tuple[str, ...]
+    said: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 def pillar(context: Context) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def pillar(context: Context) -> dict[str, Any]:
     kept = changes.values(config, facts)
     return {
         "version": product.version,
+        "built": product.source_date_epoch,
         "self_dir": str(context.paths.self_dir(product.full_version)),
         "media_dir": str(context.media_dir),
         **kept,
@@ -173,7 +175,8 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
             resolution=f"fix what is named above and run the same command again; log: {log_file}",
         )
     changed = [str(state.get("__id__", "?")) for state in states.values() if state.get("changes")]
-    return Applied(total=len(states), changed=tuple(changed))
+    said = {str(state.get("__id__", "?")): str(state.get("comment", "")) for state in states.values()}
+    return Applied(total=len(states), changed=tuple(changed), said=said)
 
 
 def call(

@@ -41,6 +41,8 @@ LOGIN_FILES = (
 )
 BARRED_NODES_DIR = "/etc/caisson/nginx/nodes"
 REGISTRY_FILES = ("/etc/kubernetes/manifests/registry.yaml", "/etc/caisson/registry/config.yml")
+REPLACED_FILE = "/var/lib/caisson/replaced/registry.yaml"
+"""The manifest of a registry while a newer one takes its place."""
 NGINX_FILES = (
     "/etc/kubernetes/manifests/nginx.yaml",
     "/etc/caisson/nginx/nginx.conf",

@@ -319,10 +319,23 @@ PHASES: tuple[Phase, ...] = (
         code="CSP205",
         name="registry",
         title="start the registry",
-        applies=States(("registry",), local=True),
+        applies=States(
+            ("registry",),
+            local=True,
+            tells="Compare the registry with the media's",
+            steps=(
+                "Import the image of the registry",
+                "Remove the manifest of the registry",
+                "Wait until the registry is down",
+                "Run registry",
+                "Wait for the registry",
+            ),
+        ),
         undo=f"rm {' '.join((*traces.REGISTRY_FILES, *traces.LOGIN_FILES))}; "
-        "pushed images stay in /var/lib/caisson/registry",
-        about="Start the site's registry, on loopback.",
+        f"rm -f {traces.REPLACED_FILE}; pushed images stay in /var/lib/caisson/registry",
+        about="Start the site's registry, on loopback. Where the media's is newer it takes the place of the one that "
+        "runs: its image is imported, the manifest removed, the old one waited for until it is down, the manifest "
+        "written, the registry waited for until it answers; each is in the journal. An older one is left on the media.",
     ),
     Phase(
         code="CSP206",

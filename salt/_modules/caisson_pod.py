@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 DIGEST_ANNOTATION = "caisson.io/configuration-sha256"
 ENTERED_ANNOTATION = "caisson.io/entered"
 MANIFESTS_DIR = Path("/etc/kubernetes/manifests")
+# What the kubelet notes on a pod of its manifest directory. Source: Kubernetes 1.36, pkg/kubelet/types, pod_update.go.
+SOURCE_ANNOTATION, FROM_FILE = "kubernetes.io/config.source", "file"
 
 
 def _crictl(*arguments: str) -> dict[str, Any]:
@@ -27,7 +29,10 @@ def _crictl(*arguments: str) -> dict[str, Any]:
 
 def _sandboxes(name: str) -> list[dict[str, Any]]:
     """Return the ready sandboxes of pod ``name`` (or of its mirror, ``name-NODE``)."""
-    pods: list[dict[str, Any]] = _crictl("pods", "--state", "ready", "--output", "json").get("items", [])
+    return _named(_crictl("pods", "--state", "ready", "--output", "json").get("items", []), name)
+
+
+def _named(pods: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [
         pod
         for pod in pods
@@ -36,8 +41,32 @@ def _sandboxes(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def running_containers(name: str, digest: str) -> list[str]:
-    """Return the names of the running containers of static pod ``name`` whose configuration digest is ``digest``."""
+def static_sandboxes(name: str) -> list[str]:
+    """Return the ids of the sandboxes of static pod ``name`` that are ready, whichever manifest it is of.
+
+    Raises RuntimeError when the container runtime does not answer: that it names none is what is waited for.
+    """
+    result = __salt__["cmd.run_all"](
+        ["crictl", "pods", "--state", "ready", "--output", "json"],
+        python_shell=False,
+        timeout=30,
+        ignore_retcode=True,
+    )
+    if result["retcode"] != 0:
+        raise RuntimeError(f"crictl pods: {result['stderr'].strip()[-500:]}")
+    pods = json.loads(result["stdout"]).get("items") or []
+    return [
+        str(pod["id"])
+        for pod in _named(pods, name)
+        if (pod.get("annotations") or {}).get(SOURCE_ANNOTATION) == FROM_FILE
+    ]
+
+
+def running_containers(name: str, digest: str | None) -> list[str]:
+    """Return the names of the running containers of static pod ``name`` whose configuration digest is ``digest``.
+
+    None: those of a manifest that has none.
+    """
     sandboxes = {
         pod["id"] for pod in _sandboxes(name) if pod.get("annotations", {}).get(DIGEST_ANNOTATION) == digest
     }

@@ -10,17 +10,31 @@ if TYPE_CHECKING:
     __opts__: dict[str, Any] = {}
 
 
-def imported(name: str, images: dict[str, list[str]], layout_dir: str) -> dict[str, Any]:
+def imported(
+    name: str,
+    images: dict[str, list[str]],
+    layout_dir: str,
+    pods: dict[str, dict[str, Any]] | None = None,
+    left: list[str] | None = None,
+) -> dict[str, Any]:
     """Make sure that ``images`` are imported from the ISO's layout and pinned.
 
     Reference -> digests: the platform's manifest first (the one that is imported), then those that are as good.
+    ``pods`` are static pods that run one of the images, with that image as ``caisson_pod_image.verdict`` takes it:
+    where its answer is among ``left``, the image stays as it is, so that its name goes on to mean what the pod runs.
     """
+    passed_over = {
+        image["reference"]
+        for pod, image in (pods or {}).items()
+        if __salt__["caisson_pod_image.verdict"](pod, image) in (left or [])
+    }
+    wanted = {reference: digests for reference, digests in images.items() if reference not in passed_over}
 
-    def bring(wanted: dict[str, list[str]]) -> None:
-        chosen = {reference: accepted[0] for reference, accepted in wanted.items()}
+    def bring(missing: dict[str, list[str]]) -> None:
+        chosen = {reference: accepted[0] for reference, accepted in missing.items()}
         __salt__["caisson_image.import_all"](chosen, layout_dir)
 
-    return _there(name, images, bring, "imported")
+    return _there(name, wanted, bring, "imported")
 
 
 def pulled(name: str, images: dict[str, list[str]]) -> dict[str, Any]:
@@ -47,7 +61,7 @@ def _there(name: str, images: dict[str, list[str]], bring: Any, done: str) -> di
             elif not found["pinned"]:
                 changes[reference] = {"old": "not pinned", "new": "pinned"}
         if not changes:
-            return {}, f"{', '.join(images)}: {done} and pinned"
+            return {}, f"{', '.join(images)}: {done} and pinned" if images else "left as it is"
         return changes, f"not {done} or not pinned yet: {', '.join(changes)}"
 
     def act() -> str:

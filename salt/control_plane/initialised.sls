@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What kubeadm's `init` does once the API answers, but for kubelet-finalize (control_plane.started).
 {%- from 'control_plane/phase.jinja' import phase %}
+{%- from 'parameters/registry.jinja' import image with context %}
 {%- import_yaml 'parameters/static_pods.yaml' as table %}
 {%- set address = pillar['caisson']['node']['control_plane_address'] %}
 include:
@@ -22,6 +23,7 @@ Enter {{ name }}:
     - name: {{ name | json }}
     - source: {{ ('salt://' ~ name | replace('-', '_') ~ '/files/pod.yaml.j2') | json }}
     - configuration_files: {{ table['static_pods'].get(name, []) | json }}
+    - image: {{ {'registry': image}.get(name) | json }}
 {%- endfor %}
 {{ phase('addon kube-proxy', [], restarts='daemonset/kube-proxy') }}
 {{ phase('upload-config all', []) }}

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+{%- from 'parameters/registry.jinja' import image with context %}
 Create registry storage:
   file.directory:
     - name: /var/lib/caisson/registry
     - mode: '0700'
     - makedirs: true
 
+# A registry that is newer than the media's keeps the configuration that it was started with.
 Write registry configuration:
   file.managed:
     - name: /etc/caisson/registry/config.yml
@@ -12,3 +14,6 @@ Write registry configuration:
     - template: jinja
     - makedirs: true
     - mode: '0644'
+    - unless:
+      - fun: caisson_pod_image.is_older
+        args: {{ ['registry', image] | json }}

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import socket
+import ssl
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -398,3 +402,91 @@ def test_an_old_password_is_said_to_be_one(server: MediaServer, site: Site, tmp_
         assert caught.value.resolution.endswith("caisson images login --rotate")
     finally:
         site.paths.htpasswd_file.write_text(hashes)
+
+
+def test_an_upload_that_is_cut_does_no_harm(server: MediaServer, site: Site, tmp_path: Path) -> None:
+    """By its client, in the middle of a layer: nothing is listed, nothing is damaged, the next push is whole."""
+    layout = Layout()
+    entry = layout.image("cut " * 1000)
+    layout.name(entry, "quay.io/vendor/cut:1")
+    layer = json.loads(layout.blobs[entry["digest"]])["layers"][0]
+    data = layout.blobs[layer["digest"]]
+    begun = server.write("/v2/quay.io/vendor/cut/blobs/uploads/", "POST")
+    place = begun.headers["Location"].partition(f":{server.push_port}")[2]
+    context = ssl.create_default_context(cafile=str(server.ca_file))
+    with (
+        socket.create_connection((media.NODE, server.push_port), source_address=(media.HOST, 0)) as plain,
+        context.wrap_socket(plain, server_hostname=media.NODE) as stream,
+    ):
+        head = [f"PUT {place}&digest={layer['digest']} HTTP/1.1", f"Host: {media.NODE}"]
+        head += [f"Content-Length: {len(data)}", f"Authorization: {server.login['Authorization']}"]
+        stream.sendall("\r\n".join([*head, "", ""]).encode() + data[: len(data) // 2])
+    assert server.read("/v2/quay.io/vendor/cut/manifests/1").status == 404
+    assert server.read(f"/v2/quay.io/vendor/cut/blobs/{layer['digest']}").status == 404
+    assert images.verify(site, say=lambda _: None).faults == ()
+    (done,) = push(site, layout.directory(tmp_path))
+    assert done.sent_blobs == 2
+    assert pulled(server, "quay.io/vendor/cut/manifests/1") == entry["digest"]
+    # What is left of it is in the way of nothing, a collection neither.
+    uploads = (
+        server.run_dir
+        / "var/lib/caisson/registry/docker/registry/v2/repositories/quay.io/vendor/cut/_uploads"
+    )
+    assert list(uploads.iterdir())
+    images.remove(site, "quay.io/vendor/cut:1", say=lambda _: None)
+    assert images.verify(site, say=lambda _: None).faults == ()
+
+
+def test_what_was_pushed_outlives_a_registry_that_ends_in_the_middle_of_an_upload(
+    server: MediaServer, tmp_path: Path
+) -> None:
+    """As when a newer one takes its place: the storage is the same, the upload fails, and is made again."""
+    (port,) = media._free_ports(1)
+    file, log = tmp_path / "config.yml", tmp_path / "log"
+    text = (server.run_dir / "registry.yml").read_text()
+    text = text.replace(f":{server.registry_port}\n", f":{port}\n")
+    file.write_text(text.replace(f"{server.run_dir}/var/lib/caisson/registry", str(tmp_path / "storage")))
+    data = b"a layer" * 10_000
+    digest = digest_of(data)
+
+    @contextmanager
+    def running(*, is_cut: bool = False) -> Iterator[http.client.HTTPConnection]:
+        words: list[str | Path] = [golang.build("registry") / "registry", "serve", file]
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+        with log.open("ab") as said, closing(connection):
+            process = subprocess.Popen(words, env={"OTEL_TRACES_EXPORTER": "none"}, stderr=said)
+            try:
+                media._wait_for(int(port), [process], log)
+                yield connection
+            finally:
+                process.terminate()
+                process.wait(timeout=20)
+            if is_cut:
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    connection.getresponse()
+
+    def ask(
+        connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, str]:
+        headers = {"Content-Type": "application/octet-stream", **server.login}
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, (answer.headers["Location"] or "").partition(str(port))[2]
+
+    with running(is_cut=True) as connection:
+        _, place = ask(connection, "POST", "/v2/a/blobs/uploads/")
+        status, _ = ask(connection, "PUT", f"{place}&digest={digest}", data)
+        assert status == 201
+        other = data[::-1]
+        _, place = ask(connection, "POST", "/v2/a/blobs/uploads/")
+        connection.putrequest("PUT", f"{place}&digest={digest_of(other)}")
+        connection.putheader("Content-Length", str(len(other)))
+        connection.putheader("Authorization", server.login["Authorization"])
+        connection.endheaders(other[: len(other) // 2])
+    with running() as connection:
+        assert ask(connection, "HEAD", f"/v2/a/blobs/{digest}")[0] == 200
+        assert ask(connection, "HEAD", f"/v2/a/blobs/{digest_of(other)}")[0] == 404
+        _, place = ask(connection, "POST", "/v2/a/blobs/uploads/")
+        assert ask(connection, "PUT", f"{place}&digest={digest_of(other)}", other)[0] == 201
+        assert ask(connection, "HEAD", f"/v2/a/blobs/{digest_of(other)}")[0] == 200

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from installer.engine import saltcall
+from installer.base.ui import Ui
+from installer.engine import journal, runner, saltcall
 from installer.engine.context import Context
-from installer.engine.phase import Phase, States
+from installer.engine.phase import Operation, Phase, States
 from installer.engine.saltcall import Applied
 from tests.unit.installer.helpers import make_context
 
@@ -55,3 +57,19 @@ def place(_: Context, *, target: str) -> bool:
 )
 def test_what_is_told_of_a_phase(phase: Phase, explanation: str, carried_out_by: str) -> None:
     assert (phase.explanation, phase.carried_out_by) == (explanation, carried_out_by)
+
+
+@pytest.mark.parametrize("changed", [(), ("Write a file",)])
+def test_a_phase_tells_one_line_and_its_steps_are_in_the_journal_once_it_changed_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, ...]
+) -> None:
+    said = {"Compare": "2 is newer than 1", "Write a file": "written", "Wait": "so after 1.0 s", "Other": "x"}
+    monkeypatch.setattr(saltcall, "apply", lambda *_, **__: Applied(total=4, changed=changed, said=said))
+    spoken = io.StringIO()
+    context = make_context(tmp_path, ui=Ui(spoken, is_terminal=False, interval_s=3600))
+    states = States(("a",), local=True, tells="Compare", steps=("Write a file", "Wait"))
+    phase = Phase("C", "n", "t", states, "u")
+    runner.run_phases(Operation("bootstrap", (phase,)), [phase], context)
+    assert "2 is newer than 1" in spoken.getvalue()
+    *_, end = journal.read(context.journal.file)
+    assert end.steps == (("Write a file: written", "Wait: so after 1.0 s") if changed else ())
