@@ -122,6 +122,11 @@ class Paths:
         return self.at("/etc/caisson/nginx/pushes-paused")
 
     @property
+    def site_images_file(self) -> Path:
+        """Which images of the site's own directory or ISO the bootstrap has pushed, and from where."""
+        return self.at("/var/lib/caisson/site-images.json")
+
+    @property
     def hosts_file(self) -> Path:
         """The host's table of names; Caisson's two lines are at its end."""
         return self.at("/etc/hosts")

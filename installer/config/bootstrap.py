@@ -95,6 +95,8 @@ class Config:
     text: str
     extra_sans: tuple[str, ...] = ()
     signing_key: str = ""
+    images_directory: Path | None = None
+    images_iso: Path | None = None
     services_authority: Authority | None = None
     cluster_authority: Authority | None = None
     notes: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
         faults += schema.find_faults(document, load_schema())
         faults += _network_faults(document, host_addresses)
         faults += _api_server_faults(document)
+        faults += _image_faults(document)
         faults += _authority_faults(document)
         faults += _override_faults(document)
     if faults:
@@ -330,6 +333,14 @@ def _api_server_faults(document: Document) -> Iterator[Fault]:
             yield document.fault(("apiServer", "extraSans", index), text)
 
 
+def _image_faults(document: Document) -> Iterator[Fault]:
+    """Yield a fault for each path that is none. What is there the bootstrap looks at: once pushed, it may be gone."""
+    for key in ("directory", "iso"):
+        value = document.get("images", key)
+        if isinstance(value, str) and value and not value.startswith("/"):
+            yield document.fault(("images", key), f"{value!r} is no absolute path, like /mnt/images")
+
+
 def _authority_faults(document: Document) -> Iterator[Fault]:
     for name, installed_file in INSTALLED_AUTHORITIES.items():
         given = _authority(document.get("authorities", name))
@@ -448,10 +459,16 @@ def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:
         text=text,
         extra_sans=tuple(data.get("apiServer", {}).get("extraSans", ())),
         signing_key=data.get("media", {}).get("signingKey", "").upper(),
+        images_directory=_path(data.get("images", {}).get("directory")),
+        images_iso=_path(data.get("images", {}).get("iso")),
         services_authority=_authority(authorities.get("services")),
         cluster_authority=_authority(authorities.get("cluster")),
         notes=(*notes, *more_notes),
     )
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None
 
 
 def _ipv4_networks(

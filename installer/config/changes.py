@@ -54,6 +54,8 @@ FIELDS = (
     Field(
         "authorities.cluster", ("authorities", "cluster"), "every certificate of the cluster comes from it"
     ),
+    Field("images.directory", ("site_images", "directory")),
+    Field("images.iso", ("site_images", "iso")),
     Field("overrides.containerd", ("overrides", "containerd")),
     *(
         Field(f"overrides.kubelet.{key}", ("overrides", "kubelet", key), "running pods were started with it")
@@ -96,6 +98,10 @@ def values(config: Config, facts: Facts) -> dict[str, Any]:
             "vip": str(config.networks.vip) if config.networks.vip else None,
         },
         "api_server": {"extra_sans": list(config.extra_sans)},
+        "site_images": {
+            "directory": str(config.images_directory or ""),
+            "iso": str(config.images_iso or ""),
+        },
         "authorities": {
             "services": _authority(config.services_authority),
             "cluster": _authority(config.cluster_authority),

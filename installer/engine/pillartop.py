@@ -23,8 +23,8 @@ BY_JOIN = ("overrides.kubelet", "overrides.kubeadmPatches")
 """What kubeadm gives a node when it joins, in its kubelet's configuration and its manifests, and never again."""
 BY_JOIN_OF_CONTROL_PLANES = ("apiServer.extraSans",)
 """So in the certificate of its API server."""
-OF_ALL_AT_ONCE = ("overrides.kubeProxy",)
-"""What the cluster itself holds for all nodes."""
+OF_ALL_AT_ONCE = ("overrides.kubeProxy", "images.directory", "images.iso")
+"""What the cluster itself, or its registry, holds for all nodes."""
 
 
 def file_name(node_name: str) -> str:

@@ -23,7 +23,7 @@ from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import before, cluster, handed_over, installed, report, vip_set
+from installer.operations import before, cluster, handed_over, installed, report, site_images, vip_set
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
@@ -174,6 +174,7 @@ def run_preflight(context: Context) -> bool:
             resolution="fix each, or ignore it by its code in overrides.ignorePreflights, with the reason",
         )
     vip_set.refuse(context.paths, str(context.config.networks.vip or ""), context.facts)
+    site_images.check(context)
     return False
 
 
@@ -397,6 +398,13 @@ PHASES: tuple[Phase, ...] = (
         about="Wait until what the bootstrap applied is Ready, and this node; the site's own pods are its own. "
         "Wait for the minion to answer its master, too.",
         awaits=cluster.await_answer,
+    ),
+    Phase(
+        code="CSP306",
+        name="site-images",
+        title="push the images of the site",
+        applies=site_images.run_site_images,
+        undo="rm -f /var/lib/caisson/site-images.json; 'caisson images remove NAME' of each image",
     ),
     Phase(
         code="CSP305",

@@ -93,7 +93,12 @@ def find_site(paths: Paths, tree_dir: Path) -> Site:
             details=f"{paths.pillar_dir}/caisson.sls is not there",
             resolution="run it on the bootstrap node",
         )
-    address, names = str(known["node"]["control_plane_address"]), (known["node"]["name"], known["media_name"])
+    names = (str(known["node"]["name"]), str(known["media_name"]))
+    return site_at(str(known["node"]["control_plane_address"]), names, paths, tree_dir)
+
+
+def site_at(address: str, names: Sequence[str], paths: Paths, tree_dir: Path) -> Site:
+    """Return where images are on the node of this address, which has these names too."""
     ports = {port.name: port.port for port in read_ports(tree_dir / PORTS_FILE)}
     own_names = tuple(
         f"{name}:{ports[port]}" for name in (address, *names) for port in ("registry-push", "media-https")
@@ -106,12 +111,13 @@ def find_site(paths: Paths, tree_dir: Path) -> Site:
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image that is in the registry now, and what had to be sent for it."""
+    """An image that is in the registry now, and what had to be sent for it; ``was_there``: nothing, not its name."""
 
     name: str
     digest: str
     sent_blobs: int
     sent_bytes: int
+    was_there: bool = False
 
 
 @contextmanager
@@ -155,19 +161,33 @@ def push(source: Source, site: Site, *, wanted: str = "", said: str = "", say: S
         MediaError: the source is damaged.
         HostError: the registry refuses it, or does not answer.
     """
-    named = _named(source, site, wanted or said)
-    pushed = []
+    chosen = named(source, site, wanted or said)
     with site.pushing() as registry:
-        for name, root in named:
-            title = name.said(site.own)
-            say(f"{title} to {registry.place}")
-            pushing = _Push(source, registry, name, say)
-            digest = pushing.image(root)
-            pushed.append(Pushed(title, digest, pushing.sent_blobs, pushing.sent_bytes))
-    return pushed
+        return [push_one(source, root, name, site, registry, say=say) for name, root in chosen]
 
 
-def _named(source: Source, site: Site, wanted: str) -> list[tuple[ImageName, Root]]:
+def push_one(
+    source: Source, root: Root, name: ImageName, site: Site, registry: Registry, *, say: Say
+) -> Pushed:
+    """Push one image of a source under a name; what of it is there already is not sent again.
+
+    Raises:
+        MediaError: the source is damaged.
+        HostError: the registry refuses it, or does not answer.
+    """
+    title = name.said(site.own)
+    say(f"{title} to {registry.place}")
+    pushing = _Push(source, registry, name, say)
+    digest = pushing.image(root)
+    return Pushed(title, digest, pushing.sent_blobs, pushing.sent_bytes, was_there=not pushing.has_sent)
+
+
+def named(source: Source, site: Site, wanted: str = "") -> list[tuple[ImageName, Root]]:
+    """Return the images of a source with the names under which they are pushed.
+
+    Raises:
+        UsageError: an image has no name, or one name is given to several.
+    """
     if not source.roots:
         raise UsageError(f"{source.title} holds no image", resolution="save the image again, by its name")
     if wanted:
@@ -194,28 +214,53 @@ def _named(source: Source, site: Site, wanted: str) -> list[tuple[ImageName, Roo
     return [(site.parse(root.name), root) for root in source.roots]
 
 
+def whole(source: Source, root: Root) -> tuple[str, str]:
+    """Return digest and media type of what is pushed; of an index of which not all is here, the one image that is.
+
+    Raises:
+        MediaError: the source is damaged, or holds some of an index and not one.
+    """
+    data = source.manifest(root.digest)
+    if root.media_type in INDEX_TYPES or json.loads(data).get("mediaType") in INDEX_TYPES:
+        entries = json.loads(data)["manifests"]
+        present = [entry for entry in entries if source.has(entry["digest"])]
+        if len(present) < len(entries):
+            if len(present) != 1:
+                raise MediaError(
+                    f"{source.title} is not whole",
+                    details=f"{len(present)} of the {len(entries)} images of {root.digest} are in it",
+                    resolution="save it for all platforms, or for one",
+                )
+            return str(present[0]["digest"]), str(present[0]["mediaType"])
+    return root.digest, root.media_type
+
+
+def lacking(source: Source, digest: str) -> list[str]:
+    """Return the blobs that an image needs and its source has not, as far as its manifests can be read.
+
+    Raises:
+        MediaError: a manifest is not there, or damaged.
+    """
+    manifest = json.loads(source.manifest(digest))
+    found = [
+        entry for child in manifest.get("manifests", ()) for entry in lacking(source, str(child["digest"]))
+    ]
+    needed = [manifest["config"]] if "config" in manifest else []
+    needed += [entry for entry in manifest.get("layers", ()) if not entry.get("urls")]
+    return found + [str(entry["digest"]) for entry in needed if not source.has(str(entry["digest"]))]
+
+
 class _Push:
     """One image on its way: blobs first, then manifests, the root last."""
 
     def __init__(self, source: Source, registry: Registry, name: ImageName, say: Say) -> None:
         self.source, self.registry, self.name, self.say = source, registry, name, say
         self.sent_blobs = self.sent_bytes = 0
+        self.has_sent = False
 
     def image(self, root: Root) -> str:
-        """Push an image under its tag; of an index of which not all is here, what is here, if that is one image."""
-        digest, media_type = root.digest, root.media_type
-        data = self.source.manifest(digest)
-        if media_type in INDEX_TYPES or json.loads(data).get("mediaType") in INDEX_TYPES:
-            entries = json.loads(data)["manifests"]
-            present = [entry for entry in entries if self.source.has(entry["digest"])]
-            if len(present) < len(entries):
-                if len(present) != 1:
-                    raise MediaError(
-                        f"{self.source.title} is not whole",
-                        details=f"{len(present)} of the {len(entries)} images of {digest} are in it",
-                        resolution="save it for all platforms, or for one",
-                    )
-                digest, media_type = str(present[0]["digest"]), str(present[0]["mediaType"])
+        """Push an image under its tag and return its digest."""
+        digest, media_type = whole(self.source, root)
         return self._manifest(digest, media_type, self.name.tag)
 
     def _manifest(self, digest: str, media_type: str, reference: str) -> str:
@@ -230,7 +275,9 @@ class _Push:
             if self.source.has(entry["digest"]) or not entry.get("urls"):
                 self._blob(str(entry["digest"]))
         path = f"/v2/{self.name.path}/manifests/{reference}"
-        self.registry.get("PUT", path, 201, body=data, headers={"Content-Type": media_type})
+        if self.registry.get("HEAD", path, 200, 404).headers.get("Docker-Content-Digest") != digest:
+            self.registry.get("PUT", path, 201, body=data, headers={"Content-Type": media_type})
+            self.has_sent = True
         return digest
 
     def _blob(self, digest: str) -> None:
@@ -252,6 +299,7 @@ class _Push:
                     resolution="save the image again",
                 )
             raise refused(self.registry.place, reply)
+        self.has_sent = True
         self.sent_blobs += 1
         self.sent_bytes += size
 

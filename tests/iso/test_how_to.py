@@ -401,6 +401,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson vip away": f"{_VIP}::test_it_is_not_sent_away_where_nobody_could_take_it",
         "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
     },
+    "docs/how-to/bring-images-with-the-iso.md": {
+        "caisson images list": f"{_REGISTRY}::test_images_that_the_site_brings_are_pushed_by_the_bootstrap",
+    },
     "docs/how-to/push-an-image.md": {
         "caisson images push app.tar": "tests/sls/test_images.py::test_what_docker_save_wrote_is_pushed",
         "caisson images push app.tar --as quay.io/vendor/app:1": (

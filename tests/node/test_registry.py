@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from installer.operations.registry import MANIFEST_TYPES
 from lab import kept
@@ -290,3 +291,166 @@ def test_no_secret_is_anywhere_but_in_its_file(node: Node) -> None:
     assert [word for word in found if not word.startswith("/")] == ["0", "0", "0", "0"]
     modes = shell(node, f"stat --format '%a %U' {' '.join(SECRET_FILES)} /etc/caisson/registry/htpasswd")
     assert set(modes.splitlines()) == {"600 root"}
+
+
+# ---- a newer registry, and what the site brings -------------------------------------------------------------------
+
+MANIFEST_FILE = "/etc/kubernetes/manifests/registry.yaml"
+REPLACED_FILE = "/var/lib/caisson/replaced/registry.yaml"
+JOURNAL_FILE = "/var/lib/caisson/journal.jsonl"
+OLDER, NEWER = "0.0.1", "99.0.0"
+
+
+def again(node: Node) -> str:
+    """Run the bootstrap once more and return what it said."""
+    return shell(node, "caisson bootstrap 2>&1", timeout_s=900)
+
+
+def steps_of(node: Node, phase: str) -> list[str]:
+    """Return the steps that the journal has of the last run of a phase."""
+    entries = [json.loads(line) for line in shell(node, f"cat {JOURNAL_FILE}").splitlines()]
+    ends = [entry for entry in entries if entry["phase"] == phase and entry["event"] == "done"]
+    return [str(step) for step in ends[-1].get("steps", [])]
+
+
+def registry_image(node: Node) -> str:
+    """Return the image of the manifest that is in place."""
+    return str(yaml.safe_load(node.read_file(MANIFEST_FILE))["spec"]["containers"][0]["image"])
+
+
+def run_as(node: Node, tag: str) -> str:
+    """Let the registry run as another version: the same image under another tag, as its manifest says; return it."""
+    pod = yaml.safe_load(node.read_file(MANIFEST_FILE))
+    image = str(pod["spec"]["containers"][0]["image"])
+    other = f"{image.rpartition(':')[0]}:{tag}"
+    shell(node, f"{CTR} tag --force {image} {other}")
+    pod["spec"]["containers"][0]["image"] = other
+    pod["metadata"]["uid"] = tag.replace(".", "").zfill(32)
+    pod["metadata"]["annotations"]["caisson.io/configuration-sha256"] = pod["metadata"]["uid"]
+    text = yaml.safe_dump(pod, sort_keys=True)
+    shell(
+        node,
+        f"cat > /etc/kubernetes/.registry <<'END'\n{text}END\nmv /etc/kubernetes/.registry {MANIFEST_FILE}",
+    )
+    await_registry(node, other)
+    return other
+
+
+def await_registry(node: Node, image: str) -> None:
+    """Wait until the registry runs with an image of this name, and answers."""
+    deadline = time.monotonic() + 120
+    script = "crictl ps --state running --name '^registry$' --output json"
+    while True:
+        found = json.loads(shell(node, script))["containers"]
+        names = [entry["image"].get("userSpecifiedImage") or entry["image"]["image"] for entry in found]
+        if image in names and asked(node, "/", where="127.0.0.1:5000", tls="http") == 200:
+            return
+        assert time.monotonic() < deadline, (names, image)
+        time.sleep(1)
+
+
+def test_a_newer_registry_takes_the_place_of_an_older_one_and_then_it_stays(
+    node: Node, archives: dict[str, str]
+) -> None:
+    """Older -> newer -> same: each step is in the journal, what was pushed is there after, nothing changes again."""
+    shell(node, f"caisson images push {archives[PAUSE]} --as quay.io/vendor/kept:1", timeout_s=120)
+    ours = registry_image(node)
+    older = run_as(node, OLDER)
+    said = again(node)
+    assert f"registry: {OLDER} is replaced by the media's {ours.rpartition(':')[2]}" in said
+    assert registry_image(node) == ours
+    steps = steps_of(node, "registry")
+    assert [step.partition(": ")[0] for step in steps] == [
+        "Import the image of the registry",
+        "Remove the manifest of the registry",
+        "Wait until the registry is down",
+        "Run registry",
+        "Wait for the registry",
+    ]
+    assert "was removed" in steps[1]
+    assert "was down after" in steps[2]
+    assert shell(node, f"ls {REPLACED_FILE} 2>/dev/null || true") == ""
+    shell(node, "crictl pull quay.io/vendor/kept:1; caisson images verify", timeout_s=120)
+    same = again(node)
+    assert "is left as it is, the media has the same" in same
+    assert ", 0 changes" in same
+    assert steps_of(node, "registry") == []
+    shell(node, f"{CTR} remove {older}")
+
+
+@pytest.mark.parametrize("cut", ["after the removal", "while it goes down"])
+def test_a_replacement_that_is_cut_off_ends_where_it_would_have(node: Node, cut: str) -> None:
+    """What a killed run leaves is put there: the manifest beside, none in its place."""
+    ours = registry_image(node)
+    older = run_as(node, OLDER)
+    shell(node, f"mkdir -p $(dirname {REPLACED_FILE}); cp {MANIFEST_FILE} {REPLACED_FILE}")
+    if cut == "while it goes down":
+        shell(node, f"rm {MANIFEST_FILE}")
+    again(node)
+    assert registry_image(node) == ours
+    await_registry(node, ours)
+    assert shell(node, f"ls {REPLACED_FILE} 2>/dev/null || true") == ""
+    assert ", 0 changes" in again(node)
+    shell(node, f"{CTR} remove {older}")
+
+
+def test_an_older_media_leaves_a_newer_registry_alone(node: Node) -> None:
+    """The node's registry says that it is newer: for the bootstrap its own media is then an older one."""
+    ours = node.read_file(MANIFEST_FILE)
+    newer = run_as(node, NEWER)
+    running = shell(node, "crictl ps --quiet --state running --name '^registry$'")
+    said = again(node)
+    assert f"registry: {NEWER} is left as it is, the media's" in said
+    assert registry_image(node) == newer
+    assert shell(node, "crictl ps --quiet --state running --name '^registry$'") == running
+    assert ", 0 changes" in said
+    # As it was, for the tests that follow.
+    shell(
+        node,
+        f"cat > /etc/kubernetes/.registry <<'END'\n{ours}END\nmv /etc/kubernetes/.registry {MANIFEST_FILE}",
+    )
+    await_registry(node, registry_image(node))
+    shell(node, f"{CTR} remove {newer}")
+
+
+def test_images_that_the_site_brings_are_pushed_by_the_bootstrap(
+    node: Node, archives: dict[str, str]
+) -> None:
+    """Out of a directory: one archive is enough to be pulled by its name, and a second run sends nothing."""
+    name = shell(node, f"{CTR} list --quiet | grep '^{PAUSE}'").split()[0]
+    shell(node, f"{CTR} tag --force {name} quay.io/brought/app:1; mkdir -p /root/brought")
+    shell(
+        node,
+        f"{CTR} export --local --platform linux/amd64 /root/brought/app.tar quay.io/brought/app:1; "
+        f"{CTR} remove quay.io/brought/app:1",
+    )
+    configuration = node.read_file("/etc/caisson/bootstrap.yaml")
+    text = f"{configuration.rstrip()}\nimages: {{directory: /root/brought}}\n"
+    shell(node, f"cat > /root/brought.yaml <<'END'\n{text}END")
+    start = "caisson bootstrap --config /root/brought.yaml 2>&1"
+    # A reference of the ISO is refused, by its name, before anything is pushed.
+    shell(node, f"cp {archives[DNS]} /root/brought/dns.tar")
+    refused = node.run(["bash", "-c", start], check=False, timeout_s=600)
+    assert refused.returncode == 6, refused.stdout
+    assert "is an image of the ISO" in refused.stdout
+    assert asked(node, "/v2/brought/app/manifests/1?ns=quay.io", where=READ) == 404
+    shell(node, "rm /root/brought/dns.tar")
+    first = shell(node, start, timeout_s=900)
+    assert "1 images of the site, 1 of them new" in first
+    assert [step.split()[1] for step in steps_of(node, "site-images")] == ["quay.io/brought/app:1"]
+    shell(node, "crictl pull quay.io/brought/app:1", timeout_s=120)
+    second = shell(node, start, timeout_s=900)
+    assert "1 images of the site, 0 of them new" in second
+    assert ", 0 changes" in second
+    # The drive is taken away.
+    shell(node, "rm -r /root/brought")
+    third = shell(node, start, timeout_s=900)
+    assert "not there any more, and pushed before: /root/brought" in third
+    assert ", 0 changes" in third
+    listed = json.loads(shell(node, "caisson images list --json", timeout_s=120))["images"]
+    (entry,) = [entry for entry in listed if entry["name"] == "quay.io/brought/app:1"]
+    assert (entry["origin"], entry["nodes"]) == ("site", ["node1"]) or entry["nodes"] == []
+    shell(
+        node,
+        f"cat > /root/before.yaml <<'END'\n{configuration}END\ncaisson bootstrap --config /root/before.yaml",
+    )

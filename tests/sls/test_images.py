@@ -19,14 +19,16 @@ from typing import Any
 import pytest
 
 from installer.base.errors import CommandError, HostError, InstallerError, MediaError, UsageError
+from installer.base.paths import Paths
 from installer.base.run import Completed
-from installer.operations import images, push_login
+from installer.operations import images, push_login, site_images
 from installer.operations.image_files import open_source
 from installer.operations.images import Site
 from lab import golang
 from tests.sls import media
 from tests.sls.compiler import Compiler
 from tests.sls.media import MediaServer, digest_of
+from tests.unit.installer.helpers import make_config, make_context
 
 pytestmark = pytest.mark.parametrize("pillar", ["least"], indirect=True, scope="session")
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -173,6 +175,7 @@ def test_a_layout_is_pushed_whole_with_its_digest(
     assert pulled(server, f"{name}/manifests/1") == entry["digest"]
     (again,) = push(site, path)
     assert (again.sent_blobs, again.sent_bytes) == (0, 0)
+    assert (done.was_there, again.was_there) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -490,3 +493,37 @@ def test_what_was_pushed_outlives_a_registry_that_ends_in_the_middle_of_an_uploa
         _, place = ask(connection, "POST", "/v2/a/blobs/uploads/")
         assert ask(connection, "PUT", f"{place}&digest={digest_of(other)}", other)[0] == 201
         assert ask(connection, "HEAD", f"/v2/a/blobs/{digest_of(other)}")[0] == 200
+
+
+def test_the_images_of_a_site_are_pushed_by_the_bootstrap_and_the_second_run_sends_nothing(
+    server: MediaServer, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of file in one directory; one that is there under its name is looked at and left."""
+    monkeypatch.setattr(images, "site_at", lambda *_: site)
+    place = tmp_path / "brought"
+    place.mkdir()
+    layout, other = Layout(), Layout()
+    index = layout.index(layout.image("site 1"), layout.image("site 2"))
+    layout.name(index, "quay.io/brought/index:1")
+    layout.directory(place / "layout")
+    other.name(other.image("site 3", DOCKER_MANIFEST), f"{site.own}/brought/own:1")
+    archive(place / "other.tar", other.files())
+    changed = make_config(f"images: {{directory: {place}}}\n")
+    context = make_context(server.run_dir, config=changed, paths=Paths(Path("/")))
+    context.journal.start("site-images")
+    monkeypatch.setattr(Paths, "site_images_file", tmp_path / "noted.json")
+    assert site_images.run_site_images(context)
+    assert pulled(server, "quay.io/brought/index/manifests/1") == index["digest"]
+    assert pulled(server, "brought/own/manifests/1") == other.entries[0]["digest"]
+    assert not site_images.run_site_images(context)
+    assert json.loads((tmp_path / "noted.json").read_text())["images"] == {
+        "quay.io/brought/index:1": index["digest"],
+        f"{site.own}/brought/own:1": other.entries[0]["digest"],
+    }
+    # A name that means another image now is set again, though every blob is there.
+    layout.entries.clear()
+    layout.name(json.loads(layout.blobs[index["digest"]])["manifests"][0], "quay.io/brought/index:1")
+    layout.directory(place / "layout")
+    assert site_images.run_site_images(context)
+    assert pulled(server, "quay.io/brought/index/manifests/1") != index["digest"]
+    assert not site_images.run_site_images(context)

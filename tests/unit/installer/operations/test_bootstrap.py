@@ -24,7 +24,7 @@ SALT_DIR = Path(__file__).parents[4] / "salt"
 NAMES = (
     "verify-media mount-media install-self preflight stop-minion install-minion minion-local node-checks "
     "container-runtime kubelet-standalone salt-master minion-connected registry nginx firewall control-plane "
-    "addons network verify-cluster report"
+    "addons network verify-cluster site-images report"
 )
 
 

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Push the images that a site brings along, out of a directory or a second ISO, to its registry: all, or none.
+
+What is brought is looked through before anything is pushed, and every fault of it is told at once. Once all are pushed
+that is noted, so that the drive they came on may be taken away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from installer.base.errors import CommandError, InstallerError, MediaError
+from installer.base.files import write_file
+from installer.base.mounts import is_mounted, read_mounts
+from installer.base.run import run
+from installer.base.ui import format_bytes
+from installer.engine.context import Context
+from installer.media.product import Product
+from installer.operations import images
+from installer.operations.image_files import Root, Source, open_source
+from installer.operations.image_names import ImageName
+from installer.operations.images import Site
+
+MOUNT_DIR = "/run/caisson-images"
+MOUNT_TIMEOUT_S = 60.0
+TYPES = "iso9660,udf"
+ARCHIVE = ".tar"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """One image that is to be pushed: what it is called, and where it is."""
+
+    name: ImageName
+    root: Root
+    source: Source
+    digest: str
+
+
+def run_site_images(context: Context) -> bool:
+    """Push the images that the configuration names (``images``) to the site's registry; without them, do nothing.
+
+    Each is pushed under the name that it has in its archive. What is there already with the same digest stays.
+
+    Raises:
+        MediaError: an image cannot be pushed, or is called as one of the ISO; nothing was pushed.
+        HostError: the registry refuses one, or does not answer.
+    """
+    places = _given(context)
+    if not places:
+        context.ui.detail("the configuration names no images of the site (images.directory, images.iso)")
+        return False
+    if _is_gone(context, places):
+        return False
+    site = _site(context)
+    with _opened(context, places) as directories:
+        brought = look_through(directories, site, context.product, say=context.ui.progress)
+        results = _push(context, site, brought)
+    changed = [pushed for pushed in results if not pushed.was_there]
+    context.ui.note(f"{len(results)} images of the site, {len(changed)} of them new")
+    note = {"places": [str(place) for place in places], "images": {one.name: one.digest for one in results}}
+    write_file(context.paths.site_images_file, json.dumps(note, indent=1, sort_keys=True) + "\n", mode=0o600)
+    return bool(changed)
+
+
+def check(context: Context) -> None:
+    """Look through what is to be pushed before the host is changed; what was pushed once is not looked through again.
+
+    Raises:
+        MediaError: an image cannot be pushed, or is called as one of the ISO.
+    """
+    places = _given(context)
+    if not places or _noted(context) == [str(place) for place in places]:
+        return
+    with _opened(context, places) as directories:
+        found = look_through(directories, _site(context), context.product, say=context.ui.progress)
+    context.ui.detail(f"{len(found)} images of the site: {', '.join(one.name.said() for one in found)}")
+
+
+def look_through(
+    directories: Sequence[Path], site: Site, product: Product, *, say: Callable[[str], None]
+) -> list[Brought]:
+    """Return the images of directories, in the order of their files; of two that are the same, the first.
+
+    Raises:
+        MediaError: an image cannot be pushed, or is called as one of the ISO; ``details`` has all of them.
+    """
+    of_iso = {
+        (name.path, name.tag) for name in (site.parse(one.reference) for one in product.images.values())
+    }
+    faults: list[str] = []
+    found: dict[tuple[str, str], Brought] = {}
+    for place in [file for directory in directories for file in _candidates(directory, faults)]:
+        say(f"the images of {place}")
+        for brought in _of_source(place, site, faults):
+            key, title = (brought.name.path, brought.name.tag), brought.name.said(site.own)
+            other = found.setdefault(key, brought)
+            if key in of_iso:
+                faults.append(
+                    f"{place}: {title} is an image of the ISO, which is served in its place: give it another tag"
+                )
+            elif other.digest != brought.digest:
+                faults.append(f"{place}: {title} is another image in {other.source.title}")
+    if not found and not faults:
+        faults = [f"{directory}: no archive (*.tar) and no OCI layout in it" for directory in directories]
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise MediaError(
+            f"the images of the site cannot be pushed: {count}",
+            details="\n".join(faults),
+            resolution="mend each, or take it out of what 'images' in the configuration names; nothing was pushed",
+        )
+    return list(found.values())
+
+
+# ---- where they come from ---------------------------------------------------------------------------------------
+
+
+def _given(context: Context) -> list[Path]:
+    named = (context.config.images_directory, context.config.images_iso)
+    return [context.paths.at(str(place)) for place in named if place is not None]
+
+
+def _site(context: Context) -> Site:
+    names = (context.facts.node_name, context.config.media_name)
+    return images.site_at(str(context.facts.control_plane_address), names, context.paths, context.source_dir)
+
+
+def _noted(context: Context) -> list[str]:
+    """Return the places whose images were all pushed once; none where that was not done, or cannot be read."""
+    try:
+        data = json.loads(context.paths.site_images_file.read_text(encoding="utf-8"))
+        return [str(place) for place in data["places"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _is_gone(context: Context, places: Sequence[Path]) -> bool:
+    """Say whether what was pushed once is no longer there: a drive that was taken away is no fault."""
+    gone = [str(place) for place in places if not place.exists()]
+    if not gone or _noted(context) != [str(place) for place in places]:
+        return False
+    context.ui.note(f"not there any more, and pushed before: {', '.join(gone)}")
+    return True
+
+
+@contextmanager
+def _opened(context: Context, places: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield the directories; an ISO is mounted meanwhile.
+
+    Raises:
+        MediaError: one is not there, or cannot be mounted.
+    """
+    absent = [str(place) for place in places if not place.exists()]
+    if absent:
+        raise MediaError(
+            f"there are no images of the site at {', '.join(absent)}",
+            details="'images' in the configuration names it, and it is not there",
+            resolution="mount or copy it there, or take it out of the configuration",
+        )
+    if context.config.images_iso is None:
+        yield list(places)
+        return
+    *directories, iso = places
+    if _is_open(iso):
+        raise MediaError(
+            f"{iso}: others than root may change it",
+            details="what is in it runs on every node",
+            resolution=f"chown root {iso}; chmod go-w {iso}",
+        )
+    point = context.paths.at(MOUNT_DIR)
+    with _mounted(iso, point):
+        yield [*directories, point]
+
+
+@contextmanager
+def _mounted(iso: Path, point: Path) -> Iterator[None]:
+    point.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while is_mounted(point, read_mounts()):  # a run that was killed has left it
+        run(["umount", point], timeout_s=MOUNT_TIMEOUT_S)
+    try:
+        run(["mount", "-t", TYPES, "-o", "ro,nosuid,nodev,noexec", iso, point], timeout_s=MOUNT_TIMEOUT_S)
+    except CommandError as exc:
+        raise MediaError(
+            f"{iso} cannot be mounted",
+            details=exc.details or exc.message,
+            resolution="give an ISO file or a device that holds one; or mount it and name the directory",
+        ) from exc
+    try:
+        yield
+    finally:
+        run(["umount", point], timeout_s=MOUNT_TIMEOUT_S)
+        point.rmdir()
+
+
+# ---- what is in them --------------------------------------------------------------------------------------------
+
+
+def _candidates(directory: Path, faults: list[str]) -> list[Path]:
+    """Return what in a directory holds images, or the directory if it is a layout; what cannot be one is a fault."""
+    if not directory.is_dir():
+        faults.append(f"{directory}: is no directory; name an ISO under images.iso")
+        return []
+    try:
+        entries = sorted(file for file in directory.iterdir() if not file.name.startswith("."))
+    except OSError as exc:
+        faults.append(f"{directory}: cannot be read: {exc.strerror}")
+        return []
+    if (directory / INDEX).is_file():
+        chosen = [directory]
+    else:
+        chosen = [file for file in entries if file.name.endswith(ARCHIVE) or (file / INDEX).is_file()]
+        packed = [file for file in entries if file.name.endswith(COMPRESSED)]
+        faults += [f"{file}: is compressed: unpack it to a .tar first" for file in packed]
+    foreign = [file for file in dict.fromkeys((directory, *chosen)) if _is_open(file)]
+    faults += [f"{file}: others than root may change it: chown root, chmod go-w" for file in foreign]
+    return [file for file in chosen if file not in foreign]
+
+
+def _is_open(file: Path) -> bool:
+    """Say whether somebody but root may change a file: what is in it runs on every node. Read-only is nobody's."""
+    if os.statvfs(file).f_flag & os.ST_RDONLY:
+        return False
+    found = file.stat()
+    is_foreign = found.st_uid not in (0, os.geteuid())
+    return (
+        is_foreign
+        or bool(found.st_mode & stat.S_IWOTH)
+        or bool(found.st_mode & stat.S_IWGRP and found.st_gid)
+    )
+
+
+def _of_source(place: Path, site: Site, faults: list[str]) -> Iterator[Brought]:
+    try:
+        source = open_source(place)
+        named = images.named(source, site)
+    except InstallerError as exc:
+        faults.append(_line(place, exc))
+        return
+    for name, root in named:
+        try:
+            digest, _ = images.whole(source, root)
+            lacks = images.lacking(source, digest)
+        except InstallerError as exc:
+            faults.append(_line(place, exc))
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            faults.append(f"{place}: a manifest of {name.said(site.own)} cannot be read: {exc}")
+            continue
+        if lacks:
+            faults.append(f"{place}: {name.said(site.own)} is not whole: {', '.join(lacks)} is not in it")
+            continue
+        yield Brought(name, root, source, digest)
+
+
+def _line(place: Path, exc: InstallerError) -> str:
+    text = exc.message if str(place) in exc.message else f"{place}: {exc.message}"
+    return f"{text} ({exc.details})" if exc.details else text
+
+
+# ---- pushed ----------------------------------------------------------------------------------------------------
+
+
+def _push(context: Context, site: Site, brought: Sequence[Brought]) -> list[images.Pushed]:
+    results = []
+    with site.pushing() as registry:
+        for number, one in enumerate(brought, start=1):
+
+            def say(text: str, number: int = number) -> None:
+                context.ui.progress(f"image {number} of {len(brought)}: {text}")
+
+            pushed = images.push_one(one.source, one.root, one.name, site, registry, say=say)
+            sent = f"{pushed.sent_blobs} blobs, {format_bytes(pushed.sent_bytes)} sent"
+            context.ui.detail(f"{pushed.name}: {'there already' if pushed.was_there else sent}")
+            if not pushed.was_there:
+                context.journal.step(f"pushed {pushed.name} {pushed.digest}")
+            results.append(pushed)
+    return results
