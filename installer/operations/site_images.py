@@ -65,7 +65,8 @@ def run_site_images(context: Context) -> bool:
         brought = look_through(directories, site, context.product, say=context.ui.progress)
         results = _push(context, site, brought)
     changed = [pushed for pushed in results if not pushed.was_there]
-    context.ui.note(f"{len(results)} images of the site, {len(changed)} of them new")
+    count = "1 image" if len(results) == 1 else f"{len(results)} images"
+    context.ui.note(f"{count} of the site, {len(changed)} new")
     note = {"places": [str(place) for place in places], "images": {one.name: one.digest for one in results}}
     write_file(context.paths.site_images_file, json.dumps(note, indent=1, sort_keys=True) + "\n", mode=0o600)
     return bool(changed)

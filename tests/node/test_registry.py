@@ -298,12 +298,13 @@ def test_no_secret_is_anywhere_but_in_its_file(node: Node) -> None:
 MANIFEST_FILE = "/etc/kubernetes/manifests/registry.yaml"
 REPLACED_FILE = "/var/lib/caisson/replaced/registry.yaml"
 JOURNAL_FILE = "/var/lib/caisson/journal.jsonl"
+BOOTSTRAP = "caisson bootstrap --accept-lab-bundle"
 OLDER, NEWER = "0.0.1", "99.0.0"
 
 
-def again(node: Node) -> str:
+def again(node: Node, options: str = "") -> str:
     """Run the bootstrap once more and return what it said."""
-    return shell(node, "caisson bootstrap 2>&1", timeout_s=900)
+    return shell(node, f"{BOOTSTRAP} {options} 2>&1", timeout_s=900)
 
 
 def steps_of(node: Node, phase: str) -> list[str]:
@@ -427,24 +428,24 @@ def test_images_that_the_site_brings_are_pushed_by_the_bootstrap(
     configuration = node.read_file("/etc/caisson/bootstrap.yaml")
     text = f"{configuration.rstrip()}\nimages: {{directory: /root/brought}}\n"
     shell(node, f"cat > /root/brought.yaml <<'END'\n{text}END")
-    start = "caisson bootstrap --config /root/brought.yaml 2>&1"
+    options = "--config /root/brought.yaml"
     # A reference of the ISO is refused, by its name, before anything is pushed.
     shell(node, f"cp {archives[DNS]} /root/brought/dns.tar")
-    refused = node.run(["bash", "-c", start], check=False, timeout_s=600)
+    refused = node.run(["bash", "-c", f"{BOOTSTRAP} {options} 2>&1"], check=False, timeout_s=600)
     assert refused.returncode == 6, refused.stdout
     assert "is an image of the ISO" in refused.stdout
     assert asked(node, "/v2/brought/app/manifests/1?ns=quay.io", where=READ) == 404
     shell(node, "rm /root/brought/dns.tar")
-    first = shell(node, start, timeout_s=900)
-    assert "1 images of the site, 1 of them new" in first
+    first = again(node, options)
+    assert "1 image of the site, 1 new" in first
     assert [step.split()[1] for step in steps_of(node, "site-images")] == ["quay.io/brought/app:1"]
     shell(node, "crictl pull quay.io/brought/app:1", timeout_s=120)
-    second = shell(node, start, timeout_s=900)
-    assert "1 images of the site, 0 of them new" in second
+    second = again(node, options)
+    assert "1 image of the site, 0 new" in second
     assert ", 0 changes" in second
     # The drive is taken away.
     shell(node, "rm -r /root/brought")
-    third = shell(node, start, timeout_s=900)
+    third = again(node, options)
     assert "not there any more, and pushed before: /root/brought" in third
     assert ", 0 changes" in third
     listed = json.loads(shell(node, "caisson images list --json", timeout_s=120))["images"]

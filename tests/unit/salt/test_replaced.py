@@ -14,12 +14,12 @@ from tests.unit.salt.test_kubeadm import STATES_DIR
 from tests.unit.salt.test_modules import load
 
 STEPS = ("import", "removed", "down", "running")
-OLD = {
+OLD: dict[str, Any] = {
     "reference": "docker.io/library/registry:3.9.1",
     "digests": ["sha256:old", "sha256:i-old"],
     "built": 100,
 }
-NEW = {
+NEW: dict[str, Any] = {
     "reference": "docker.io/library/registry:3.10.0",
     "digests": ["sha256:new", "sha256:i-new"],
     "built": 200,
@@ -64,7 +64,7 @@ class Host:
             "caisson_image.pin": lambda _: None,
         }
         for loaded in (self.module, self.state):
-            loaded.MANIFESTS_DIR, loaded.REPLACED_DIR = self.manifests_dir, self.replaced_dir
+            loaded.__dict__.update(MANIFESTS_DIR=self.manifests_dir, REPLACED_DIR=self.replaced_dir)
         for loaded in (self.state, self.image_state):
             loaded.__dict__.update(__salt__=functions, __opts__={"test": False})
 
