@@ -59,6 +59,10 @@ networks:
 # media:
 #   signingKey: {"0" * 40}  # refuse media that this key did not sign
 
+# images:  # of the site, pushed to its registry; archives (*.tar) and OCI layouts
+#   directory: /mnt/site-images
+#   iso: /var/lib/caisson-media/site.iso  # the same on an ISO, which is mounted while it is read
+
 # authorities:  # default: made on this host
 #   services: {{certificateFile: /root/services-ca.crt, keyFile: /root/services-ca.key}}  # for nginx
 #   cluster: {{certificateFile: /root/cluster-ca.crt, keyFile: /root/cluster-ca.key}}  # for Kubernetes

@@ -80,8 +80,10 @@ def test_only_what_a_worker_reads_is_told(context: Context, caisson: dict[str, A
     assert set(saltcall.pillar(context)) - set(caisson) == {
         "api_server",
         "authorities",
+        "built",
         "manifests",
         "nameservers",
+        "site_images",
     }
 
 
