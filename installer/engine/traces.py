@@ -40,6 +40,7 @@ LOGIN_FILES = (
     "/etc/caisson/nginx/registry-login.conf",
 )
 BARRED_NODES_DIR = "/etc/caisson/nginx/nodes"
+MEDIA_MAPS_DIR = "/etc/caisson/nginx/media"
 REGISTRY_FILES = ("/etc/kubernetes/manifests/registry.yaml", "/etc/caisson/registry/config.yml")
 NGINX_FILES = (
     "/etc/kubernetes/manifests/nginx.yaml",

@@ -61,7 +61,10 @@ KUBELET_UNDO = (
     f"rm -f {' '.join(traces.KUBELET_FILES)}; "
     "systemctl daemon-reload"
 )
-NGINX_UNDO = f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete"
+NGINX_UNDO = (
+    f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
+    f"rm -rf {traces.MEDIA_MAPS_DIR}"
+)
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
     f"rm {' '.join(traces.FIREWALL_FILES)}; systemctl daemon-reload; firewall-cmd --reload"
