@@ -23,13 +23,14 @@ from installer.base.paths import Paths
 from installer.base.session import only_looking
 from installer.config import changes, facts
 from installer.config.ports import PORTS_FILE, read_ports
+from installer.media import state as media_state
 from installer.media.product import Product
+from installer.media.state import MediaState
 from installer.operations import (
     cluster_state,
     endpoints,
     etcd_state,
     host_state,
-    media_state,
     other_nodes,
     own_state,
     salt_state,
@@ -55,7 +56,6 @@ from installer.operations.cluster_state import NodeState, PodState
 from installer.operations.endpoints import EndpointState
 from installer.operations.etcd_state import EtcdState
 from installer.operations.host_state import DiskState, FirewallState, ServiceStates
-from installer.operations.media_state import MediaState
 from installer.operations.other_nodes import OtherNode
 from installer.operations.report import node_rows, pod_rows
 from installer.operations.salt_state import SaltState

@@ -22,6 +22,7 @@ from installer.config import facts
 from installer.config.bootstrap import parse as parse_config
 from installer.engine import saltcall
 from installer.media import mounting as media
+from installer.media import state as media_state
 from installer.operations import (
     bus,
     cluster_state,
@@ -29,7 +30,6 @@ from installer.operations import (
     etcd_state,
     fencing,
     host_state,
-    media_state,
     other_nodes,
     salt_state,
     static_pods,
