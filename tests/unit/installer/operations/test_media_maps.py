@@ -21,6 +21,7 @@ from build.bundle.nginxmaps import ManifestType, Served, render_locations, rende
 from build.inventory.model import Digest, Reference
 from installer.base.errors import MediaError
 from installer.operations import media_maps
+from installer.operations.image_files import NAME_KEYS
 from installer.operations.media_maps import Clash, Layout
 
 SERVER = """
@@ -59,7 +60,7 @@ def lay_out(media_dir: Path, images: Mapping[str, bytes]) -> Path:
         away = {"mediaType": MANIFEST, "digest": f"sha256:{'0' * 64}"}
         below = [{"mediaType": MANIFEST, "digest": f"sha256:{manifest}"}, away]
         index = put(media_dir, json.dumps({"mediaType": INDEX, "manifests": below}).encode())
-        annotations = dict.fromkeys(media_maps.NAME_KEYS, reference)
+        annotations = dict.fromkeys(NAME_KEYS, reference)
         entries.append({"mediaType": INDEX, "digest": f"sha256:{index}", "annotations": annotations})
     (media_dir / "oci").mkdir(parents=True, exist_ok=True)
     (media_dir / "oci/index.json").write_text(json.dumps({"manifests": entries}))
