@@ -58,7 +58,6 @@ def add(given: str, site: Site, own: Product, *, pinned: str, say: Say) -> Added
             resolution="start the bootstrap.sh of an ISO first",
         )
     file = _given(given)
-    container()
     with mounted(file, paths) as source_dir:
         found = products.load(source_dir)
         _refuse_unfit(found, own, source_dir)
@@ -67,13 +66,16 @@ def add(given: str, site: Site, own: Product, *, pinned: str, say: Say) -> Added
         before = next((media for media in known(paths) if media.full_version == found.full_version), None)
         is_in_use = found.full_version == in_use.full_version
         _refuse_double(found, sums_sha256, before, in_use)
-        if before is None or before.note is None or state.media_state(before, paths).missing:
+        if not is_in_use:  # its images and packages are served as soon as it is mounted
             _refuse_many(paths, found.full_version)
+            container()
+        if before is None or before.note is None or state.media_state(before, paths).missing:
             _verify_all(source_dir, found, say)
-            clashes = _keep(found, source_dir, site, own, is_new=before is None, say=say)
+            _keep(found, source_dir, site, own, is_new=before is None, is_in_use=is_in_use, say=say)
             is_changed = True
         else:
-            is_changed, clashes = publish(site, own, say=say), _clashes_of(found.full_version, paths, own)
+            is_changed = not is_in_use and publish(site, own, say=say)
+        clashes = _clashes_of(found.full_version, paths, own)
     unit_file = paths.units_dir / mounting.unit_name(paths.media_dir(found.full_version))
     return Added(found.full_version, state.read_made_from(unit_file), is_changed, is_in_use, clashes)
 
@@ -208,8 +210,8 @@ def _verify_all(source_dir: Path, found: Product, say: Say) -> None:
 
 
 def _keep(
-    found: Product, source_dir: Path, site: Site, own: Product, *, is_new: bool, say: Say
-) -> tuple[Clash, ...]:
+    found: Product, source_dir: Path, site: Site, own: Product, *, is_new: bool, is_in_use: bool, say: Say
+) -> None:
     """Mount a verified ISO, note it and serve it; of one that is new nothing stays when that fails."""
     paths, name = site.paths, found.full_version
     media_dir = paths.media_dir(name)
@@ -217,8 +219,8 @@ def _keep(
         mounting.keep_mounted(found, source_dir, media_dir, paths.units_dir, note=say)
         file = state.read_made_from(paths.units_dir / mounting.unit_name(media_dir))
         notes.write(notes.make(found, media_dir, Path(file)), paths.media_notes_dir)
-        publish(site, own, say=say)
-        return _clashes_of(name, paths, own)
+        if not is_in_use:
+            publish(site, own, say=say)
     except BaseException:
         if is_new:
             _take_back(name, site, own, say)

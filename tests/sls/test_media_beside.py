@@ -47,7 +47,15 @@ def site(server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> Site:
         if words[1] == "ps":
             return Completed(0, "9937cf8701a1\n", "")
         assert words[3:] == ["nginx", "-c", "/etc/caisson/nginx/nginx.conf", "-s", "reload"]
-        command = [nginx, "-p", server.run_dir, "-c", server.run_dir / "nginx.conf", "-s", "reload"]
+        command: list[str | Path] = [
+            nginx,
+            "-p",
+            server.run_dir,
+            "-c",
+            server.run_dir / "nginx.conf",
+            "-s",
+            "reload",
+        ]
         subprocess.run(command, check=True, timeout=timeout_s)
         return Completed(0, "", "")
 

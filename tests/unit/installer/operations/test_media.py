@@ -211,6 +211,17 @@ def test_one_in_use_comes_back_from_another_file(host: IsoHost) -> None:
     assert "crictl exec" not in host.commands
 
 
+def test_one_in_use_comes_back_whatever_is_beside_it_and_without_nginx(host: IsoHost) -> None:
+    for number in range(media_maps.SLOTS):
+        host.add(host.iso(f"2026110{number}.xx", {f"quay.io/a:{number}": b"a"}))
+    place = str(host.paths.media_dir(OWN))
+    host.mounts = [mount for mount in host.mounts if mount.mount_point != place]
+    host.has_nginx = False
+    assert host.add(host.own_iso).changed
+    assert not host.add(host.own_iso).changed
+    assert all(row.mounted for row in media.rows(host.paths, host.own))
+
+
 def test_nothing_is_added_to_a_host_that_is_installed_from_nothing(host: IsoHost, second: Path) -> None:
     host.paths.installed_file.unlink()
     with pytest.raises(HostError, match="installed from no ISO yet"):
