@@ -15,6 +15,9 @@ the registry's: ``$oci_name`` holds it for ``@registry``, in one spelling, and i
 ``$oci_rest`` holds what follows it, and is empty for what is no manifest, blob or list of tags. Both have no other
 letters than a registry's paths have, so they may be put together to one.
 
+What other media have that lie on the host too is looked for after that: the installer writes it as lines of the same
+maps (installer/operations/media_maps.py), with this media's locations and variables.
+
 A registry's port is written ``registry.site:5000`` by containerd, in ``ns``, as ``%3A``. A registry stores no name with
 a colon, and the names of other clients have none but in front: it is stored, and may be asked for, as
 ``registry.site__5000``. No host's name has an underscore.
@@ -66,6 +69,10 @@ _PARTS = f"{_PART}(?:/{_PART})*"
 _DOCKER = "(?:index[.]|registry-1[.])?docker[.]io"
 OWN_NAMES = "/etc/caisson/nginx/own-names*.conf"
 """Where a site says which names of registries are its own media server's, as lines of a map; there may be none."""
+ADDED_DIR = "/etc/caisson/nginx/media"
+"""Where a host says what it has of other media beside this one, as lines of these maps; there may be none."""
+ADDED_SLOTS = 4
+"""How many other media a host may have beside this one."""
 _HEX = "(?<oci_hex>[0-9a-f]{64})"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:/-]+")
 _DOT = r"\."
@@ -113,9 +120,16 @@ def render_maps(served: Sequence[Served]) -> str:
             f'    "~^(?<oci_plain>{_HOST}/{_PARTS})$" $oci_plain;',
             "}",
             "# Keys are patterns, because nginx does not tell upper from lower case in others: tags do.",
-            *_map('"$oci_name:$oci_ref"', "$oci_tag", '""', _patterns(tags)),
-            *_map("$oci_hex", "$oci_location", "@registry", types),
-            *_map("$oci_name", "$oci_tags", '""', _patterns(lists)),
+            "# Other media come after this one: of two images of one name its own is served. Lists of tags are of all.",
+            *_map('"$oci_name:$oci_ref"', "$oci_tag", '""', _patterns(tags), last="tags"),
+            *_map("$oci_hex", "$oci_location", "@registry", types, last="types"),
+            *_map("$oci_name", "$oci_tags", '""', _patterns(lists), first="lists"),
+            "# Where the layouts of other media are.",
+            *(
+                line
+                for number in _slots()
+                for line in _map(f'"{number}"', f"$oci_added_{number}", '"/-"', {}, last="directories")
+            ),
             "",
         )
     )
@@ -145,19 +159,34 @@ def _check_names(names: Iterable[str]) -> None:
         )
 
 
-def _map(source: str, variable: str, default: str, values: Mapping[str, str]) -> Iterable[str]:
+def _slots() -> Iterable[int]:
+    return range(1, ADDED_SLOTS + 1)
+
+
+def _map(
+    source: str, variable: str, default: str, values: Mapping[str, str], *, first: str = "", last: str = ""
+) -> Iterable[str]:
+    """Yield a map; ``first`` and ``last`` name the lines of other media before and after its own.
+
+    The first pattern that matches counts.
+    """
     yield f"map {source} {variable} {{"
     yield f"    default {default};"
+    if first:
+        yield f"    include {ADDED_DIR}/{first}*.conf;"
     for key, value in sorted(values.items()):
         yield f'    "{key}" {value};'
+    if last:
+        yield f"    include {ADDED_DIR}/{last}*.conf;"
     yield "}"
 
 
 def render_locations(oci_dir: str) -> str:
     """Render oci-locations.conf: to be included in a server that defines the location ``@registry``.
 
-    ``oci_dir`` is where nginx finds the layout.
+    ``oci_dir`` is where nginx finds the layout. A blob that several media have is served from any of them.
     """
+    places = [oci_dir, *(f"$oci_added_{number}" for number in _slots())]
     only_reads = "    if ($request_method !~ ^(GET|HEAD)$) { return 405; }"
     version = "    add_header Docker-Distribution-Api-Version registry/2.0 always;"
     choose = ("    error_page 418 = $oci_location;", "    return 418;")
@@ -169,8 +198,8 @@ def render_locations(oci_dir: str) -> str:
         "    add_header ETag '\"sha256:$oci_hex\"';",
         "    add_header Docker-Content-Digest sha256:$oci_hex;",
         version,
-        f"    root {oci_dir};",
-        "    try_files /blobs/sha256/$oci_hex @registry;",
+        "    root /;",
+        f"    try_files {' '.join(f'{place}/blobs/sha256/$oci_hex' for place in places)} @registry;",
     )
     blocks: list[tuple[str, ...]] = [
         (

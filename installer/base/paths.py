@@ -117,6 +117,16 @@ class Paths:
         return self.at("/etc/caisson/nginx/nodes")
 
     @property
+    def media_maps_dir(self) -> Path:
+        """What ISOs beside the one in use have, as lines of nginx' maps: made by ``caisson media``."""
+        return self.at("/etc/caisson/nginx/media")
+
+    @property
+    def media_notes_dir(self) -> Path:
+        """What each ISO was when it was verified, a file each: the digest of its SHA256SUMS, who signed it."""
+        return self.state_dir / "media"
+
+    @property
     def pushes_paused_file(self) -> Path:
         """As long as it is there nginx takes no push: images are removed."""
         return self.at("/etc/caisson/nginx/pushes-paused")

@@ -9,10 +9,11 @@ from typing import Any
 
 from installer.base.errors import MediaError
 from installer.base.mounts import find_mount, parse_mountinfo, read_mounts
+from installer.base.paths import Paths
 from installer.base.ui import format_bytes
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity, SkippedError
-from installer.media import custody, mounting
+from installer.media import custody, mounting, state
 
 MINIMUM_DISK_BYTES = 6 * 1024**3
 IMAGE_GROWTH = 3
@@ -135,6 +136,19 @@ def has_an_iso_of_root_alone(host: Host) -> Iterator[Finding]:
         yield Finding(f"{exc.message}: {facts}", fix="; ".join(exc.resolution.splitlines()))
 
 
+def has_its_iso(host: Host) -> Iterator[Finding]:
+    """Look whether the ISO that this host is installed from is where it should be, now and after the next boot."""
+    paths = Paths(host.root)
+    version = host.product.full_version if host.product is not None else ""
+    unit_file = paths.units_dir / mounting.unit_name(paths.media_dir(version))
+    kept = (unit_file, paths.media_notes_dir / f"{version}.json")
+    if host.product is None or not any(file.exists() for file in kept):
+        return  # a host before its bootstrap, or a further node
+    found = state.media_state(host.product, paths)
+    if found.missing:
+        yield Finding(found.missing, fix="; ".join(found.resolution.splitlines()))
+
+
 DISKS: tuple[Check, ...] = (
     Check(
         "CSN301",
@@ -178,5 +192,12 @@ DISKS: tuple[Check, ...] = (
         "the ISO is there, and root's alone",
         has_an_iso_of_root_alone,
         f"copy it to {custody.PLACE}, as root, and mount the copy with 'mount -o loop,ro'",
+    ),
+    Check(
+        "CSN307",
+        Severity.WARNING,
+        "the ISO that this host is installed from is mounted, now and after a boot",
+        has_its_iso,
+        "'caisson status' says what is missing",
     ),
 )

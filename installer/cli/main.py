@@ -27,7 +27,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, images, jobs, nodes, on_node, reset, vip
+from installer.cli import bootstrap, explanations, images, jobs, media, nodes, on_node, reset, vip
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -66,6 +66,7 @@ COMMANDS = (
     "hosts",
     "node",
     "images",
+    "media",
     "reset",
     "vip",
     "explain",
@@ -147,6 +148,7 @@ def make_parser(program: str) -> Parser:
 
     nodes.add_commands(commands)
     images.add_commands(commands)
+    media.add_commands(commands)
     vip.add_command(commands)
     on_node.add_command(commands)
     reset.add_command(commands)

@@ -40,6 +40,7 @@ LOGIN_FILES = (
     "/etc/caisson/nginx/registry-login.conf",
 )
 BARRED_NODES_DIR = "/etc/caisson/nginx/nodes"
+MEDIA_MAPS_DIR = "/etc/caisson/nginx/media"
 REGISTRY_FILES = ("/etc/kubernetes/manifests/registry.yaml", "/etc/caisson/registry/config.yml")
 REPLACED_FILE = "/var/lib/caisson/replaced/registry.yaml"
 """The manifest of a registry while a newer one takes its place."""
@@ -101,7 +102,13 @@ STATE_DIR = "/var/lib/caisson"
 CACHE_DIR = "/var/cache/caisson"
 CONFIG_DIR = "/etc/caisson"
 PROGRAM_DIR = "/opt/caisson"
-RUN_DIRS = ("/run/caisson-images", "/run/caisson-join", "/run/caisson-ssh", "/run/caisson-vip")
+RUN_DIRS = (
+    "/run/caisson-images",
+    "/run/caisson-join",
+    "/run/caisson-media",
+    "/run/caisson-ssh",
+    "/run/caisson-vip",
+)
 REGISTRY_DIR = "/var/lib/caisson/registry"
 KUBERNETES_DIR = "/etc/kubernetes"
 RUNTIME_TREES = ("/run/containerd", "/run/calico", "/run/nri", "/run/nodeagent", "/run/salt")

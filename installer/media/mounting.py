@@ -14,7 +14,7 @@ import queue
 import re
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -38,6 +38,28 @@ VOLATILE_TYPES = ("tmpfs", "ramfs", "overlay")
 
 
 # ---- verify ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileFault:
+    """A file of the media that is not as SHA256SUMS says: what it is (missing, say), its path, what is known more."""
+
+    what: str
+    path: str
+    more: str = ""
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.what}: {self.path}" + (f" ({self.more})" if self.more else "")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was read, and what is wrong with it."""
+
+    files: int
+    size_bytes: int
+    faults: tuple[FileFault, ...]
 
 
 @dataclass(frozen=True)
@@ -69,13 +91,39 @@ def parse_sums(text: str, *, origin: str = SUMS_FILE_NAME) -> dict[str, str]:
     return sums
 
 
-def verify(media_dir: Path, *, progress: Callable[[str], None], workers: int = WORKERS) -> Verified:
-    """Read the whole media and compare it with SHA256SUMS.
-
-    Every file is read, each wrong one is named: differing, unreadable, missing, not listed.
+def verify(media_dir: Path, *, progress: Callable[[str], None], interval_s: float | None = None) -> Verified:
+    """Read the whole media and compare it with SHA256SUMS; see :func:`compare`.
 
     Raises:
         MediaError: anything is wrong; ``details`` lists it.
+    """
+    compared = compare(media_dir, progress=progress, interval_s=interval_s)
+    if compared.faults:
+        shown = [str(fault) for fault in compared.faults[:SHOWN_FILES]]
+        if len(compared.faults) > len(shown):
+            shown.append(f"and {len(compared.faults) - len(shown)} more")
+        raise MediaError(
+            f"the media {media_dir} is damaged: {len(compared.faults)} files are not as {SUMS_FILE_NAME} says",
+            details="\n".join(shown),
+            resolution="copy the ISO again, compare its checksum, mount it and start again",
+        )
+    return Verified(files=compared.files, size_bytes=compared.size_bytes)
+
+
+def compare(
+    media_dir: Path,
+    *,
+    progress: Callable[[str], None],
+    workers: int = WORKERS,
+    interval_s: float | None = None,
+) -> Compared:
+    """Read the whole media and say which files are not as SHA256SUMS says.
+
+    Every file is read, each wrong one is named: differing, unreadable, missing, not listed. Progress is told at each
+    tenth, and every ``interval_s`` too, whether or not anything was read since.
+
+    Raises:
+        MediaError: SHA256SUMS or a directory cannot be read.
     """
     sums_file = media_dir / SUMS_FILE_NAME
     try:
@@ -87,8 +135,10 @@ def verify(media_dir: Path, *, progress: Callable[[str], None], workers: int = W
             resolution="the media is damaged or not Caisson's: copy the ISO again and compare its checksum",
         ) from exc
     present = _list_files(media_dir)
-    faults = [f"missing: {path}" for path in sorted(set(sums) - set(present))]
-    faults += [f"not listed in {SUMS_FILE_NAME}: {path}" for path in sorted(set(present) - set(sums))]
+    faults = [FileFault("missing", path) for path in sorted(set(sums) - set(present))]
+    faults += [
+        FileFault(f"not listed in {SUMS_FILE_NAME}", path) for path in sorted(set(present) - set(sums))
+    ]
     paths = sorted(set(sums) & set(present))
     total_bytes = sum(present[path] for path in paths)
     reading = _Reading(media_dir, total_bytes, progress)
@@ -97,21 +147,16 @@ def verify(media_dir: Path, *, progress: Callable[[str], None], workers: int = W
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="verify") as pool:
         jobs = [pool.submit(reading.work) for _ in range(workers)]
         try:
+            while wait(jobs, timeout=interval_s, return_when=FIRST_EXCEPTION).not_done:
+                if any(job.done() and job.exception() for job in jobs):
+                    break
+                reading.tell()
+            reading.stop.set()
             for job in jobs:
                 job.result()
         finally:
             reading.stop.set()
-    faults += sorted(reading.faults)
-    if faults:
-        shown = faults[:SHOWN_FILES]
-        if len(faults) > len(shown):
-            shown.append(f"and {len(faults) - len(shown)} more")
-        raise MediaError(
-            f"the media {media_dir} is damaged: {len(faults)} files are not as {SUMS_FILE_NAME} says",
-            details="\n".join(shown),
-            resolution="copy the ISO again, compare its checksum, mount it and start again",
-        )
-    return Verified(files=len(paths), size_bytes=total_bytes)
+    return Compared(len(paths), total_bytes, (*faults, *sorted(reading.faults, key=str)))
 
 
 @dataclass
@@ -123,7 +168,7 @@ class _Reading:
     progress: Callable[[str], None]
     pending: queue.SimpleQueue[tuple[str, str]] = field(default_factory=queue.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
-    faults: list[str] = field(default_factory=list)
+    faults: list[FileFault] = field(default_factory=list)
     read_bytes: int = 0
     mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -138,10 +183,11 @@ class _Reading:
             try:
                 found = self._digest(self.media_dir / path, chunk)
             except OSError as exc:
-                self.faults.append(f"unreadable: {path} ({exc.strerror})")
+                self.faults.append(FileFault("unreadable", path, str(exc.strerror)))
                 continue
             if found != expected and not self.stop.is_set():
-                self.faults.append(f"differs: {path} (sha256 {found[:12]}.., expected {expected[:12]}..)")
+                more = f"sha256 {found[:12]}.., expected {expected[:12]}.."
+                self.faults.append(FileFault("differs", path, more))
 
     def _digest(self, file: Path, chunk: memoryview) -> str:
         digest = hashlib.sha256()
@@ -160,8 +206,17 @@ class _Reading:
             self.read_bytes += count
             percent = self.read_bytes * 100 // max(self.total_bytes, 1)
             if percent // 10 != before // 10:
-                done, total = format_bytes(self.read_bytes), format_bytes(self.total_bytes)
-                self.progress(f"reading the media: {percent} % ({done} of {total})")
+                self._tell()
+
+    def tell(self) -> None:
+        """Say how far it is."""
+        with self.mutex:
+            self._tell()
+
+    def _tell(self) -> None:
+        percent = self.read_bytes * 100 // max(self.total_bytes, 1)
+        done, total = format_bytes(self.read_bytes), format_bytes(self.total_bytes)
+        self.progress(f"reading the media: {percent} % ({done} of {total})")
 
 
 def _list_files(media_dir: Path) -> dict[str, int]:

@@ -20,7 +20,7 @@ from installer.engine import traces
 from installer.engine.context import Context
 from installer.engine.journal import BOOTSTRAP
 from installer.engine.phase import Operation, Phase, States
-from installer.media import dnf, repair, rpmdb, rpmkeys, signature, transaction
+from installer.media import dnf, notes, repair, rpmdb, rpmkeys, signature, state, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
 from installer.operations import before, cluster, handed_over, installed, report, site_images, vip_set
@@ -61,7 +61,10 @@ KUBELET_UNDO = (
     f"rm -f {' '.join(traces.KUBELET_FILES)}; "
     "systemctl daemon-reload"
 )
-NGINX_UNDO = f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete"
+NGINX_UNDO = (
+    f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
+    f"rm -rf {traces.MEDIA_MAPS_DIR}"
+)
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
     f"rm {' '.join(traces.FIREWALL_FILES)}; systemctl daemon-reload; firewall-cmd --reload"
@@ -102,10 +105,14 @@ def run_verify_media(context: Context) -> bool:
 
 
 def run_mount_media(context: Context) -> bool:
-    """Mount the media at its own place, now and after each boot."""
-    return media.keep_mounted(
-        context.product, context.source_dir, context.media_dir, context.paths.units_dir, note=context.ui.note
+    """Mount the media at its own place, now and after each boot, and note what was verified."""
+    paths = context.paths
+    is_changed = media.keep_mounted(
+        context.product, context.source_dir, context.media_dir, paths.units_dir, note=context.ui.note
     )
+    file = state.read_made_from(paths.units_dir / media.unit_name(context.media_dir))
+    note = notes.make(context.product, context.media_dir, Path(file))
+    return notes.write(note, paths.media_notes_dir) or is_changed
 
 
 def check_mounted(context: Context) -> None:

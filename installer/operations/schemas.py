@@ -12,6 +12,7 @@ PACKAGES: Mapping[str, str] = {
     "status": "installer.operations",
     "jobs": "installer.operations",
     "images": "installer.operations",
+    "media": "installer.operations",
     "check": "installer.checks",
     "node-check": "installer.operations",
 }

@@ -23,13 +23,14 @@ from installer.base.paths import Paths
 from installer.base.session import only_looking
 from installer.config import changes, facts
 from installer.config.ports import PORTS_FILE, read_ports
+from installer.media import state as media_state
 from installer.media.product import Product
+from installer.media.state import MediaState
 from installer.operations import (
     cluster_state,
     endpoints,
     etcd_state,
     host_state,
-    media_state,
     other_nodes,
     own_state,
     salt_state,
@@ -55,7 +56,7 @@ from installer.operations.cluster_state import NodeState, PodState
 from installer.operations.endpoints import EndpointState
 from installer.operations.etcd_state import EtcdState
 from installer.operations.host_state import DiskState, FirewallState, ServiceStates
-from installer.operations.media_state import MediaState
+from installer.operations.media import Beside, beside
 from installer.operations.other_nodes import OtherNode
 from installer.operations.report import node_rows, pod_rows
 from installer.operations.salt_state import SaltState
@@ -122,6 +123,7 @@ class State:
     certificates: tuple[CertificateState, ...]
     others: tuple[OtherNode, ...] = ()
     vip: VirtualAddress | None = None
+    other_media: tuple[Beside, ...] = ()
     lost: tuple[Fault, ...] = ()
 
     @property
@@ -152,19 +154,22 @@ class State:
 
     def error(self) -> InstallerError | None:
         """Return the error that this state is, None when everything is up."""
-        fixes = [*distinct_fixes(self.all_faults), *([self.media.resolution] if self.media.missing else [])]
+        away = [(self.media.missing, self.media.resolution)] if self.media.missing else []
+        away += [(one.missing, one.resolution) for one in self.other_media if one.missing]
+        fixes = [*distinct_fixes(self.all_faults), *(fix for _, fix in away)]
         if self.all_faults:
             count = len(self.all_faults)
             return UnhealthyError(
                 f"{count} things are not as they should be" if count > 1 else self.faults[0],
-                details="\n".join([*self.faults, *([self.media.missing] if self.media.missing else [])]),
+                details="\n".join([*self.faults, *(missing for missing, _ in away)]),
                 resolution="\n".join(fixes),
             )
-        if self.media.missing:
+        if away:
+            which = "the media" if self.media.missing else "an ISO beside the one in use"
             return DegradedError(
-                "the media is missing, or will be after a reboot; the cluster is up",
-                details=self.media.missing,
-                resolution=self.media.resolution,
+                f"{which} is missing, or will be after a reboot; the cluster is up",
+                details="\n".join(missing for missing, _ in away),
+                resolution="\n".join(fixes),
             )
         return None
 
@@ -175,6 +180,7 @@ class State:
             "format": FORMAT,
             "product": product.summary,
             "media": asdict(self.media),
+            "other_media": [asdict(one) for one in self.other_media],
             "services": dict(self.services.states),
             "firewall": self.firewall.shown,
             "disks": [_without_faults(disk) for disk in self.disks],
@@ -228,6 +234,10 @@ class State:
         """Return one row for each part of the host that is no table of its own."""
         shown = self.media.missing or f"mounted at {self.media.mount_point}, from {self.media.made_from}"
         rows: list[tuple[str, ...]] = [("media", shown)]
+        rows += [
+            (f"media {one.name}", one.missing or f"mounted at {one.mount_point}, from {one.made_from}")
+            for one in self.other_media
+        ]
         rows += [(name, state) for name, state in self.services.states.items() if name != "firewalld"]
         rows.append(("firewalld", self.firewall.shown))
         down = "NOT RUNNING" if self.static_pods.is_known else "not known"
@@ -274,6 +284,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> 
     firewall = Question("firewalld", partial(host_state.ask_firewall, paths, is_accepted=_is_accepted(known)))
     disks = Question("the disks", partial(host_state.ask_disks, paths))
     media = Question("the media", partial(media_state.media_state, product, paths))
+    added = Question("the ISOs beside the media", partial(beside, paths))
     pods = Question("containerd", partial(static_pods.ask_static_pods, paths, name))
     etcd = Question("etcd", partial(etcd_state.ask_etcd, paths, ports["etcd-client"]))
     cluster = Question("the Kubernetes API", partial(_ask_cluster, paths, name))
@@ -293,6 +304,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> 
     further: tuple[OtherNode, ...] = others.answer((), lost)
     found = State(
         media=media.answer(media_state.unknown(product, paths), lost),
+        other_media=added.answer((), lost),
         services=services.answer(ServiceStates(host_state.UNKNOWN), lost),
         firewall=firewall.answer(FirewallState("unknown"), lost),
         disks=disks.answer((), lost),

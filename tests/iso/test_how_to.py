@@ -249,6 +249,7 @@ _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _FIVE = "tests/soak/test_five_nodes.py"
 _PROBE = "tests/node/test_probe.py"
 _REGISTRY = "tests/node/test_registry.py"
+_MEDIA = "tests/node/test_media.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
 _REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_replaced"
@@ -416,6 +417,20 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson images remove quay.io/vendor/app:1": (
             f"{_REGISTRY}::test_a_damaged_blob_is_named_and_removal_frees_what_nothing_needs"
         ),
+    },
+    "docs/how-to/replace-or-add-an-iso.md": {
+        "caisson media list": f"{_MEDIA}::test_both_are_listed",
+        # As the lab's node does it before it adds one.
+        "install -D -t /var/lib/caisson-media -o root -g root -m 0644 caisson-NEW.iso": (
+            f"{_MEDIA}::test_a_file_that_others_can_change_is_refused_and_nothing_stays"
+        ),
+        "caisson media add /var/lib/caisson-media/caisson-NEW.iso": (
+            f"{_MEDIA}::test_one_is_added_and_the_second_time_changes_nothing"
+        ),
+        "caisson media verify": f"{_MEDIA}::test_a_flipped_byte_is_named",
+        "caisson media verify VERSION-BUILD": f"{_MEDIA}::test_a_flipped_byte_is_named",
+        "caisson media add /dev/disk/by-id/usb-STICK": (f"{_MEDIA}::test_a_drive_is_taken"),
+        "caisson media remove VERSION-BUILD": f"{_MEDIA}::test_one_is_removed_and_the_other_serves_on",
     },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.

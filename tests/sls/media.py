@@ -166,9 +166,10 @@ def running(compiler: Compiler, pillar: dict[str, Any], run_dir: Path) -> Iterat
     server = _prepared(compiler, pillar, run_dir, ports)
     registry = golang.build("registry") / "registry"
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") or "nginx"
+    # With a master, which reads its files again as the pod does; its workers must see what only who runs this may.
     commands: tuple[list[str | Path], ...] = (
         [registry, "serve", run_dir / "registry.yml"],
-        [nginx, "-p", run_dir, "-c", run_dir / "nginx.conf", "-g", "daemon off; master_process off;"],
+        [nginx, "-p", run_dir, "-c", run_dir / "nginx.conf", "-g", "daemon off; user root;"],
     )
     processes = []
     with (run_dir / "log").open("wb") as log:

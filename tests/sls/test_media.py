@@ -153,6 +153,22 @@ def test_nothing_is_written_where_everybody_reads(server: MediaServer, method: s
     assert server.read(path, method, body=b"", headers=server.login).status == 405
 
 
+def test_packages_of_every_iso_that_is_mounted_are_served_and_nothing_else_of_it(server: MediaServer) -> None:
+    path = "/media/media/repo/el9/repodata/repomd.xml"
+    assert server.read(path).body == server.read("/repo/el9/repodata/repomd.xml").body == b"<repomd/>"
+    assert b"repomd.xml" in server.read("/media/media/repo/el9/repodata/").body
+    assert server.read("/media/media/keys/a.key").body == b"a key"
+    for path in ("product.json", "keys/", "oci/blobs/", "repo/../product.json", "../etc/caisson/ca.crt", ""):
+        assert server.read(f"/media/media/{path}").status in (403, 404), path
+    for path in (
+        "/media/etc/repo/x",
+        "/media/.x/repo/x",
+        "/media/media/repo/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    ):
+        assert server.read(path).status in (400, 404), path
+    assert server.read("/media/media/repo/el9/repodata/repomd.xml", "PUT", body=b"").status == 405
+
+
 # ---- names --------------------------------------------------------------------------------------------------
 
 

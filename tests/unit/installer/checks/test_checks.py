@@ -22,7 +22,7 @@ from installer.checks.preflight import Check, Severity, SkippedError
 from installer.checks.trials import BusyError, Media, Trials
 from installer.config import bootstrap as config
 from installer.config.ports import Port
-from installer.media import dnf
+from installer.media import dnf, mounting, state
 from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_facts, make_product
 
 FLAGS = "fpu cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
@@ -733,6 +733,18 @@ def test_csn306_a_share_whatever_its_name(host: Host) -> None:
     mounts.write_bytes(mounts.read_bytes().replace(b"\xfc", b"\xc3\xbc"))
     (found,) = said("CSN306", host)
     assert "server:/iso, of type nfs4" in found
+
+
+def test_csn307_the_iso_is_not_where_it_should_be(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``check`` says what ``status`` does; the cases are in tests/unit/installer/media/test_state.py."""
+    monkeypatch.setattr(state, "read_mounts", lambda: ())
+    installed = dataclasses.replace(host, product=make_product())
+    assert said("CSN307", installed) == [], "a host before its bootstrap, or a further node"
+    unit = mounting.unit_name(host.path("/srv/caisson/0.1.0"))
+    write(host.root, f"etc/systemd/system/{unit}", "[Mount]\nWhat=/nowhere/c.iso\n")
+    (finding,) = find("CSN307").run(installed)
+    assert finding.evidence.endswith("/srv/caisson/0.1.0: /nowhere/c.iso is not there")
+    assert finding.fix.startswith("put the ISO back as /nowhere/c.iso, then: systemctl start")
 
 
 def test_csn401_packages(host: Host) -> None:

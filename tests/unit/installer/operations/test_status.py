@@ -22,6 +22,7 @@ from installer.config import facts
 from installer.config.bootstrap import parse as parse_config
 from installer.engine import saltcall
 from installer.media import mounting as media
+from installer.media import state as media_state
 from installer.operations import (
     bus,
     cluster_state,
@@ -29,7 +30,7 @@ from installer.operations import (
     etcd_state,
     fencing,
     host_state,
-    media_state,
+    installed,
     other_nodes,
     salt_state,
     static_pods,
@@ -770,6 +771,24 @@ def test_an_iso_that_was_replaced_by_another(host: Host, tmp_path: Path) -> None
     assert state_of(tmp_path).media.missing == "", "the same ISO, copied there again"
     iso.write_bytes(b"\0" * 32_768 + b"\1CD001 two" + b"\0" * 2048)
     assert "is another file than the one that is mounted" in state_of(tmp_path).media.missing
+
+
+def test_an_iso_beside_the_one_in_use_is_shown_and_missed(host: Host, tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    installed.note(make_product(), paths)
+    unit = media.unit_name(paths.media_dir("0.1.0-20261102.bb"))
+    (paths.units_dir / unit).write_text(
+        f"# Written by Caisson.\n[Mount]\nWhat=/nowhere/b.iso\nWhere={paths.media_dir('0.1.0-20261102.bb')}\n"
+    )
+    state = state_of(tmp_path)
+    (other,) = state.other_media
+    assert other.name == "0.1.0-20261102.bb"
+    error = state.error()
+    assert isinstance(error, DegradedError)
+    assert error.message.startswith("an ISO beside the one in use is missing")
+    assert error.resolution.startswith("put the ISO back as /nowhere/b.iso, then: systemctl start")
+    shown = dict(row for row in state.tables(make_product())[0][1] if len(row) == 2)
+    assert shown["media 0.1.0-20261102.bb"].endswith("/nowhere/b.iso is not there")
 
 
 def test_a_mount_unit_that_is_gone_or_not_enabled(host: Host, tmp_path: Path) -> None:

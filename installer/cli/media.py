@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``caisson media``: list the ISOs of this host, verify them, add one beside the one in use, remove it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from installer.base.errors import InstallerError, MediaError
+from installer.base.paths import Paths
+from installer.base.ui import format_bytes, format_table
+from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
+from installer.config import bootstrap as config
+from installer.engine import lock as lockfile
+from installer.media import product
+from installer.media.product import Product
+from installer.operations import images, installed, media, media_adding, own_state
+from installer.operations.media import Row, Verified
+from installer.operations.media_maps import Clash
+
+FORMAT = 1
+SHOWN_NAMES = 20
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``media`` and what it does."""
+    parser = commands.add_parser("media", help="list, verify, add and remove the ISOs of this host")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="list the ISOs, where they are and what is wrong with them")
+    add_common(listing, has_config=False)
+    listing.set_defaults(handler=_list)
+
+    verify = actions.add_parser("verify", help="compare every file of the mounted ISOs with its checksum")
+    verify.add_argument(
+        "build",
+        metavar="BUILD",
+        nargs="?",
+        default="",
+        help="as 'caisson media list' shows it (default: all that are mounted)",
+    )
+    add_common(verify, has_config=False)
+    verify.set_defaults(handler=_verify)
+
+    add = actions.add_parser(
+        "add", help="verify an ISO, mount it beside the others, now and at each boot, and serve it"
+    )
+    add.add_argument("iso", metavar="ISO|DEVICE", help="the ISO's file, which stays where it is, or a drive")
+    add_common(add, has_config=False)
+    add.set_defaults(handler=_add)
+
+    remove = actions.add_parser("remove", help="serve an ISO no more and unmount it; its file stays")
+    remove.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
+    add_common(remove, has_config=False)
+    remove.set_defaults(handler=_remove)
+
+
+def _begin(tree_dir: Path, paths: Paths) -> Product:
+    """Return the product in use, once it is one of this host that is asked.
+
+    Raises:
+        HostError: it is another user than root, or a further node.
+        OtherBundleError: this is the program of an ISO that is not in use.
+    """
+    need_root()
+    own_state.refuse_here(paths, "ISOs are listed, verified, added and removed")
+    own = product.load(tree_dir)
+    installed.refuse_other(own, paths)
+    return own
+
+
+def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    own = _begin(tree_dir, paths)
+    found = media.rows(paths, own)
+    if arguments.json:
+        print(json.dumps({"format": FORMAT, "media": [asdict(row) for row in found]}, indent=1))
+        return 0
+    if not found:
+        print("there is no ISO on this host")
+        return 0
+    shown = [("BUILD", "PROFILE", "IN USE", "MOUNTED", "SIZE", "SIGNED BY", "FROM")]
+    print("\n".join(format_table([*shown, *(_cells(row) for row in found)])))
+    for row in found:
+        if row.problem:
+            print(f"\n{row.name}: {row.problem}")
+            print("\n".join(f"  -> {line}" for line in row.resolution.splitlines()))
+        if row.hidden:
+            print(f"\n{row.name}: of these names another ISO's image is served:")
+            print("\n".join(f"  {line}" for line in _shortened(row.hidden)))
+    return 0
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    signed = {None: "not noted", "": "nobody"}.get(row.signed_by, f"{(row.signed_by or '')[-16:]}")
+    return (
+        row.name,
+        row.profile or "not known",
+        "yes" if row.in_use else "no",
+        "yes" if row.mounted else "NO",
+        format_bytes(row.size_bytes) if row.size_bytes else "not known",
+        signed,
+        row.made_from or "nowhere",
+    )
+
+
+def _shortened(names: Sequence[str]) -> list[str]:
+    shown = list(names[:SHOWN_NAMES])
+    return [*shown, f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else shown
+
+
+def _verify(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _begin(tree_dir, paths)
+    pinned = _pinned(paths)
+    wanted = [media.find(arguments.build, paths)] if arguments.build else media.known(paths)
+    found: list[Verified] = []
+    away: list[MediaError] = []
+    for known in wanted:
+        try:
+            found.append(media.verify(known, paths, pinned=pinned, say=say))
+        except MediaError as exc:
+            if arguments.build:
+                raise
+            away.append(exc)
+    error = _damage(found, away)
+    if arguments.json:
+        data = [
+            {**asdict(one), "faults": [asdict(fault) for fault in one.faults], "notes": list(one.notes)}
+            for one in found
+        ]
+        lost = [{"message": exc.message, "resolution": exc.resolution.splitlines()} for exc in away]
+        code = error.exit_code if error else 0
+        print(json.dumps({"format": FORMAT, "verified": data, "away": lost, "exit_code": code}, indent=1))
+        return code
+    for one in found:
+        print(
+            f"{one.name}: {one.files} files, {format_bytes(one.size_bytes)}: "
+            f"{len(one.faults) or 'none'} damaged or missing"
+        )
+        print("".join(f"  note: {text}\n" for text in one.notes), end="")
+    if error is not None:
+        raise error
+    return 0
+
+
+def _damage(found: Sequence[Verified], away: Sequence[MediaError]) -> InstallerError | None:
+    """Return the error that says which files are wrong, every one, and which ISOs could not be looked at."""
+    lines = [f"{one.name}: {fault}" for one in found for fault in one.faults]
+    lines += [exc.message for exc in away]
+    if not lines:
+        return None
+    fixes = [line for exc in away for line in exc.resolution.splitlines()]
+    if any(one.faults for one in found):
+        fixes = [
+            "put a whole copy of the ISO in its place: 'caisson media list' says where; check the disk",
+            *fixes,
+        ]
+    return MediaError(
+        lines[0] if len(lines) == 1 else f"{len(lines)} things are wrong with the ISOs of this host",
+        details="\n".join(lines),
+        resolution="\n".join(dict.fromkeys(fixes)),
+    )
+
+
+def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    own = _begin(tree_dir, paths)
+    site = images.find_site(paths, tree_dir)
+    pinned = _pinned(paths)
+    handle_signals()
+    with lockfile.hold(paths.lock_file):
+        added = media_adding.add(str(arguments.iso), site, own, pinned=pinned, say=say)
+    if arguments.json:
+        data = {**asdict(added), "clashes": [asdict(clash) for clash in added.clashes]}
+        print(json.dumps({"format": FORMAT, **data}, indent=1))
+        return 0
+    where = f"{added.name}, from {added.made_from}"
+    if not added.changed:
+        print(f"{where}: was here already, nothing was changed")
+    elif added.in_use:
+        print(f"{where}: is mounted again")
+    else:
+        print(f"{where}: is mounted now and after each boot; its images and packages are served")
+        print(f"packages: https://{site.address}:{site.ports['media-https']}/media/{added.name}/repo/el9/")
+    if added.clashes:
+        print("\nThese names stand for different images on two ISOs:")
+        print("\n".join(f"  {line}" for line in _shortened([_clash(clash) for clash in added.clashes])))
+    return 0
+
+
+def _clash(clash: Clash) -> str:
+    return f"{clash.name}: served from {clash.served_from}, not from {clash.hidden_from}"
+
+
+def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    own = _begin(tree_dir, paths)
+    site = images.find_site(paths, tree_dir)
+    handle_signals()
+    with lockfile.hold(paths.lock_file):
+        removed = media_adding.remove(media.find(str(arguments.build), paths), site, own, say=say)
+    if arguments.json:
+        print(json.dumps({"format": FORMAT, **asdict(removed)}, indent=1))
+    else:
+        stays = f"; {removed.made_from} is yours to delete" if removed.made_from else ""
+        print(f"{removed.name} is removed: it is neither mounted nor served any more{stays}")
+    return 0
+
+
+def _pinned(paths: Paths) -> str:
+    """Return the key that must have signed an ISO; empty where the configuration names none."""
+    return config.load(paths.config_file).signing_key
