@@ -101,7 +101,7 @@ def told(name: str, image: dict[str, Any]) -> str:
 def tag_of(reference: str) -> str:
     """Return the tag of a reference, empty where it has none.
 
-    >>> tag_of("registry.site:5000/a/registry:3.1.2@sha256:ab"), tag_of("registry.site:5000/a")
+    >>> tag_of("registry.site:5555/a/registry:3.1.2@sha256:ab"), tag_of("registry.site:5555/a")
     ('3.1.2', '')
     """
     return reference.partition("@")[0].rpartition("/")[2].partition(":")[2]

@@ -249,6 +249,7 @@ _CONTROL_PLANES = "tests/node/test_control_planes.py"
 _FIVE = "tests/soak/test_five_nodes.py"
 _PROBE = "tests/node/test_probe.py"
 _REGISTRY = "tests/node/test_registry.py"
+_REGISTRY_AGAIN = "tests/soak/test_registry_again.py"
 _MEDIA = "tests/node/test_media.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
@@ -403,7 +404,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
     },
     "docs/how-to/bring-images-with-the-iso.md": {
-        "caisson images list": f"{_REGISTRY}::test_images_that_the_site_brings_are_pushed_by_the_bootstrap",
+        "caisson images list": f"{_REGISTRY_AGAIN}::test_images_that_the_site_brings_are_pushed_by_the_bootstrap",
     },
     "docs/how-to/push-an-image.md": {
         "caisson images push app.tar": "tests/sls/test_images.py::test_what_docker_save_wrote_is_pushed",
