@@ -21,7 +21,6 @@ CLUSTERS = frozenset(
         "test_control_planes.py",
         "test_keepalived.py",
         "test_media.py",
-        "test_media.py",
         "test_node_add.py",
         "test_registry.py",
         "test_remove.py",
