@@ -117,7 +117,7 @@ def look_through(
         raise MediaError(
             f"the images of the site cannot be pushed: {count}",
             details="\n".join(faults),
-            resolution="mend each, or take it out of what 'images' in the configuration names; nothing was pushed",
+            resolution="correct each, or take it out of what 'images' in the configuration names; nothing was pushed",
         )
     return list(found.values())
 
