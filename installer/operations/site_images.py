@@ -146,11 +146,16 @@ def _noted(context: Context) -> list[str]:
 
 def _is_gone(context: Context, places: Sequence[Path]) -> bool:
     """Say whether what was pushed once is no longer there: a drive that was taken away is no fault."""
-    gone = [str(place) for place in places if not place.exists()]
+    gone = [str(place) for place in places if not _is_there(place)]
     if not gone or _noted(context) != [str(place) for place in places]:
         return False
     context.ui.note(f"not there any more, and pushed before: {', '.join(gone)}")
     return True
+
+
+def _is_there(place: Path) -> bool:
+    """Tell whether something is there; an empty directory is where a drive was mounted."""
+    return any(place.iterdir()) if place.is_dir() else place.exists()
 
 
 @contextmanager
@@ -228,9 +233,11 @@ def _candidates(directory: Path, faults: list[str]) -> list[Path]:
 
 def _is_open(file: Path) -> bool:
     """Say whether somebody but root may change a file: what is in it runs on every node. Read-only is nobody's."""
-    if os.statvfs(file).f_flag & os.ST_RDONLY:
-        return False
     found = file.stat()
+    if os.statvfs(file).f_flag & os.ST_RDONLY or stat.S_ISBLK(
+        found.st_mode
+    ):  # drives are of the group 'disk'
+        return False
     is_foreign = found.st_uid not in (0, os.geteuid())
     return (
         is_foreign

@@ -239,6 +239,23 @@ def test_what_was_pushed_may_be_taken_away_and_what_never_was_may_not(
         site_images.run_site_images(other)
 
 
+def test_where_a_drive_was_mounted_an_empty_directory_stays(
+    tmp_path: Path, place: Path, registry: Registry
+) -> None:
+    archive(place / "a.tar", "quay.io/vendor/app:1")
+    context = context_of(tmp_path, directory=DIRECTORY)
+    assert site_images.run_site_images(context)
+    (place / "a.tar").unlink()
+    assert not site_images.run_site_images(context)
+
+
+def test_a_drive_is_not_judged_by_its_mode(tmp_path: Path) -> None:
+    """Its group 'disk' may write to it on every host."""
+    drives = [drive for drive in Path("/dev").iterdir() if drive.is_block_device()]
+    assert drives
+    assert not any(site_images._is_open(drive) for drive in drives)
+
+
 def test_an_iso_is_mounted_while_it_is_read(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
