@@ -205,6 +205,8 @@ listens on every address; who may connect stays the same.
 - **While firewalld reloads** it drops new connections for about a second and keeps those that stand. The caller's
   kernel tries again after a second: of 1,000 requests a second from a pod to a service none fails, the slowest takes
   1.1 s. A datagram is lost then; a resolver, say, asks again.
+- **While firewalld restarts** (`systemctl restart firewalld`) the host has no rules of it: every port is open from its
+  stop until `firewall-cmd --state` says running. Reload it instead.
 
 ## To bar a host inside the CIDRs
 
