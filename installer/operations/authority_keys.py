@@ -30,6 +30,17 @@ FORGET_AFTER = "30min"
 TIMEOUT_S = 60.0
 
 
+def expire(node: Joining) -> None:
+    """Let the other host remove what comes for the join by itself, half an hour from now.
+
+    Raises:
+        CommandError, ReachError: nobody can say whether it will.
+    """
+    _stop_timer(node)
+    timer = ["systemd-run", "--quiet", f"--on-active={FORGET_AFTER}", f"--unit={FORGET_UNIT}"]
+    node.host.run([*timer, "rm", "-rf", JOIN_DIR], timeout_s=TIMEOUT_S)
+
+
 def send(context: Context, node: Joining) -> None:
     """Write the keys into the memory of the other host, each 0600.
 
@@ -48,9 +59,6 @@ def send(context: Context, node: Joining) -> None:
             resolution="put each there for this run; where the site keeps them elsewhere, take them away again after",
         )
     sent = [RemoteFile(f"{JOIN_DIR}/pki/{name}", (place / name).read_bytes(), 0o600) for name in FILES]
-    _stop_timer(node)
-    timer = ["systemd-run", "--quiet", f"--on-active={FORGET_AFTER}", f"--unit={FORGET_UNIT}"]
-    node.host.run([*timer, "rm", "-rf", JOIN_DIR], timeout_s=TIMEOUT_S)
     node.host.run(["rm", "-f", FRESH_FILE], timeout_s=TIMEOUT_S)
     remotefiles.put(node.host, sent, is_secret=True)
 

@@ -363,6 +363,7 @@ def _join(context: Context, node: Joining, states: Detached) -> bool:
         fresh = [] if is_member else [RemoteFile(authority_keys.FRESH_FILE, b"", 0o600)]
     try:
         tokens.take_back(context.paths, node.name)
+        authority_keys.expire(node)
         if is_control_plane:
             authority_keys.send(context, node)
         text = tokens.discovery(

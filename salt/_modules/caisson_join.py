@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def has_joined() -> str:
 def forget_token() -> bool:
     """Remove the files that hold the token of the join; return whether there was one."""
     files = [Path(DISCOVERY_FILE), Path(KUBERNETES_DIR) / BOOTSTRAP_FILE]
-    found = [file for file in files if file.exists()]
-    for file in found:
-        file.unlink()
-    return bool(found)
+    found = any(file.exists() for file in files)
+    # With its directory: a run that comes later and finds nothing to do leaves nothing of one that was killed.
+    shutil.rmtree(files[0].parent, ignore_errors=True)
+    files[1].unlink(missing_ok=True)
+    return found

@@ -227,7 +227,7 @@ def test_a_listener_is_reached_from_the_node_and_not_from_a_neighbour(
 
 @pytest.mark.parametrize("moment", ["firewall-cmd --reload", "systemctl restart firewalld"])
 def test_it_stays_so_after(node: Node, neighbours: dict[str, Neighbour], moment: str) -> None:
-    """systemd calls firewalld started once it has its name on D-Bus: its rules come after, and then it answers."""
+    """Systemd calls firewalld started once it has its name on D-Bus: its rules come after, and then it answers."""
     shell(node, f"{moment} && firewall-cmd --state")
     assert openings(node, neighbours) == EXPECTED
 

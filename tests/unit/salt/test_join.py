@@ -31,11 +31,17 @@ class Host:
             KUBERNETES_DIR=str(root / "kubernetes"),
             CLIENT_CERTIFICATE_FILE=str(root / "client.pem"),
             CONFIG_FILE=str(root / "config.yaml"),
-            DISCOVERY_FILE=str(root / "discovery.conf"),
+            DISCOVERY_FILE=str(root / "join/discovery.conf"),
             __pillar__={"caisson": {"cluster": {"ca_sha256": hashlib.sha256(CA.encode()).hexdigest()}}},
             __salt__={"cmd.run_all": self.run},
         )
         (root / "kubernetes/pki").mkdir(parents=True)
+        self.send("token: secret\n")
+
+    def send(self, text: str) -> None:
+        """Write what comes over SSH before the join."""
+        (self.root / "join").mkdir(exist_ok=True)
+        (self.root / "join/discovery.conf").write_text(text)
 
     def run(self, words: list[str], **_: Any) -> dict[str, Any]:
         call = " ".join(words[:4])
@@ -68,9 +74,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    host = Host(tmp_path)
-    (tmp_path / "discovery.conf").write_text("token: secret\n")
-    return host
+    return Host(tmp_path)
 
 
 def test_it_joins_and_no_token_stays(host: Host) -> None:
@@ -79,11 +83,14 @@ def test_it_joins_and_no_token_stays(host: Host) -> None:
     assert said["changes"]
     assert host.calls == ["kubeadm join phase preflight", "kubeadm join phase kubelet-start"]
     assert host.files() == set(MADE)
+    assert not (host.root / "join").exists(), (
+        "a run that is killed here finds nothing to do when it comes again"
+    )
 
 
 def test_a_second_time_changes_nothing_and_takes_the_next_token_away(host: Host) -> None:
     host.state()
-    (host.root / "discovery.conf").write_text("token: another\n")
+    host.send("token: another\n")
     again = host.state()
     assert (again["result"], again["changes"], len(host.calls)) == (True, {}, 2)
     assert host.files() == set(MADE)
@@ -118,7 +125,7 @@ def test_a_node_of_another_cluster_is_left_alone(host: Host) -> None:
 
 
 def test_without_a_token_it_says_how_to_get_one(host: Host) -> None:
-    (host.root / "discovery.conf").unlink()
+    (host.root / "join/discovery.conf").unlink()
     said = host.state()
     assert said["result"] is False
     assert "'caisson node add' again" in said["comment"]

@@ -499,9 +499,12 @@ def test_the_keys_are_there_for_the_join_and_gone_after_it(
     assert "PRIVATE KEY" not in " ".join(host.ran)
 
 
+@pytest.mark.parametrize("role", ["worker", "control-plane"])
 def test_a_timer_there_removes_them_should_this_host_be_lost(
-    context: NodeContext, host: Host, made: Tokens, gate: Gate
+    context: NodeContext, host: Host, made: Tokens, gate: Gate, role: str
 ) -> None:
+    """Keys, and the token that a worker gets too."""
+    node_of(context).entry = replace(host.entry, role=Role(role))
     join(context)
     begun = next(place for place, line in enumerate(host.ran) if line.startswith("systemd-run"))
     assert "--on-active=30min --unit=caisson-join-forget rm -rf /run/caisson-join" in host.ran[begun]
