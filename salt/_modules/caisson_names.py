@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster's names in /etc/hosts, and in the copies of it that pods of the host's network have.
 
-The kubelet makes such a copy when a container starts, and never again.
+The kubelet makes such a copy when a container starts, and never again; the container has that very file mounted.
 Source: kubernetes 1.36, pkg/kubelet/kubelet_pods.go, makeMounts, ensureHostsFile.
 """
 
@@ -82,7 +82,35 @@ def _running(app: str) -> list[str]:
     return [str(pod["metadata"]["uid"]) for pod in json.loads(listed["stdout"])["items"] or []]
 
 
+def put_into(app: str) -> None:
+    """Put the cluster's names into the copies of the running pods of ``app``. Raises OSError, RuntimeError.
+
+    Each is written in place, for a new file would not be the one that is mounted. The resolver of Go reads it again
+    within five seconds (go 1.26, net/hosts.go, cacheMaxAge).
+    """
+    wanted = lines(_read(Path(HOSTS_FILE)))
+    for uid in outdated(app):
+        copy = Path(PODS_DIR) / uid / "etc-hosts"
+        text = with_names(_read(copy), wanted).encode("utf-8", errors="surrogateescape")
+        with copy.open("r+b") as file:
+            file.write(text)
+            file.truncate()
+
+
+def with_names(text: str, wanted: list[str]) -> str:
+    r"""Return the text of a copy with these lines of names, where its own were, else at its end. Pure.
+
+    >>> with_names("# a\n10.0.0.1 api # caisson\n10.9.9.9 printer\n", ["10.0.0.2 api # caisson"])
+    '# a\n10.0.0.2 api # caisson\n10.9.9.9 printer\n'
+    """
+    before = text.removesuffix("\n").split("\n")
+    own = lines(text)
+    kept = [line for line in before if line not in own]
+    place = before.index(own[0]) if own else len(kept)
+    return "\n".join([*kept[:place], *wanted, *kept[place:]]) + "\n"
+
+
 def still_outdated(app: str) -> str:
     """Return which pods of ``app`` do not know the names yet, "" when all do."""
     found = outdated(app)
-    return f"{app} to start with the cluster's names: {', '.join(found)}" if found else ""
+    return f"{app} to know the cluster's names: {', '.join(found)}" if found else ""

@@ -15,6 +15,7 @@ from tests.unit.salt.test_modules import load
 
 OLD = "10.0.0.1 api.x.internal # caisson\n"
 NEW = OLD + "10.0.0.2 api.x.internal # caisson\n"
+HEADER = "# Kubernetes-managed hosts file (host network).\n"
 
 
 class Host:
@@ -25,7 +26,7 @@ class Host:
         self.copy.parent.mkdir(parents=True)
         self.hosts.write_text("127.0.0.1 localhost\n" + OLD)
         self.start()
-        self.starts, self.retcode, self.pods = 0, 0, [{"metadata": {"uid": "uid1"}}]
+        self.retcode, self.pods = 0, [{"metadata": {"uid": "uid1"}}]
         self.module: ModuleType = load("caisson_names")
         vars(self.module).update(
             HOSTS_FILE=str(self.hosts),
@@ -35,12 +36,7 @@ class Host:
         )
 
     def start(self, _: str = "") -> None:
-        self.copy.write_text("# Kubernetes-managed hosts file (host network).\n" + self.hosts.read_text())
-
-    def restart(self, name: str) -> None:
-        assert name == "kube-proxy"
-        self.starts += 1
-        self.start()
+        self.copy.write_text(HEADER + self.hosts.read_text())
 
     def crictl(self, words: list[str], **_: Any) -> dict[str, Any]:
         assert words[:2] == ["crictl", "pods"]
@@ -60,9 +56,8 @@ class Host:
             f"caisson_names.{key}": value for key, value in vars(self.module).items() if callable(value)
         }
         functions |= {"caisson_result.ensure": result.ensure, "caisson_result.until": result.until}
-        functions["caisson_kubeadm.restart_container"] = self.restart
         state = load("caisson_names", STATES_DIR)
-        vars(state).update(__salt__=functions, __opts__={"test": test}, STARTED_TIMEOUT_S=0)
+        vars(state).update(__salt__=functions, __opts__={"test": test})
         said: dict[str, Any] = getattr(state, function)("x", **arguments)
         return said
 
@@ -79,13 +74,28 @@ def test_names_are_written_once(host: Host) -> None:
     assert host.apply("known")["changes"] == {}
 
 
-def test_a_pod_that_has_other_names_is_started_again_once(host: Host) -> None:
+def test_a_pod_that_has_other_names_gets_them_and_goes_on(host: Host) -> None:
+    """In the file that its container has mounted: one that is started again waits longer each time."""
     assert host.apply("known_to_pods", app="kube-proxy")["changes"] == {}
     host.apply("known")
+    assert host.apply("known_to_pods", app="kube-proxy", test=True)["result"] is None
+    mounted = host.copy.stat().st_ino
     said = host.apply("known_to_pods", app="kube-proxy")
-    assert (said["result"], said["changes"], host.starts) == (True, {"kube-proxy": "started again"}, 1)
+    assert (said["result"], said["changes"]) == (True, {"kube-proxy": "the names of the cluster"})
+    assert host.copy.read_text() == HEADER + host.hosts.read_text()
+    assert host.copy.stat().st_ino == mounted
     assert host.apply("known_to_pods", app="kube-proxy")["changes"] == {}
-    assert host.starts == 1
+
+
+def test_the_other_lines_of_a_copy_stay(host: Host) -> None:
+    """Aliases that the pod has, a shorter table, and bytes that are no text."""
+    host.apply("known")
+    host.copy.write_bytes(b"# of the kubelet\n10.0.0.9 " + b"x" * 99 + b" # caisson\n10.1.1.1 alias\xff\n")
+    host.apply("known_to_pods", app="kube-proxy")
+    assert host.copy.read_bytes() == b"# of the kubelet\n" + NEW.encode() + b"10.1.1.1 alias\xff\n"
+    host.copy.write_bytes(b"10.1.1.1 alias")
+    host.apply("known_to_pods", app="kube-proxy")
+    assert host.copy.read_bytes() == b"10.1.1.1 alias\n" + NEW.encode()
 
 
 def test_other_lines_of_the_site_start_nothing(host: Host) -> None:
@@ -104,15 +114,16 @@ def test_a_pod_that_has_not_started_yet_will_have_them(host: Host) -> None:
     host.apply("known")
     host.copy.unlink()
     said = host.apply("known_to_pods", app="kube-proxy")
-    assert (said["result"], said["changes"], host.starts) == (True, {}, 0)
+    assert (said["result"], said["changes"]) == (True, {})
 
 
-def test_one_that_does_not_come_back_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_cannot_be_written_is_named(host: Host) -> None:
     host.apply("known")
-    monkeypatch.setattr(host, "start", lambda _="": None)
+    host.copy.unlink()
+    host.copy.mkdir()
     said = host.apply("known_to_pods", app="kube-proxy")
     assert said["result"] is False
-    assert "kube-proxy to start with the cluster's names: uid1" in said["comment"]
+    assert str(host.copy) in said["comment"]
 
 
 def test_a_runtime_that_does_not_answer_is_a_fault(host: Host) -> None:
