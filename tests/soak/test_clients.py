@@ -61,12 +61,13 @@ class Client:
         """Run buildah and return what it says."""
         return self.host.run([*self.buildah, *words], timeout_s=TIMEOUT_S).stdout.strip()
 
-    def commit(self, name: str, content: bytes | Path, *options: str) -> None:
-        """Make an image of one file."""
+    def commit(self, name: str, content: bytes | Path, *options: str, arch: str = "amd64") -> None:
+        """Make an image of one file; ``options`` are those of ``buildah commit``."""
         file = content if isinstance(content, Path) else self.directory / "content"
         if isinstance(content, bytes):
             file.write_bytes(content)
         container = self.run("from", "scratch")
+        self.run("config", "--arch", arch, container)
         self.run("copy", container, file, "/content")
         self.run("commit", "--quiet", "--rm", *options, container, f"localhost/{name}")
 
@@ -158,7 +159,7 @@ def test_a_single_manifest(client: Client, node: Node, form: str, kind: str) -> 
 def test_an_index(client: Client, node: Node, form: str, kind: str) -> None:
     repository = f"vendor/index-{form}"
     client.commit(f"{repository}-one:1", f"one {form}".encode())
-    client.commit(f"{repository}-two:1", f"two {form}".encode(), "--arch", "arm64")
+    client.commit(f"{repository}-two:1", f"two {form}".encode(), arch="arm64")
     client.run("manifest", "create", f"localhost/{repository}:1")
     for part in ("one", "two"):
         client.run("manifest", "add", f"localhost/{repository}:1", f"localhost/{repository}-{part}:1")
@@ -190,6 +191,7 @@ def test_a_layer_of_a_gigabyte_and_parts_of_it(client: Client, node: Node, recor
         assert head["content-range"] == f"bytes {first}-{last}/{layer['size']}"
     _, head = client.ask(READ, path, "--range", f"{layer['size'] + 1}-")
     assert head["status"] == "416"
+    rate = rate_beside_dd(node, f"https://{READ}{path}", layer["digest"])
     pulled = shell(
         node, f"crictl pull quay.io/{name} >/dev/null; crictl inspecti quay.io/{name}", timeout_s=TIMEOUT_S
     )
@@ -197,6 +199,7 @@ def test_a_layer_of_a_gigabyte_and_parts_of_it(client: Client, node: Node, recor
     shell(node, f"crictl rmi quay.io/{name}; caisson images remove quay.io/{name}", timeout_s=TIMEOUT_S)
     assert client.ask(READ, path)[1]["status"] == "404"
     record("an image with a layer of 1 GiB", "pushed by buildah, pulled whole and in parts, removed")
+    record("its layer through nginx, beside dd of its file", f"{rate:.2f} of that rate")
 
 
 def test_an_artifact_that_is_about_an_image(client: Client, node: Node) -> None:
@@ -229,22 +232,22 @@ def test_an_artifact_that_is_about_an_image(client: Client, node: Node) -> None:
     assert found == text, "who removes an image removes that image"
 
 
-def test_a_blob_of_the_iso_comes_nearly_as_fast_as_its_file_is_read(node: Node, record: Record) -> None:
-    """Both on the node, in turns: dd of the file on the mounted ISO, and curl of the same through nginx and TLS."""
-    blob = shell(
-        node, "find /srv/caisson/*/oci/blobs -type f -printf '%s %p\\n' | sort -n | tail -1"
-    ).split()[1]
-    url = f"https://{READ}/v2/x/blobs/sha256:{Path(blob).name}"
-    timed = "import subprocess, sys, time; b = time.monotonic(); subprocess.run(sys.argv[1:], check=True); "
-    timed += "print(time.monotonic() - b)"
+def rate_beside_dd(node: Node, url: str, digest: str) -> float:
+    """Return how fast a blob of the registry comes through nginx and TLS, as a part of what dd reads of its file.
+
+    In turns, on the node, the best of five each; the file is not in the page cache of the node when it is begun.
+    """
+    hexadecimal = digest.partition(":")[2]
+    file = f"/var/lib/caisson/registry/docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
     ways = {
-        "dd": f"dd if={blob} of=/dev/null bs=1M status=none",
+        "dd": f"dd if={file} of=/dev/null bs=1M status=none",
         "nginx": f"curl --silent --fail --cacert /etc/caisson/ca.crt --output /dev/null {url}",
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(7):
+    for _ in range(5):
         for name, words in ways.items():
-            took[name].append(float(shell(node, f"python3 -c '{timed}' {words}")))
-    ratio = min(took["dd"]) / min(took["nginx"])
-    record("a blob of the ISO through nginx, beside dd of its file", f"{ratio:.2f} of its rate")
-    assert ratio >= 0.5
+            begin = f"dd if={file} iflag=nocache count=0 status=none; began=$(date +%s%N)"
+            script = f"{begin}; {words}; echo $(($(date +%s%N) - began))"
+            took[name].append(float(shell(node, script, timeout_s=TIMEOUT_S)) / 1e9)
+    print({name: [round(value, 2) for value in values] for name, values in took.items()})
+    return min(took["dd"]) / min(took["nginx"])

@@ -91,7 +91,9 @@ def grow(site: Site) -> None:
     text = json.dumps({"apiVersion": "caisson/v1", "kind": "NodeList", "nodes": entries})
     site.driver.write_file("/root/nodes.yaml", text)
     command = ["caisson", "node", "add", "--file", "/root/nodes.yaml"]
-    print(site.driver.run(command, timeout_s=GROW_TIMEOUT_S).stdout)
+    done = site.driver.run(command, timeout_s=GROW_TIMEOUT_S, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def login(name: str, site: Site) -> tuple[str, ...]:
