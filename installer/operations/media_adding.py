@@ -6,17 +6,16 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from installer.base.errors import CommandError, HostError, InstallerError, MediaError, UsageError
+from installer.base.errors import HostError, InstallerError, MediaError, UsageError
 from installer.base.mounts import is_mounted, read_mounts
 from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_bytes
-from installer.media import custody, mounting, notes, rpmkeys, signature, state
+from installer.media import custody, mounting, notes, rpmkeys, scratch, signature, state
 from installer.media import product as products
 from installer.media.product import Product
 from installer.operations import installed, media_maps
@@ -58,7 +57,7 @@ def add(given: str, site: Site, own: Product, *, pinned: str, say: Say) -> Added
             resolution="start the bootstrap.sh of an ISO first",
         )
     file = _given(given)
-    with mounted(file, paths) as source_dir:
+    with _opened(file, paths) as source_dir:
         found = products.load(source_dir)
         _refuse_unfit(found, own, source_dir)
         signature.check(source_dir, pinned, note=say)
@@ -111,39 +110,13 @@ def _given(given: str) -> Path:
     return file
 
 
-@contextmanager
-def mounted(file: Path, paths: Paths) -> Iterator[Path]:
-    """Mount an ISO where nobody else looks, for the time of the ``with`` block.
-
-    Raises:
-        MediaError: it cannot be mounted.
-    """
-    directory = paths.at(SCRATCH_DIR)
-    _unmount(directory)  # what a kill has left
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    is_file = file.is_file()
-    try:
-        options = f"{'loop,' if is_file else ''}ro,nosuid,nodev"
-        run(["mount", "-t", "iso9660", "-o", options, file, directory], timeout_s=90)
-    except CommandError as exc:
-        directory.rmdir()
-        raise MediaError(
-            f"{file} cannot be mounted",
-            details=exc.details,
-            resolution="copy the ISO again, compare its checksum",
-        ) from exc
-    try:
-        yield directory
-    finally:
-        _unmount(directory)
-        directory.rmdir()
-
-
-def _unmount(directory: Path) -> None:
-    if is_mounted(directory, read_mounts()):
-        run(["umount", directory], timeout_s=60, check=False)
-    if is_mounted(directory, read_mounts()):
-        run(["umount", "--lazy", directory], timeout_s=60)
+def _opened(file: Path, paths: Paths) -> AbstractContextManager[Path]:
+    return scratch.mounted(
+        file,
+        paths.at(SCRATCH_DIR),
+        types="iso9660",
+        resolution="copy the ISO again, compare its checksum",
+    )
 
 
 def _refuse_unfit(found: Product, own: Product, source_dir: Path) -> None:

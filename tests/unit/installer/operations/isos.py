@@ -15,7 +15,7 @@ from installer.base.errors import CommandError
 from installer.base.mounts import Mount
 from installer.base.paths import Paths
 from installer.base.run import Completed
-from installer.media import mounting, notes, state
+from installer.media import mounting, notes, scratch, state
 from installer.media.product import Product, parse
 from installer.operations import installed, media, media_adding, media_serving
 from installer.operations.images import Site
@@ -39,9 +39,9 @@ class IsoHost:
         self.busy: set[str] = set()
         self.failing: set[str] = set()
         self.has_nginx, self.is_stubborn = True, False
-        for module in (mounting, media_adding, media_serving):
+        for module in (mounting, media_adding, media_serving, scratch):
             monkeypatch.setattr(module, "run", self.run)
-        for module in (mounting, state, media, media_adding):
+        for module in (mounting, state, media, media_adding, scratch):
             monkeypatch.setattr(module, "read_mounts", lambda: tuple(self.mounts))
         monkeypatch.setattr(media_serving, "_serves", lambda _, name, digest: self.served.get(name) == digest)
         for name in ("POLL_S", "RELOAD_S", "LET_GO_S"):
