@@ -20,7 +20,7 @@ UNMOUNT_TIMEOUT_S = 60.0
 def mounted(
     file: Path, directory: Path, *, types: str, options: str = "ro,nosuid,nodev", resolution: str
 ) -> Iterator[Path]:
-    """Mount an ISO file or a drive at ``directory`` for the time of the ``with`` block; what a kill has left goes first.
+    """Mount an ISO file or a drive at ``directory`` for the ``with`` block; what a kill has left there goes first.
 
     Taking it off again hides no error of the block: what is busy is let go of when it is read no more.
 

@@ -99,8 +99,7 @@ def run_verify_media(context: Context) -> bool:
     context.ui.detail(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
     keys = [context.source_dir / name for name in context.product.rpm_keys]
     packages = sorted((context.source_dir / "repo/el9/Packages").rglob("*.rpm"))
-    context.ui.progress(f"the signatures of {len(packages)} packages")
-    rpmkeys.check_signatures(keys, packages)
+    rpmkeys.check_signatures(keys, packages, progress=context.ui.progress)
     return False
 
 
