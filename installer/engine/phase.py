@@ -26,7 +26,7 @@ class States:
     tells: str = ""
     """The id of the state whose words the user reads in any case."""
     steps: tuple[str, ...] = ()
-    """The ids of the states whose words go into the journal, in this order, once one of them changed something or failed."""
+    """The ids of the states whose words go into the journal, in this order, once one of them changed or failed."""
 
     def __call__(self, context: Context) -> bool:
         """Apply them and write to the log what they changed.

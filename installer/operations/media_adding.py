@@ -176,7 +176,11 @@ def _refuse_many(paths: Paths, name: str) -> None:
 def _refuse_hiding(name: str, source_dir: Path, site: Site, own: Product) -> None:
     """Refuse an ISO with names of images that the site has pushed: its own would be served in their place, unseen.
 
-    Names that an ISO of this host has already are no news. Raises: MediaError, or HostError when the registry is silent.
+    Names that an ISO of this host has already are no news.
+
+    Raises:
+        MediaError: it has some.
+        HostError: the registry does not answer.
     """
     taken = {image.name for image in own_layout(own, site.paths).images} | set(served_names(site.paths))
     new = {

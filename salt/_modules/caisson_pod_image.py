@@ -76,8 +76,8 @@ def verdict(name: str, image: dict[str, Any]) -> str:
 def keeps(name: str, image: dict[str, Any]) -> bool:
     """Say whether what static pod ``name`` reads is to be left as it is.
 
-    So it is where the pod is newer than the media's, and as long as an older one is in place: it would read what a newer
-    one understands.
+    So it is where the pod is newer than the media's, and as long as an older one is in place: it would read what a
+    newer one understands.
     """
     said = verdict(name, image)
     return said == OLDER or (said == NEWER and bool(_pod(MANIFESTS_DIR / f"{name}.yaml")))
