@@ -2,6 +2,7 @@
 # The certificate authority of Caisson's own services, made here or brought by the site. It signs nothing of
 # Kubernetes: that is kubeadm's. The site's files are copied once: then they may be taken off the host.
 {%- set site = pillar['caisson']['authorities']['services'] %}
+{%- set site_leaf = pillar['caisson'].get('media', {}).get('certificate') %}
 include:
   - pki.emptied
 
@@ -51,10 +52,10 @@ Create CA certificate:
       - x509: Create CA key
 {%- endif %}
 
+# Where the site brings a certificate of nginx its authority counts too; the installer copied both.
 Publish CA certificate:
-  file.managed:
+  caisson_certificate.published:
     - name: /etc/caisson/ca.crt
-    - source: /etc/caisson/pki/ca.crt
-    - mode: '0644'
+    - sources: {{ (['/etc/caisson/pki/ca.crt'] + (['/etc/caisson/pki/site-ca.crt'] if site_leaf else [])) | json }}
     - require:
       - {{ "file: Copy the site's ca.crt" if site else "x509: Create CA certificate" }}
