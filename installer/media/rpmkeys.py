@@ -42,7 +42,7 @@ def check_signatures(
         words = ["rpmkeys", "--dbpath", database_dir]
         for file in key_files:
             run([*words, "--import", file], timeout_s=TIMEOUT_S)
-        asking = [*words, "--define", "_pkgverify_level all", "--checksig"]
+        asking: list[str | Path] = [*words, "--define", "_pkgverify_level all", "--checksig"]
         text = f"the signatures of {len(rpm_files)} packages"
         progress(text)
         commands = [[*asking, *part] for part in parts(rpm_files)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# The certificate authority of Caisson's own services, made here or brought by the site. It signs nothing of
-# Kubernetes: that is kubeadm's. The site's files are copied once: then they may be taken off the host.
-{%- set site = pillar['caisson']['authorities']['services'] %}
-{%- set site_leaf = pillar['caisson'].get('media', {}).get('certificate') %}
+# The authority of Caisson's own services, made here or brought by the site; of Kubernetes it signs nothing. The site's
+# files are copied once: then they may be taken off the host.
+{%- set caisson = pillar['caisson'] %}
+{%- set site, site_leaf = caisson['authorities']['services'], caisson.get('media', {}).get('certificate') %}
 include:
   - pki.emptied
 
@@ -41,7 +41,7 @@ Create CA certificate:
     - name: /etc/caisson/pki/ca.crt
     - signing_private_key: /etc/caisson/pki/ca.key
     - CN: Caisson CA
-    - O: {{ pillar['caisson']['cluster']['name'] | json }}
+    - O: {{ caisson['cluster']['name'] | json }}
     - basicConstraints: critical, CA:TRUE
     - keyUsage: critical, keyCertSign, cRLSign
     - subjectKeyIdentifier: hash
@@ -52,7 +52,7 @@ Create CA certificate:
       - x509: Create CA key
 {%- endif %}
 
-# Where the site brings a certificate of nginx its authority counts too; the installer copied both.
+# With a certificate of the site, its authority counts too; the installer copied both.
 Publish CA certificate:
   caisson_certificate.published:
     - name: /etc/caisson/ca.crt

@@ -352,7 +352,7 @@ def test_an_iso_that_others_can_change_is_refused(
     for act in (site_images.check, site_images.run_site_images):
         with pytest.raises(MediaError, match="can be changed by another user than root") as caught:
             act(context)
-    assert "name the copy under images.iso" in caught.value.resolution
+        assert "name the copy under images.iso" in caught.value.resolution
     assert mounter.commands == []
 
 
