@@ -211,7 +211,7 @@ def arguments(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renew(known: Mapping[str, Any], paths: Paths) -> None:
-    """Let Salt make it anew, without the ISO: it may be away. Raises: HostError."""
+    """Let Salt make it again, without the ISO: it may be away. Raises: HostError."""
     words = [f"{key}={json.dumps(value)}" for key, value in arguments(known).items()]
     asked = [SALT_CALL, "--local", f"--config-dir={LOCAL_DIR}", "--out=json", "--log-level=quiet"]
     try:
@@ -273,7 +273,7 @@ def _serve(file: Path, known: Mapping[str, Any], paths: Paths, tree_dir: Path, *
             )
         time.sleep(POLL_S)
     if not is_trusted(place, paths.at(PUBLISHED_FILE)):
-        say(f"note: {PUBLISHED_FILE} does not vouch for it yet: 'caisson bootstrap' writes that")
+        say(f"note: {PUBLISHED_FILE} does not name its authority yet: 'caisson bootstrap' writes that")
     return True
 
 

@@ -52,7 +52,6 @@ Create CA certificate:
       - x509: Create CA key
 {%- endif %}
 
-# With a certificate of the site, its authority counts too; the installer copied both.
 Publish CA certificate:
   caisson_certificate.published:
     - name: /etc/caisson/ca.crt
