@@ -58,12 +58,17 @@ def make_authority(
 
 
 def make_leaf(
-    directory: Path, issuer: tuple[Path, Path], *, address: str = "127.0.0.1", names: Sequence[str] = ()
+    directory: Path,
+    issuer: tuple[Path, Path],
+    *,
+    address: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    end: dt.datetime = BEGIN + dt.timedelta(days=36_500),
 ) -> tuple[Path, Path]:
     """Write a server's certificate for ``address``, or for ``names``, signed by ``issuer``, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server")])
-    builder = _begin(name, key, BEGIN, BEGIN + dt.timedelta(days=36_500)).add_extension(
+    builder = _begin(name, key, BEGIN, end).add_extension(
         x509.SubjectAlternativeName([*map(_general_name, names or [address])]), critical=False
     )
     return _write(directory, "leaf", _sign(builder, issuer), key)

@@ -117,6 +117,16 @@ class Paths:
         return self.at("/etc/caisson/nginx/nodes")
 
     @property
+    def media_certificate_file(self) -> Path:
+        """Caisson's own certificate of nginx, its key (``.key``) beside it; renewed 90 days before its end."""
+        return self.at("/etc/caisson/tls/media.crt")
+
+    @property
+    def site_certificate_file(self) -> Path:
+        """The certificate of nginx that the site brings, its key (``.key``) beside it; served in that one's place."""
+        return self.at("/etc/caisson/tls/site.crt")
+
+    @property
     def media_maps_dir(self) -> Path:
         """What ISOs beside the one in use have, as lines of nginx' maps: made by ``caisson media``."""
         return self.at("/etc/caisson/nginx/media")

@@ -8,7 +8,7 @@ from pathlib import Path
 from installer.base.paths import Paths
 from installer.checks import CHECKS, host, preflight
 from installer.config import bootstrap as config
-from installer.config import changes, facts
+from installer.config import changes, facts, leaf
 from installer.config.ports import BOOTSTRAP_ROLE
 from installer.media import product
 
@@ -31,6 +31,9 @@ def assess(
         addresses = facts.read_addresses()
         loaded = config.load(config_file, host_addresses=[address.address for address in addresses])
         gathered = facts.gather(loaded, addresses)
+        names = loaded.media_names(str(gathered.control_plane_address))
+        installed_file = (paths or Paths()).at(leaf.INSTALLED_FILE)
+        leaf.refuse(loaded.media_certificate, names, installed_file=installed_file)
     found, used = product.load(tree_dir), paths or Paths()
     role = str((changes.recorded(used) or {}).get("node", {}).get("role") or BOOTSTRAP_ROLE)
     return assess_known(tree_dir, loaded, gathered, found, paths=used, role=role, with_trials=with_trials)

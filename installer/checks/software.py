@@ -6,14 +6,17 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from installer.base.paths import Paths
 from installer.checks.host import Host
 from installer.checks.preflight import Check, Finding, Severity
+from installer.config import leaf, x509
 from installer.config.facts import POD_INTERFACES
 from installer.media import dnf
 
+CERTIFICATE_DAYS = 60
 CONFLICTING_PACKAGES: Mapping[str, str] = {
     "docker-ce": "brings a container runtime of its own",
     "docker": "brings a container runtime of its own",
@@ -290,6 +293,26 @@ def has_no_other_versions(host: Host) -> Iterator[Finding]:
             yield Finding(f"{name} {version} is installed, the media has {offered}", fix=f"dnf remove {name}")
 
 
+def has_a_lasting_certificate(host: Host) -> Iterator[Finding]:
+    """Look when the certificate ends with which nginx serves packages and images; a timer renews it 90 days before.
+
+    Within the last 60 days something keeps it from being renewed, or the site has brought no newer one.
+    """
+    files = (Paths(host.root).media_certificate_file, host.path(leaf.INSTALLED_FILE))
+    file = next((file for file in reversed(files) if file.is_file()), None)
+    if file is None:
+        return  # this host serves nothing
+    try:
+        ends = x509.parse(x509.read_der(file)).not_after
+    except (OSError, ValueError) as exc:
+        yield Finding(f"{file} cannot be read: {exc}")
+        return
+    days = int((ends - host.now) // 86_400)
+    if days < CERTIFICATE_DAYS:
+        day = time.strftime("%Y-%m-%d", time.gmtime(ends))
+        yield Finding(f"{file} ended on {day}" if days < 0 else f"{file} ends in {days} days, on {day}")
+
+
 SOFTWARE: tuple[Check, ...] = (
     Check("CSN401", Severity.ERROR, "no package conflicts", has_no_conflicting_packages, "remove it"),
     Check("CSN402", Severity.ERROR, "no service conflicts", has_no_conflicting_services, "disable it"),
@@ -348,5 +371,13 @@ SOFTWARE: tuple[Check, ...] = (
         "no other version is installed",
         has_no_other_versions,
         "remove it",
+    ),
+    Check(
+        "CSN411",
+        Severity.WARNING,
+        "the certificate of the media server goes on to be good",
+        has_a_lasting_certificate,
+        "'caisson certificates renew' says why it was not renewed; a site's own comes from the files that "
+        "media.certificate names",
     ),
 )

@@ -27,7 +27,18 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, images, jobs, media, nodes, on_node, reset, vip
+from installer.cli import (
+    bootstrap,
+    certificates,
+    explanations,
+    images,
+    jobs,
+    media,
+    nodes,
+    on_node,
+    reset,
+    vip,
+)
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -41,10 +52,11 @@ from installer.cli.common import (
 from installer.config import bootstrap as config
 from installer.config import changes, facts, hosts, starter
 from installer.engine import pillartop
-from installer.engine.jobrun import Work
+from installer.engine.jobrun import Task, Work
 from installer.media import product
 from installer.operations import (
     adding,
+    media_certificate,
     node_add,
     node_checks,
     node_remove,
@@ -67,6 +79,7 @@ COMMANDS = (
     "node",
     "images",
     "media",
+    "certificates",
     "reset",
     "vip",
     "explain",
@@ -74,10 +87,20 @@ COMMANDS = (
 TREE_DIR = Path(__file__).resolve().parents[2]
 
 
+def _renewing(work: Work) -> Work:
+    """Return a work before which nginx' certificate is looked at: whatever is done on a host keeps it good."""
+
+    def keep(task: Task) -> str:
+        media_certificate.keep_quietly(task.paths, task.tree_dir, say=task.ui.note)
+        return work(task)
+
+    return keep
+
+
 WORKS: dict[str, Work] = {
-    bootstrap.NAME: bootstrap.work,
-    node_add.NAME: adding.work,
-    node_remove.NAME: removing.work,
+    bootstrap.NAME: bootstrap.work,  # its own states renew it
+    node_add.NAME: _renewing(adding.work),
+    node_remove.NAME: _renewing(removing.work),
 }
 """What each operation does as a job of its own unit."""
 
@@ -149,6 +172,7 @@ def make_parser(program: str) -> Parser:
     nodes.add_commands(commands)
     images.add_commands(commands)
     media.add_commands(commands)
+    certificates.add_commands(commands)
     vip.add_command(commands)
     on_node.add_command(commands)
     reset.add_command(commands)

@@ -17,7 +17,7 @@ from installer.config import bootstrap as config
 from installer.engine import lock as lockfile
 from installer.media import product
 from installer.media.product import Product
-from installer.operations import images, installed, media, media_adding, own_state
+from installer.operations import images, installed, media, media_adding, media_certificate, own_state
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
 
@@ -170,6 +170,7 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     pinned = _pinned(paths)
     handle_signals()
     with lockfile.hold(paths.lock_file):
+        media_certificate.keep_quietly(paths, tree_dir, say=say)
         added = media_adding.add(str(arguments.iso), site, own, pinned=pinned, say=say)
     if arguments.json:
         data = {**asdict(added), "clashes": [asdict(clash) for clash in added.clashes]}
@@ -198,6 +199,7 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     site = images.find_site(paths, tree_dir)
     handle_signals()
     with lockfile.hold(paths.lock_file):
+        media_certificate.keep_quietly(paths, tree_dir, say=say)
         removed = media_adding.remove(media.find(str(arguments.build), paths), site, own, say=say)
     if arguments.json:
         print(json.dumps({"format": FORMAT, **asdict(removed)}, indent=1))

@@ -30,19 +30,25 @@ class Authority:
 
 def examine(authority: Authority, *, now: float | None = None) -> Iterator[tuple[str, str]]:
     """Yield (``certificateFile`` or ``keyFile``, what is wrong) for each fault; nothing for a good pair."""
-    faults = [*_unreadable("certificateFile", authority.certificate_file)]
-    faults += _unreadable("keyFile", authority.key_file)
+    faults = [*unreadable("certificateFile", authority.certificate_file)]
+    faults += unreadable("keyFile", authority.key_file)
     yield from faults
     if faults:
         return
-    if authority.key_file.stat().st_mode & PRIVATE_MODES:
-        mode = authority.key_file.stat().st_mode & 0o777
-        yield "keyFile", f"{authority.key_file} can be read by others (mode {mode:04o}): chmod 0600"
+    yield from key_faults(authority.key_file)
     yield from _certificate_faults(authority.certificate_file, time.time() if now is None else now)
-    yield from _pair_faults(authority)
+    yield from pair_faults(authority.certificate_file, authority.key_file)
 
 
-def _unreadable(key: str, file: Path) -> Iterator[tuple[str, str]]:
+def key_faults(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the mode of a key's file."""
+    if file.stat().st_mode & PRIVATE_MODES:
+        mode = file.stat().st_mode & 0o777
+        yield "keyFile", f"{file} can be read by others (mode {mode:04o}): chmod 0600"
+
+
+def unreadable(key: str, file: Path) -> Iterator[tuple[str, str]]:
+    """Yield why a file cannot be read, or is no PEM; ``key`` is that of the configuration that names it."""
     if not file.is_absolute():
         yield key, f"'{file}' is no absolute path"
         return
@@ -101,7 +107,8 @@ def _lacks(certificate: x509.Certificate) -> Iterator[str]:
         yield "has no subjectKeyIdentifier"
 
 
-def _pair_faults(authority: Authority) -> Iterator[tuple[str, str]]:
+def pair_faults(certificate_file: Path, key_file: Path) -> Iterator[tuple[str, str]]:
+    """Yield why a key is not that of a certificate."""
     asked: list[bool] = []
 
     def refuse() -> str:
@@ -109,13 +116,11 @@ def _pair_faults(authority: Authority) -> Iterator[tuple[str, str]]:
         return ""
 
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            authority.certificate_file, authority.key_file, password=refuse
-        )
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_file, key_file, password=refuse)
     except (ssl.SSLError, ValueError) as exc:
         if asked:
-            yield "keyFile", f"{authority.key_file} is encrypted: nobody is there to type its password"
+            yield "keyFile", f"{key_file} is encrypted: nobody is there to type its password"
         elif "MISMATCH" in str(exc).upper():
-            yield "keyFile", f"{authority.key_file} is not the key of {authority.certificate_file}"
+            yield "keyFile", f"{key_file} is not the key of {certificate_file}"
         else:
-            yield "keyFile", f"{authority.key_file} holds no private key that can be used"
+            yield "keyFile", f"{key_file} holds no private key that can be used"

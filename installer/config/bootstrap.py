@@ -18,8 +18,10 @@ import yaml
 
 from installer.base.document import Document, Fault, KeyPath, format_path, read_text
 from installer.base.errors import ConfigError
+from installer.config import leaf as leaves
 from installer.config import schema
 from installer.config.authority import Authority, examine
+from installer.config.leaf import Leaf
 
 DEFAULT_PODS_CIDR = "10.233.0.0/16"
 DEFAULT_SERVICES_CIDR = "10.96.0.0/12"
@@ -97,9 +99,14 @@ class Config:
     signing_key: str = ""
     images_directory: Path | None = None
     images_iso: Path | None = None
+    media_certificate: Leaf | None = None
     services_authority: Authority | None = None
     cluster_authority: Authority | None = None
     notes: tuple[str, ...] = ()
+
+    def media_names(self, address: str) -> tuple[str, ...]:
+        """Return what nodes ask the media server of this address for: a certificate must be for both."""
+        return (address, self.media_name)
 
     @property
     def endpoint(self) -> str:
@@ -142,6 +149,7 @@ def parse(text: str, *, file: Path = Path("bootstrap.yaml"), host_addresses: Seq
         faults += _network_faults(document, host_addresses)
         faults += _api_server_faults(document)
         faults += _image_faults(document)
+        faults += _leaf_faults(document)
         faults += _authority_faults(document)
         faults += _override_faults(document)
     if faults:
@@ -350,6 +358,14 @@ def _authority_faults(document: Document) -> Iterator[Fault]:
             yield document.fault(("authorities", name, key), text)
 
 
+def _leaf_faults(document: Document) -> Iterator[Fault]:
+    given = _leaf(document.get("media", "certificate"))
+    if given is None or (Path(leaves.INSTALLED_FILE).is_file() and not given.certificate_file.exists()):
+        return
+    for key, text in leaves.examine(given):
+        yield document.fault(("media", "certificate", key), text)
+
+
 INSTALLED_AUTHORITIES: Mapping[str, Path] = {
     "services": Path("/etc/caisson/pki/ca.crt"),
     "cluster": Path("/etc/kubernetes/pki/ca.crt"),
@@ -365,6 +381,16 @@ def _authority(entry: object) -> Authority | None:
     if not isinstance(certificate, str) or not isinstance(key, str) or not certificate or not key:
         return None
     return Authority(Path(certificate), Path(key))
+
+
+def _leaf(entry: object) -> Leaf | None:
+    """Return the certificate of an entry, None when there is none or the schema has a fault for it."""
+    if not isinstance(entry, dict):
+        return None
+    files = [entry.get(key) for key in ("certificateFile", "keyFile", "authorityFile")]
+    if not all(isinstance(file, str) and file for file in files):
+        return None
+    return Leaf(*(Path(str(file)) for file in files))
 
 
 def _override_faults(document: Document) -> Iterator[Fault]:
@@ -461,6 +487,7 @@ def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:
         signing_key=data.get("media", {}).get("signingKey", "").upper(),
         images_directory=_path(data.get("images", {}).get("directory")),
         images_iso=_path(data.get("images", {}).get("iso")),
+        media_certificate=_leaf(data.get("media", {}).get("certificate")),
         services_authority=_authority(authorities.get("services")),
         cluster_authority=_authority(authorities.get("cluster")),
         notes=(*notes, *more_notes),

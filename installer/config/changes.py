@@ -18,6 +18,7 @@ from installer.base.paths import Paths
 from installer.config.authority import Authority
 from installer.config.bootstrap import Config
 from installer.config.facts import Facts
+from installer.config.leaf import Leaf
 
 FIRST_STAMP = "/var/lib/caisson/kubeadm/certs-all.json"
 """From then on there are certificates, and soon objects, that hold the values below."""
@@ -50,6 +51,7 @@ FIELDS = (
     ),
     Field("networks.workloadPlane: this host's address", ("node", "workload_plane_address")),
     Field("apiServer.extraSans", ("api_server", "extra_sans")),
+    Field("media.certificate", ("media", "certificate")),
     Field("authorities.services", ("authorities", "services"), "it was copied when the host was installed"),
     Field(
         "authorities.cluster", ("authorities", "cluster"), "every certificate of the cluster comes from it"
@@ -102,6 +104,7 @@ def values(config: Config, facts: Facts) -> dict[str, Any]:
             "directory": str(config.images_directory or ""),
             "iso": str(config.images_iso or ""),
         },
+        "media": {"certificate": _leaf(config.media_certificate)},
         "authorities": {
             "services": _authority(config.services_authority),
             "cluster": _authority(config.cluster_authority),
@@ -130,6 +133,16 @@ def _authority(given: Authority | None) -> dict[str, str] | None:
     if given is None:
         return None
     return {"certificate_file": str(given.certificate_file), "key_file": str(given.key_file)}
+
+
+def _leaf(given: Leaf | None) -> dict[str, str] | None:
+    if given is None:
+        return None
+    return {
+        "certificate_file": str(given.certificate_file),
+        "key_file": str(given.key_file),
+        "authority_file": str(given.authority_file),
+    }
 
 
 def installed(paths: Paths) -> Mapping[str, Any] | None:

@@ -58,6 +58,8 @@ networks:
 
 # media:
 #   signingKey: {"0" * 40}  # refuse media that this key did not sign
+#   certificate:  # of nginx; default: made on this host, and renewed
+#     {{certificateFile: /root/media.crt, keyFile: /root/media.key, authorityFile: /root/site-ca.crt}}
 
 # images:  # of the site, pushed to its registry; archives (*.tar) and OCI layouts
 #   directory: /mnt/site-images

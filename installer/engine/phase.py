@@ -26,7 +26,7 @@ class States:
     tells: str = ""
     """The id of the state whose words the user reads in any case."""
     steps: tuple[str, ...] = ()
-    """The ids of the states whose words go into the journal, in this order, once one of them changed something."""
+    """The ids of the states whose words go into the journal, in this order, once one of them changed or failed."""
 
     def __call__(self, context: Context) -> bool:
         """Apply them and write to the log what they changed.
@@ -35,15 +35,21 @@ class States:
             SaltError: a state failed, or Salt gave no answer.
         """
         has_changed = self.before(context) if self.before is not None else False
-        applied = saltcall.apply(context, self.sls, local=self.local)
+        tell = functools.partial(self._tell, context)
+        applied = saltcall.apply(context, self.sls, local=self.local, tell=tell)
+        return bool(applied.changed) or has_changed
+
+    def _tell(self, context: Context, applied: saltcall.Applied) -> None:
+        """Say what they did; also when one of them failed, for what came before it is done."""
         for name in applied.changed:
             context.ui.detail(f"changed: {name}")
         if self.tells in applied.said:
             context.ui.note(applied.said[self.tells])
-        if set(self.steps) & set(applied.changed):
+        if set(self.steps) & {*applied.changed, *applied.failed}:
             for name in self.steps:
-                context.journal.step(f"{name}: {applied.said.get(name, '')}")
-        return bool(applied.changed) or has_changed
+                if name in applied.said:
+                    how = "failed: " if name in applied.failed else ""
+                    context.journal.step(f"{name}: {how}{applied.said[name]}")
 
     def __str__(self) -> str:
         """Return the names and the mode, as they are shown.

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
@@ -39,11 +39,15 @@ PROGRESS_LINE = re.compile(r"(?:Running state \[(?P<state>.+?)\] at time|caisson
 
 @dataclass(frozen=True)
 class Applied:
-    """What a state run did: how many states there were, the ids of those that changed something, what each said."""
+    """What a state run did: how many states there were, the ids of those that changed something, what each said.
+
+    ``failed`` are those that did not do what they should; what was not run because of another one said nothing.
+    """
 
     total: int
     changed: tuple[str, ...]
     said: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    failed: tuple[str, ...] = field(default=(), repr=False)
 
 
 def pillar(context: Context) -> dict[str, Any]:
@@ -132,8 +136,14 @@ def _configuration(context: Context) -> dict[Path, str]:
     }
 
 
-def apply(context: Context, sls: Sequence[str], *, local: bool) -> Applied:
-    """Apply the states ``sls``, in this order, and return what changed.
+def apply(
+    context: Context,
+    sls: Sequence[str],
+    *,
+    local: bool,
+    tell: Callable[[Applied], None] = lambda _: None,
+) -> Applied:
+    """Apply the states ``sls``, in this order, and return what changed; ``tell`` is told in any case, before it raises.
 
     Raises:
         SaltError: a state failed (each is named with its comment), or Salt gave no answer.
@@ -146,7 +156,24 @@ def apply(context: Context, sls: Sequence[str], *, local: bool) -> Applied:
             details="\n".join(str(fault) for fault in faults),
             resolution=f"see {_log_file(context)}; the states are part of the media",
         )
+    tell(summarise(answer))
     return evaluate(answer, sls, log_file=_log_file(context))
+
+
+def summarise(states: Mapping[str, Mapping[str, Any]]) -> Applied:
+    """Return what Salt's answer to ``state.apply`` says was done, and what was not."""
+    ran = {key: state for key, state in states.items() if not _is_consequence(state)}
+    failed = (state for state in ran.values() if state.get("result") is False)
+    return Applied(
+        total=len(states),
+        changed=tuple(_id(state) for state in states.values() if state.get("changes")),
+        said={_id(state): str(state.get("comment", "")) for state in ran.values()},
+        failed=tuple(_id(state) for state in failed),
+    )
+
+
+def _id(state: Mapping[str, Any]) -> str:
+    return str(state.get("__id__", "?"))
 
 
 def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log_file: Path) -> Applied:
@@ -174,9 +201,7 @@ def evaluate(states: Mapping[str, Mapping[str, Any]], sls: Sequence[str], *, log
             details="\n".join(details),
             resolution=f"fix what is named above and run the same command again; log: {log_file}",
         )
-    changed = [str(state.get("__id__", "?")) for state in states.values() if state.get("changes")]
-    said = {str(state.get("__id__", "?")): str(state.get("comment", "")) for state in states.values()}
-    return Applied(total=len(states), changed=tuple(changed), said=said)
+    return summarise(states)
 
 
 def call(

@@ -50,6 +50,8 @@ NGINX_FILES = (
     "/etc/caisson/nginx/oci-maps.conf",
     "/etc/caisson/nginx/oci-locations.conf",
     "/etc/caisson/nginx/own-names.conf",
+    "/etc/systemd/system/caisson-renew.service",
+    "/etc/systemd/system/caisson-renew.timer",
 )
 KEEPALIVED_FILES = (
     "/etc/kubernetes/manifests/keepalived.yaml",
@@ -85,10 +87,11 @@ FILES = (
     *JOIN_FILES,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
+RENEW_UNITS = ("caisson-renew.timer", "caisson-renew.service")
 GUARD_UNIT = "caisson-guard.service"
 KUBELET_UNIT = "kubelet.service"
-LATER_UNITS = ("salt-minion.service", *HOSTS_UNITS, GUARD_UNIT, "containerd.service")
-"""What is stopped once the pods are: containerd stops them. The path before the service that it starts."""
+LATER_UNITS = ("salt-minion.service", *HOSTS_UNITS, *RENEW_UNITS, GUARD_UNIT, "containerd.service")
+"""What is stopped once the pods are: containerd stops them. Path and timer before the service that they start."""
 UNITS_DIR = "/etc/systemd/system"
 MEDIA_UNITS = "srv-caisson-*.mount"
 MEDIA_DIR = "/srv/caisson"

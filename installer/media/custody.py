@@ -177,6 +177,28 @@ def find_faults(file: Path) -> Iterator[str]:
         child = found
 
 
+def find_faults_below(directory: Path) -> Iterator[str]:
+    """Name what is in a directory, at any depth, that somebody else owns or may write to; a link counts as its target.
+
+    The directory itself and its path: :func:`find_faults`.
+    """
+    for place in sorted(directory.rglob("*")):
+        try:
+            if place.is_symlink():
+                yield from find_faults(place.resolve())
+                continue
+            found, access = place.lstat(), _read_access_list(place)
+        except (OSError, RuntimeError) as exc:
+            yield f"{place}: {exc}"
+            continue
+        yield from (f"{place}: {fault}" for fault in _faults_of(found, None, access))
+
+
+def find_foreign(file: Path, *, mounts: Sequence[Mount] = (), root: Path = Path("/")) -> str:
+    """Say on which file system a file lies whose owners and modes are somebody else's word; empty for a local one."""
+    return _find_foreign(file, mounts, root)
+
+
 def _faults_of(found: os.stat_result, child: os.stat_result | None, access: bytes = b"") -> Iterator[str]:
     if not _is_trusted(found.st_uid):
         yield f"owned by {_name(found.st_uid)}"

@@ -12,6 +12,7 @@ import hashlib
 import os
 import queue
 import re
+import stat
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -34,6 +35,8 @@ WORKERS = 2
 SHOWN_FILES = 20
 SUM_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
 ISO_TYPES = ("iso9660", "udf")
+LINK = -1
+"""In place of a size: what is there is no file."""
 VOLATILE_TYPES = ("tmpfs", "ramfs", "overlay")
 
 
@@ -119,7 +122,8 @@ def compare(
 ) -> Compared:
     """Read the whole media and say which files are not as SHA256SUMS says.
 
-    Every file is read, each wrong one is named: differing, unreadable, missing, not listed. Progress is told at each
+    Every file is read, each wrong one is named: differing, unreadable, missing, not listed. A link is wrong: no ISO of
+    Caisson has one, and it may lead out of it. Progress is told at each
     tenth, and every ``interval_s`` too, whether or not anything was read since.
 
     Raises:
@@ -136,10 +140,11 @@ def compare(
         ) from exc
     present = _list_files(media_dir)
     faults = [FileFault("missing", path) for path in sorted(set(sums) - set(present))]
-    faults += [
-        FileFault(f"not listed in {SUMS_FILE_NAME}", path) for path in sorted(set(present) - set(sums))
-    ]
-    paths = sorted(set(sums) & set(present))
+    unlisted = (path for path in set(present) - set(sums) if present[path] != LINK)
+    faults += [FileFault(f"not listed in {SUMS_FILE_NAME}", path) for path in sorted(unlisted)]
+    links = {path for path, size in present.items() if size == LINK}
+    faults += [FileFault("a link", path, "an ISO has none") for path in sorted(links)]
+    paths = sorted((set(sums) & set(present)) - links)
     total_bytes = sum(present[path] for path in paths)
     reading = _Reading(media_dir, total_bytes, progress)
     for path in paths:
@@ -220,7 +225,9 @@ class _Reading:
 
 
 def _list_files(media_dir: Path) -> dict[str, int]:
-    """Return every file with its size, less SHA256SUMS and its signature; an unreadable directory is an error.
+    """Return every file with its size, a link with LINK, less SHA256SUMS and its signature.
+
+    An unreadable directory is an error.
 
     Raises:
         MediaError: a directory cannot be read.
@@ -234,11 +241,14 @@ def _list_files(media_dir: Path) -> dict[str, int]:
             resolution="the media is damaged: copy the ISO again and compare its checksum",
         ) from error
 
-    for directory, _, names in os.walk(media_dir, onerror=refuse):
-        for name in names:
+    for directory, below, names in os.walk(media_dir, onerror=refuse):
+        for name in (*names, *below):
             file = Path(directory, name)
-            found[str(file.relative_to(media_dir))] = file.lstat().st_size
-    return {path: size for path, size in found.items() if path not in UNLISTED_FILE_NAMES}
+            status = file.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                size = LINK if stat.S_ISLNK(status.st_mode) else status.st_size
+                found[str(file.relative_to(media_dir))] = size
+    return {path: size for path, size in found.items() if size == LINK or path not in UNLISTED_FILE_NAMES}
 
 
 # ---- what is behind a mount ------------------------------------------------------------------------------

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import contextvars
 import tempfile
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Callable
 
 from installer.base.errors import PackageError
 from installer.base.run import Completed, run
 from installer.base.session import only_looking
 
 TIMEOUT_S = 300.0
+INTERVAL_S = 5.0
 WORKERS = 2
 """rpmkeys reads one package after the other, on one core."""
 
 
-def check_signatures(key_files: Sequence[Path], rpm_files: Sequence[Path]) -> None:
+def check_signatures(
+    key_files: Sequence[Path],
+    rpm_files: Sequence[Path],
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    interval_s: float = INTERVAL_S,
+) -> None:
     """Check that each package is whole and signed by one of the keys; no signature is no good signature.
+
+    ``progress`` is told at the beginning, and every ``interval_s`` how long it takes already.
 
     Raises:
         PackageError: one is not; the message names the first, the details all.
@@ -31,8 +42,13 @@ def check_signatures(key_files: Sequence[Path], rpm_files: Sequence[Path]) -> No
         words = ["rpmkeys", "--dbpath", database_dir]
         for file in key_files:
             run([*words, "--import", file], timeout_s=TIMEOUT_S)
-        asking = [*words, "--define", "_pkgverify_level all", "--checksig"]
-        answers = _ask_side_by_side([[*asking, *part] for part in parts(rpm_files)])
+        asking: list[str | Path] = [*words, "--define", "_pkgverify_level all", "--checksig"]
+        text = f"the signatures of {len(rpm_files)} packages"
+        progress(text)
+        commands = [[*asking, *part] for part in parts(rpm_files)]
+        answers = _ask_side_by_side(
+            commands, lambda since_s: progress(f"{text}, {since_s:.0f} s"), interval_s
+        )
     bad = [line for checked in answers for line in refused(checked.stdout)]
     if bad or any(checked.returncode != 0 for checked in answers):
         name = Path(bad[0].partition(":")[0]).stem if bad else "of the media"
@@ -44,8 +60,11 @@ def check_signatures(key_files: Sequence[Path], rpm_files: Sequence[Path]) -> No
         )
 
 
-def _ask_side_by_side(commands: Sequence[Sequence[str | Path]]) -> list[Completed]:
-    """Run commands that only read, one on each core; who stops this ends them."""
+def _ask_side_by_side(
+    commands: Sequence[Sequence[str | Path]], tell: Callable[[float], None], interval_s: float
+) -> list[Completed]:
+    """Run commands that only read, one on each core; who stops this ends them; ``tell`` hears how long it takes."""
+    started = time.monotonic()
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="rpmkeys") as pool, only_looking():
         jobs = [
             pool.submit(
@@ -55,6 +74,10 @@ def _ask_side_by_side(commands: Sequence[Sequence[str | Path]]) -> list[Complete
             )
             for words in commands
         ]
+        while wait(jobs, timeout=interval_s, return_when=FIRST_EXCEPTION).not_done:
+            if any(job.done() and job.exception() for job in jobs):
+                break
+            tell(time.monotonic() - started)
         return [job.result() for job in jobs]
 
 

@@ -23,7 +23,16 @@ from installer.engine.phase import Operation, Phase, States
 from installer.media import dnf, notes, repair, rpmdb, rpmkeys, signature, state, transaction
 from installer.media import mounting as media
 from installer.media.product import FILE_NAME
-from installer.operations import before, cluster, handed_over, installed, report, site_images, vip_set
+from installer.operations import (
+    before,
+    cluster,
+    handed_over,
+    installed,
+    media_certificate,
+    report,
+    site_images,
+    vip_set,
+)
 
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
@@ -62,8 +71,9 @@ KUBELET_UNDO = (
     "systemctl daemon-reload"
 )
 NGINX_UNDO = (
+    "systemctl disable --now caisson-renew.timer; "
     f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
-    f"rm -rf {traces.MEDIA_MAPS_DIR}"
+    f"rm -rf {traces.MEDIA_MAPS_DIR}; systemctl daemon-reload"
 )
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
@@ -99,8 +109,7 @@ def run_verify_media(context: Context) -> bool:
     context.ui.detail(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
     keys = [context.source_dir / name for name in context.product.rpm_keys]
     packages = sorted((context.source_dir / "repo/el9/Packages").rglob("*.rpm"))
-    context.ui.progress(f"the signatures of {len(packages)} packages")
-    rpmkeys.check_signatures(keys, packages)
+    rpmkeys.check_signatures(keys, packages, progress=context.ui.progress)
     return False
 
 
@@ -180,6 +189,7 @@ def run_preflight(context: Context) -> bool:
             details="\n".join(found.lines(Status.FAILED)),
             resolution="fix each, or ignore it by its code in overrides.ignorePreflights, with the reason",
         )
+    media_certificate.refuse(context.config, str(context.facts.control_plane_address), paths=context.paths)
     vip_set.refuse(context.paths, str(context.config.networks.vip or ""), context.facts)
     site_images.check(context)
     return False
@@ -350,6 +360,7 @@ PHASES: tuple[Phase, ...] = (
         name="nginx",
         title="serve packages and images from the media",
         applies=States(("nginx",), local=True),
+        awaits=media_certificate.await_served,
         undo=NGINX_UNDO,
         about="Serve packages and images from the media over HTTPS; images are pulled while other phases run.",
     ),

@@ -14,7 +14,7 @@ from installer.engine import pillartop, saltcall, traces
 from installer.engine.beside import Signs
 from installer.engine.context import Context
 from installer.engine.phase import States
-from installer.operations import bus, containers, push_login, settling
+from installer.operations import bus, containers, media_certificate, push_login, settling
 
 ANSWER = "the minion to answer its master"
 HAND_OVER = States(("salt_minion.connected",), local=True)
@@ -24,8 +24,8 @@ FIRST_ASK_AFTER_S = 15.0
 """After a hand-over: the minion starts, and images are pulled; a question takes two seconds of a processor."""
 SERVICE_FILES = (
     "/etc/caisson/ca.crt",
-    "/etc/caisson/pki/media.crt",
-    "/etc/caisson/pki/media.key",
+    "/etc/caisson/tls/media.crt",
+    "/etc/caisson/tls/media.key",
     *traces.LOGIN_FILES,
 )
 PUBLISH_PORT = 4505
@@ -48,14 +48,20 @@ def run_minion_local(context: Context) -> bool:
 
 
 def make_logins(context: Context) -> bool:
-    """Make the password of whoever pushes images, and nginx' own; let nginx know the further nodes, which may not."""
+    """Make the password of whoever pushes images, and nginx' own; let nginx know the further nodes, which may not.
+
+    A certificate that the site brings for nginx is copied here, too: its key is not for Salt to see.
+    """
+    is_brought = media_certificate.bring(context)
+    if is_brought:
+        context.ui.detail("changed: the certificate that the site brings for nginx")
     changed = pillartop.bar_pushes(context.paths, pillartop.pillars(context.paths))
     changed = pillartop.let_push(context.paths) or changed
     changed = push_login.let_push_again(context.paths) or changed
     if push_login.ensure(context.paths) or changed:
         context.ui.detail("changed: the passwords of the registry, or the nodes that may not push to it")
         return True
-    return False
+    return is_brought
 
 
 def check_keys(context: Context) -> None:

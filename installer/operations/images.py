@@ -350,6 +350,21 @@ def list_images(site: Site, product: Product) -> list[Listed]:
     ]
 
 
+def pushed_digests(site: Site, names: Iterable[ImageName]) -> dict[ImageName, str]:
+    """Return the digest of each of these names that the site's registry has an image under.
+
+    Raises:
+        HostError: the registry does not answer.
+    """
+    found = {}
+    with site.inside() as registry:
+        for name in names:
+            reply = registry.get("HEAD", f"/v2/{name.path}/manifests/{name.reference}", 200, 404)
+            if reply.status == 200:
+                found[name] = reply.headers["Docker-Content-Digest"]
+    return found
+
+
 def _stored(registry: Registry) -> Iterator[tuple[ImageName, str, int]]:
     """Yield name, digest and size of each tag that the registry has."""
     for path in registry.names():

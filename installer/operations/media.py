@@ -8,7 +8,7 @@ host is installed from; states, packages and the first look for an image are of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -29,6 +29,8 @@ Say = Callable[[str], None]
 INTERVAL_S = 1.5
 """Somebody who waits hears of it at least every two seconds."""
 MARK = b"# Written by Caisson."
+TOO_MANY = f"nginx looks into {media_maps.SLOTS} ISOs beside the one in use, the newest"
+FEWER = "remove one that is not needed: caisson media remove BUILD"
 
 
 @dataclass(frozen=True)
@@ -163,11 +165,34 @@ def beside(paths: Paths) -> tuple[Beside, ...]:
     """
     there = known(paths)
     added = [media for media in there if not media.is_in_use] if any(m.is_in_use for m in there) else []
-    states = [(media.full_version, state.media_state(media, paths)) for media in added]
+    states = [(media, state.media_state(media, paths)) for media in added]
+    unserved = _unserved(there, paths)
     return tuple(
-        Beside(name, found.mount_point, found.made_from, found.missing, found.resolution)
-        for name, found in states
+        Beside(
+            media.full_version,
+            found.mount_point,
+            found.made_from,
+            *_problem(media.full_version, found, unserved),
+        )
+        for media, found in states
     )
+
+
+def _unserved(there: Sequence[Media], paths: Paths) -> set[str]:
+    """Return the builds that are mounted, and more than nginx looks into."""
+    mounts = read_mounts()
+    mounted = [
+        media.full_version
+        for media in there
+        if not media.is_in_use and is_mounted(paths.media_dir(media.full_version), mounts)
+    ]
+    return set(mounted[media_maps.SLOTS :])
+
+
+def _problem(name: str, found: state.MediaState, unserved: Container[str]) -> tuple[str, str]:
+    if found.missing or name not in unserved:
+        return found.missing, found.resolution
+    return f"its images are not served: {TOO_MANY}", FEWER
 
 
 # ---- list ----------------------------------------------------------------------------------------------------
@@ -182,11 +207,15 @@ def rows(paths: Paths, own: Product) -> list[Row]:
     there = known(paths)
     mounts = read_mounts()
     hidden = _hidden(there, paths, own)
-    return [_row(media, paths, hidden.get(media.full_version, ()), mounts) for media in there]
+    unserved = _unserved(there, paths)
+    return [_row(media, paths, hidden.get(media.full_version, ()), mounts, unserved) for media in there]
 
 
-def _row(media: Media, paths: Paths, hidden: Sequence[str], mounts: Sequence[Mount]) -> Row:
+def _row(
+    media: Media, paths: Paths, hidden: Sequence[str], mounts: Sequence[Mount], unserved: Container[str]
+) -> Row:
     found = state.media_state(media, paths)
+    problem, resolution = _problem(media.full_version, found, unserved)
     note = media.note
     size = note.size_bytes if note else 0
     if not size and found.made_from:
@@ -204,8 +233,8 @@ def _row(media: Media, paths: Paths, hidden: Sequence[str], mounts: Sequence[Mou
         signed_by=note.signed_by if note else None,
         size_bytes=size or None,
         hidden=tuple(hidden),
-        problem=found.missing,
-        resolution=found.resolution,
+        problem=problem,
+        resolution=resolution,
     )
 
 
@@ -226,16 +255,22 @@ def own_layout(own: Product, paths: Paths) -> Layout:
 
 
 def added_layouts(there: Sequence[Media], paths: Paths, say: Say) -> list[tuple[str, Layout]]:
-    """Return title and layout of each ISO beside the one in use, the newest first; one that is away is left out."""
-    found = []
+    """Return title and layout of each ISO beside the one in use, the newest first; who is left out is said.
+
+    Left out is one that is away, and what is more than nginx looks into.
+    """
+    found: list[tuple[str, Layout]] = []
     for media in there:
         if media.is_in_use:
+            continue
+        if len(found) == media_maps.SLOTS:
+            say(f"{media.full_version} is left out: {TOO_MANY}; {FEWER}")
             continue
         try:
             found.append((media.full_version, media_maps.read_layout(paths.media_dir(media.full_version))))
         except MediaError as exc:
             say(f"{media.full_version} is left out: {exc.message}")
-    return found[: media_maps.SLOTS]
+    return found
 
 
 # ---- verify --------------------------------------------------------------------------------------------------

@@ -5,25 +5,25 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from installer.base.errors import CommandError, HostError, InstallerError, MediaError, UsageError
+from installer.base.errors import HostError, InstallerError, MediaError, UsageError
 from installer.base.mounts import is_mounted, read_mounts
 from installer.base.paths import Paths
 from installer.base.run import run
 from installer.base.ui import format_bytes
-from installer.media import custody, mounting, notes, rpmkeys, signature, state
+from installer.media import custody, mounting, notes, rpmkeys, scratch, signature, state
 from installer.media import product as products
 from installer.media.product import Product
-from installer.operations import installed, media_maps
+from installer.operations import image_names, images, installed, media_maps
 from installer.operations.images import Site
 from installer.operations.media import INTERVAL_S, Media, Say, added_layouts, known, own_layout
 from installer.operations.media_maps import Clash
-from installer.operations.media_serving import container, publish
+from installer.operations.media_serving import container, publish, served_names
 
 SCRATCH_DIR = "/run/caisson-media"
 
@@ -58,7 +58,7 @@ def add(given: str, site: Site, own: Product, *, pinned: str, say: Say) -> Added
             resolution="start the bootstrap.sh of an ISO first",
         )
     file = _given(given)
-    with mounted(file, paths) as source_dir:
+    with _opened(file, paths) as source_dir:
         found = products.load(source_dir)
         _refuse_unfit(found, own, source_dir)
         signature.check(source_dir, pinned, note=say)
@@ -69,6 +69,7 @@ def add(given: str, site: Site, own: Product, *, pinned: str, say: Say) -> Added
         if not is_in_use:  # its images and packages are served as soon as it is mounted
             _refuse_many(paths, found.full_version)
             container()
+            _refuse_hiding(found.full_version, source_dir, site, own)
         if before is None or before.note is None or state.media_state(before, paths).missing:
             _verify_all(source_dir, found, say)
             _keep(found, source_dir, site, own, is_new=before is None, is_in_use=is_in_use, say=say)
@@ -111,39 +112,13 @@ def _given(given: str) -> Path:
     return file
 
 
-@contextmanager
-def mounted(file: Path, paths: Paths) -> Iterator[Path]:
-    """Mount an ISO where nobody else looks, for the time of the ``with`` block.
-
-    Raises:
-        MediaError: it cannot be mounted.
-    """
-    directory = paths.at(SCRATCH_DIR)
-    _unmount(directory)  # what a kill has left
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    is_file = file.is_file()
-    try:
-        options = f"{'loop,' if is_file else ''}ro,nosuid,nodev"
-        run(["mount", "-t", "iso9660", "-o", options, file, directory], timeout_s=90)
-    except CommandError as exc:
-        directory.rmdir()
-        raise MediaError(
-            f"{file} cannot be mounted",
-            details=exc.details,
-            resolution="copy the ISO again, compare its checksum",
-        ) from exc
-    try:
-        yield directory
-    finally:
-        _unmount(directory)
-        directory.rmdir()
-
-
-def _unmount(directory: Path) -> None:
-    if is_mounted(directory, read_mounts()):
-        run(["umount", directory], timeout_s=60, check=False)
-    if is_mounted(directory, read_mounts()):
-        run(["umount", "--lazy", directory], timeout_s=60)
+def _opened(file: Path, paths: Paths) -> AbstractContextManager[Path]:
+    return scratch.mounted(
+        file,
+        paths.at(SCRATCH_DIR),
+        types="iso9660",
+        resolution="copy the ISO again, compare its checksum",
+    )
 
 
 def _refuse_unfit(found: Product, own: Product, source_dir: Path) -> None:
@@ -198,6 +173,35 @@ def _refuse_many(paths: Paths, name: str) -> None:
         )
 
 
+def _refuse_hiding(name: str, source_dir: Path, site: Site, own: Product) -> None:
+    """Refuse an ISO with names of images that the site has pushed: its own would be served in their place, unseen.
+
+    Names that an ISO of this host has already are no news.
+
+    Raises:
+        MediaError: it has some.
+        HostError: the registry does not answer.
+    """
+    taken = {image.name for image in own_layout(own, site.paths).images} | set(served_names(site.paths))
+    new = {
+        image_names.of_path(image.path, image.tag): f"sha256:{image.digest}"
+        for image in media_maps.read_layout(source_dir).images
+        if image.name not in taken
+    }
+    pushed = images.pushed_digests(site, new)
+    hidden = sorted(one.said() for one, digest in pushed.items() if digest != new[one])
+    if hidden:
+        count = "1 image" if len(hidden) == 1 else f"{len(hidden)} images"
+        shown = " ".join(shlex.quote(one) for one in hidden)
+        raise MediaError(
+            f"{name} has {count} of a name that the site has pushed another image under",
+            details="\n".join((*hidden, "the ISO's would be served in their place, from the next pull on")),
+            resolution=f"to have the ISO's: for each, caisson images remove {shown}\n"
+            "to have the site's: push it under another tag, let the pods name that, and remove this one then\n"
+            "then run the same command again",
+        )
+
+
 def _verify_all(source_dir: Path, found: Product, say: Say) -> None:
     """Compare every byte and every package's signature, as the phase verify-media does. Raises: MediaError."""
     media_maps.read_layout(source_dir)
@@ -205,8 +209,8 @@ def _verify_all(source_dir: Path, found: Product, say: Say) -> None:
     say(f"{verified.files} files, {format_bytes(verified.size_bytes)} verified")
     packages = sorted((source_dir / "repo").rglob("*.rpm"))
     if packages:
-        say(f"the signatures of {len(packages)} packages")
-        rpmkeys.check_signatures([source_dir / name for name in found.rpm_keys], packages)
+        keys = [source_dir / name for name in found.rpm_keys]
+        rpmkeys.check_signatures(keys, packages, progress=say, interval_s=INTERVAL_S)
 
 
 def _keep(
@@ -234,7 +238,7 @@ def _take_back(name: str, site: Site, own: Product, say: Say) -> None:
     except InstallerError as exc:
         say(f"{exc.message}")
     try:
-        _forget(name, site.paths)
+        _forget(name, site.paths, say)
     except InstallerError as exc:
         say(f"{exc.message}; see 'caisson media list'")
 
@@ -278,15 +282,18 @@ def remove(media: Media, site: Site, own: Product, *, say: Say) -> Removed:
     container()
     publish(site, own, without=media.full_version, say=say, is_sure=False)
     try:
-        _forget(media.full_version, paths)
+        _forget(media.full_version, paths, say)
     except MediaError:
         publish(site, own, say=say)
         raise
     return Removed(media.full_version, made_from)
 
 
-def _forget(name: str, paths: Paths) -> None:
-    """Unmount an ISO, remove its unit, its place and its note. Raises: MediaError when it is busy."""
+def _forget(name: str, paths: Paths, say: Say) -> None:
+    """Unmount an ISO, remove its unit, its note and its place. Raises: MediaError when it is busy.
+
+    What somebody wrote into the place while nothing was mounted there is not Caisson's to delete: it is said.
+    """
     media_dir = paths.media_dir(name)
     unit = mounting.unit_name(media_dir)
     if (paths.units_dir / unit).exists():
@@ -302,6 +309,12 @@ def _forget(name: str, paths: Paths) -> None:
         )
     (paths.units_dir / unit).unlink(missing_ok=True)
     run(["systemctl", "daemon-reload"], timeout_s=60)
-    if media_dir.is_dir():
-        media_dir.rmdir()
     notes.forget(name, paths.media_notes_dir)
+    try:
+        media_dir.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        say(
+            f"{media_dir} stays: {exc.strerror}; what is in it is no part of the ISO, and yours to move or delete"
+        )

@@ -31,7 +31,10 @@ LOCATIONS: Mapping[str, str] = {
 """Type of a manifest -> the location that serves it with that type."""
 OCI_DIR = "oci"
 DIRECTORIES, TYPES, TAGS, LISTS = "directories.conf", "types.conf", "tags.conf", "lists.conf"
+PENDING = ".pending"
+"""A file that says: nginx has not been told of these maps, or has not been seen to serve them."""
 _DOT = r"\."
+_UNQUOTABLE = set('"\\$;{}') | {chr(number) for number in range(32)}
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,12 @@ def read_layout(media_dir: Path, *, directory: str = "") -> Layout:
         MediaError: it cannot be read, or has names that no registry has.
     """
     oci_dir = media_dir / OCI_DIR
+    if _UNQUOTABLE & set(directory or str(oci_dir)):
+        raise MediaError(
+            f"nginx cannot be told of the directory {directory or oci_dir}",
+            details="it has a character that means something else there",
+            resolution="this is a fault of the build: report it",
+        )
     try:
         entries = json.loads((oci_dir / "index.json").read_bytes())["manifests"]
         images = tuple(_laid_out(oci_dir, entry) for entry in entries)
@@ -136,7 +145,9 @@ def render(in_use: Layout | None, added: Sequence[Layout]) -> dict[str, str]:
     mixed = {image.path for layout in added for image in layout.images}
     texts = {name: "'" + ",".join(f'"{tag}"' for tag in sorted(lists[name])) + "'" for name in mixed}
     return {
-        DIRECTORIES: _lines({str(number): layout.directory for number, layout in enumerate(added, start=1)}),
+        DIRECTORIES: _lines(
+            {str(number): f'"{layout.directory}"' for number, layout in enumerate(added, start=1)}
+        ),
         TYPES: _lines(_patterns(types)),
         TAGS: _lines(_patterns(tags)),
         LISTS: _lines(_patterns(texts)),
@@ -153,6 +164,26 @@ def _lines(values: Mapping[str, str]) -> str:
 
 
 def write(maps_dir: Path, texts: Mapping[str, str]) -> bool:
-    """Write the files, where the blobs are first and names last; return whether anything changed."""
-    written = [write_file(maps_dir / name, texts[name]) for name in (DIRECTORIES, TYPES, TAGS, LISTS)]
-    return any(written)
+    """Write the files, where the blobs are first and names last; return whether anything is for nginx to read.
+
+    That is noted before the first is written, and :func:`told` ends it: a run that is killed in between is seen.
+    """
+    names = (DIRECTORIES, TYPES, TAGS, LISTS)
+    if all(_holds(maps_dir / name, texts[name]) for name in names):
+        return (maps_dir / PENDING).exists()
+    write_file(maps_dir / PENDING, "")
+    for name in names:
+        write_file(maps_dir / name, texts[name])
+    return True
+
+
+def told(maps_dir: Path) -> None:
+    """Note that nginx serves what the maps say."""
+    (maps_dir / PENDING).unlink(missing_ok=True)
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.read_bytes() == text.encode()
+    except OSError:
+        return False

@@ -26,8 +26,8 @@ RELOAD = ("nginx", "-c", "/etc/caisson/nginx/nginx.conf", "-s", "reload")
 def publish(site: Site, own: Product, *, say: Say, without: str = "", is_sure: bool = True) -> bool:
     """Let nginx serve what the ISOs have that are mounted now, but ``without``; return whether anything changed.
 
-    It reads its files again in place: what is being pulled goes on. It is asked until it answers as they say; unless
-    ``is_sure``, it reads them in any case: a run that was killed may have written them and told it nothing.
+    It reads its files again in place: what is being pulled goes on. It is asked until it answers as they say. Unless
+    ``is_sure`` it reads them in any case.
 
     Raises:
         HostError: it does not run, or does not answer so.
@@ -53,6 +53,7 @@ def publish(site: Site, own: Product, *, say: Say, without: str = "", is_sure: b
     say("nginx reads its maps again")
     run(["crictl", "exec", container(), *RELOAD], timeout_s=60)
     _await_nginx(site, wanted, {name: before[name] for name in before.keys() - wanted.keys() - taken})
+    media_maps.told(paths.media_maps_dir)
     return True
 
 

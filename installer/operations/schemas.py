@@ -13,6 +13,7 @@ PACKAGES: Mapping[str, str] = {
     "jobs": "installer.operations",
     "images": "installer.operations",
     "media": "installer.operations",
+    "certificates": "installer.operations",
     "check": "installer.checks",
     "node-check": "installer.operations",
 }

@@ -8,31 +8,42 @@ that is noted, so that the drive they came on may be taken away.
 from __future__ import annotations
 
 import json
-import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from installer.base.errors import CommandError, InstallerError, MediaError
+from installer.base.errors import InstallerError, MediaError
 from installer.base.files import write_file
-from installer.base.mounts import is_mounted, read_mounts
-from installer.base.run import run
+from installer.base.mounts import read_mounts
 from installer.base.ui import format_bytes
 from installer.engine.context import Context
+from installer.media import brought as custody
+from installer.media import scratch
 from installer.media.product import Product
-from installer.operations import images
+from installer.operations import images, media_serving
 from installer.operations.image_files import Root, Source, open_source
 from installer.operations.image_names import ImageName
 from installer.operations.images import Site
 
 MOUNT_DIR = "/run/caisson-images"
-MOUNT_TIMEOUT_S = 60.0
 TYPES = "iso9660,udf"
 ARCHIVE = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a site's images are: an ISO, or a directory."""
+
+    path: Path
+    is_iso: bool
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether something is there; an empty directory is where a drive was mounted."""
+        return any(self.path.iterdir()) if self.path.is_dir() else self.path.exists()
 
 
 @dataclass(frozen=True)
@@ -58,16 +69,21 @@ def run_site_images(context: Context) -> bool:
     if not places:
         context.ui.detail("the configuration names no images of the site (images.directory, images.iso)")
         return False
-    if _is_gone(context, places):
+    before = _noted(context)
+    there = _there(context, places, before)
+    if not there:
         return False
     site = _site(context)
-    with _opened(context, places) as directories:
+    with _opened(context, there) as directories:
         brought = look_through(directories, site, context.product, say=context.ui.progress)
         results = _push(context, site, brought)
     changed = [pushed for pushed in results if not pushed.was_there]
     count = "1 image" if len(results) == 1 else f"{len(results)} images"
     context.ui.note(f"{count} of the site, {len(changed)} new")
-    note = {"places": [str(place) for place in places], "images": {one.name: one.digest for one in results}}
+    # Of a place that is gone now the images are still there.
+    kept = before.images if len(there) < len(places) else {}
+    pushed_images = {**kept, **{one.name: one.digest for one in results}}
+    note = {"places": [str(place.path) for place in places], "images": pushed_images}
     write_file(context.paths.site_images_file, json.dumps(note, indent=1, sort_keys=True) + "\n", mode=0o600)
     return bool(changed)
 
@@ -76,12 +92,12 @@ def check(context: Context) -> None:
     """Look through what is to be pushed before the host is changed; what was pushed once is not looked through again.
 
     Raises:
-        MediaError: an image cannot be pushed, or is called as one of the ISO.
+        MediaError: an image cannot be pushed, or is called as one of an ISO.
     """
-    places = _given(context)
-    if not places or _noted(context) == [str(place) for place in places]:
+    places, before = _given(context), _noted(context)
+    if all(str(place.path) in before.places for place in places):
         return
-    with _opened(context, places) as directories:
+    with _opened(context, _there(context, places, before)) as directories:
         found = look_through(directories, _site(context), context.product, say=context.ui.progress)
     context.ui.detail(f"{len(found)} images of the site: {', '.join(one.name.said() for one in found)}")
 
@@ -92,14 +108,15 @@ def look_through(
     """Return the images of directories, in the order of their files; of two that are the same, the first.
 
     Raises:
-        MediaError: an image cannot be pushed, or is called as one of the ISO; ``details`` has all of them.
+        MediaError: an image cannot be pushed, or is called as one of an ISO; ``details`` has all of them.
     """
     of_iso = {
         (name.path, name.tag) for name in (site.parse(one.reference) for one in product.images.values())
     }
+    of_added = media_serving.served_names(site.paths)
     faults: list[str] = []
     found: dict[tuple[str, str], Brought] = {}
-    for place in [file for directory in directories for file in _candidates(directory, faults)]:
+    for place in [file for directory in directories for file in _candidates(directory, site, faults)]:
         say(f"the images of {place}")
         for brought in _of_source(place, site, faults):
             key, title = (brought.name.path, brought.name.tag), brought.name.said(site.own)
@@ -107,6 +124,11 @@ def look_through(
             if key in of_iso:
                 faults.append(
                     f"{place}: {title} is an image of the ISO, which is served in its place: give it another tag"
+                )
+            elif f"{brought.name.path}:{brought.name.tag}" in of_added:
+                faults.append(
+                    f"{place}: {title} is an image of an ISO that was added ('caisson media list'), which is served "
+                    "in its place: give it another tag, or remove that ISO"
                 )
             elif other.digest != brought.digest:
                 faults.append(f"{place}: {title} is another image in {other.source.title}")
@@ -125,9 +147,9 @@ def look_through(
 # ---- where they come from ---------------------------------------------------------------------------------------
 
 
-def _given(context: Context) -> list[Path]:
-    named = (context.config.images_directory, context.config.images_iso)
-    return [context.paths.at(str(place)) for place in named if place is not None]
+def _given(context: Context) -> list[Place]:
+    named = ((context.config.images_directory, False), (context.config.images_iso, True))
+    return [Place(context.paths.at(str(path)), is_iso) for path, is_iso in named if path is not None]
 
 
 def _site(context: Context) -> Site:
@@ -135,82 +157,69 @@ def _site(context: Context) -> Site:
     return images.site_at(str(context.facts.control_plane_address), names, context.paths, context.source_dir)
 
 
-def _noted(context: Context) -> list[str]:
-    """Return the places whose images were all pushed once; none where that was not done, or cannot be read."""
+@dataclass(frozen=True)
+class Noted:
+    """The places whose images were all pushed once, and those images: name to digest."""
+
+    places: Sequence[str] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+def _noted(context: Context) -> Noted:
+    """Return what was pushed once; nothing where that was not done, or cannot be read."""
     try:
         data = json.loads(context.paths.site_images_file.read_text(encoding="utf-8"))
-        return [str(place) for place in data["places"]]
+        return Noted([str(place) for place in data["places"]], dict(data["images"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return Noted()
 
 
-def _is_gone(context: Context, places: Sequence[Path]) -> bool:
-    """Say whether what was pushed once is no longer there: a drive that was taken away is no fault."""
-    gone = [str(place) for place in places if not _is_there(place)]
-    if not gone or _noted(context) != [str(place) for place in places]:
-        return False
-    context.ui.note(f"not there any more, and pushed before: {', '.join(gone)}")
-    return True
-
-
-def _is_there(place: Path) -> bool:
-    """Tell whether something is there; an empty directory is where a drive was mounted."""
-    return any(place.iterdir()) if place.is_dir() else place.exists()
+def _there(context: Context, places: Sequence[Place], before: Noted) -> list[Place]:
+    """Return the places but those that are gone and were pushed before: a drive that was taken away is no fault."""
+    gone = [place for place in places if str(place.path) in before.places and not place.is_there]
+    if gone:
+        names = ", ".join(str(place.path) for place in gone)
+        context.ui.note(f"not there any more, and pushed before: {names}")
+    return [place for place in places if place not in gone]
 
 
 @contextmanager
-def _opened(context: Context, places: Sequence[Path]) -> Iterator[list[Path]]:
+def _opened(context: Context, places: Sequence[Place]) -> Iterator[list[Path]]:
     """Yield the directories; an ISO is mounted meanwhile.
 
     Raises:
-        MediaError: one is not there, or cannot be mounted.
+        MediaError: one is not there, can be changed by others than root, or cannot be mounted.
     """
-    absent = [str(place) for place in places if not place.exists()]
+    absent = [str(place.path) for place in places if not place.path.exists()]
     if absent:
         raise MediaError(
             f"there are no images of the site at {', '.join(absent)}",
             details="'images' in the configuration names it, and it is not there",
             resolution="mount or copy it there, or take it out of the configuration",
         )
-    if context.config.images_iso is None:
-        yield list(places)
-        return
-    *directories, iso = places
-    if _is_open(iso):
-        raise MediaError(
-            f"{iso}: others than root may change it",
-            details="what is in it runs on every node",
-            resolution=f"chown root {iso}; chmod go-w {iso}",
-        )
-    point = context.paths.at(MOUNT_DIR)
-    with _mounted(iso, point):
-        yield [*directories, point]
+    with ExitStack() as stack:
+        yield [_directory(context, place, stack) for place in places]
 
 
-@contextmanager
-def _mounted(iso: Path, point: Path) -> Iterator[None]:
-    point.mkdir(mode=0o700, parents=True, exist_ok=True)
-    while is_mounted(point, read_mounts()):  # a run that was killed has left it
-        run(["umount", point], timeout_s=MOUNT_TIMEOUT_S)
-    try:
-        run(["mount", "-t", TYPES, "-o", "ro,nosuid,nodev,noexec", iso, point], timeout_s=MOUNT_TIMEOUT_S)
-    except CommandError as exc:
-        raise MediaError(
-            f"{iso} cannot be mounted",
-            details=exc.details or exc.message,
+def _directory(context: Context, place: Place, stack: ExitStack) -> Path:
+    if not place.is_iso:
+        return place.path
+    file = custody.real_iso(place.path, mounts=read_mounts(), root=context.paths.root)
+    return stack.enter_context(
+        scratch.mounted(
+            file,
+            context.paths.at(MOUNT_DIR),
+            types=TYPES,
+            options="ro,nosuid,nodev,noexec",
             resolution="give an ISO file or a device that holds one; or mount it and name the directory",
-        ) from exc
-    try:
-        yield
-    finally:
-        run(["umount", point], timeout_s=MOUNT_TIMEOUT_S)
-        point.rmdir()
+        )
+    )
 
 
 # ---- what is in them --------------------------------------------------------------------------------------------
 
 
-def _candidates(directory: Path, faults: list[str]) -> list[Path]:
+def _candidates(directory: Path, site: Site, faults: list[str]) -> list[Path]:
     """Return what in a directory holds images, or the directory if it is a layout; what cannot be one is a fault."""
     if not directory.is_dir():
         faults.append(f"{directory}: is no directory; name an ISO under images.iso")
@@ -226,24 +235,13 @@ def _candidates(directory: Path, faults: list[str]) -> list[Path]:
         chosen = [file for file in entries if file.name.endswith(ARCHIVE) or (file / INDEX).is_file()]
         packed = [file for file in entries if file.name.endswith(COMPRESSED)]
         faults += [f"{file}: is compressed: unpack it to a .tar first" for file in packed]
-    foreign = [file for file in dict.fromkeys((directory, *chosen)) if _is_open(file)]
-    faults += [f"{file}: others than root may change it: chown root, chmod go-w" for file in foreign]
-    return [file for file in chosen if file not in foreign]
-
-
-def _is_open(file: Path) -> bool:
-    """Say whether somebody but root may change a file: what is in it runs on every node. Read-only is nobody's."""
-    found = file.stat()
-    if os.statvfs(file).f_flag & os.ST_RDONLY or stat.S_ISBLK(
-        found.st_mode
-    ):  # drives are of the group 'disk'
-        return False
-    is_foreign = found.st_uid not in (0, os.geteuid())
-    return (
-        is_foreign
-        or bool(found.st_mode & stat.S_IWOTH)
-        or bool(found.st_mode & stat.S_IWGRP and found.st_gid)
-    )
+    mounts, root = read_mounts(), site.paths.root
+    if directory == site.paths.at(MOUNT_DIR):  # its ISO was looked at
+        return chosen
+    foreign = {file: [*custody.find_faults(file, mounts=mounts, root=root)] for file in chosen or [directory]}
+    told = dict.fromkeys(fault for found in foreign.values() for fault in found)
+    faults += [f"{fault}: others than root may change it: {custody.PUT_RIGHT}" for fault in told]
+    return [file for file in chosen if not foreign[file]]
 
 
 def _of_source(place: Path, site: Site, faults: list[str]) -> Iterator[Brought]:

@@ -32,9 +32,10 @@ def recorded(name: str) -> dict[str, Any]:
         if pod:
             annotations = pod["metadata"].get("annotations") or {}
             built = str(annotations.get(BUILT_ANNOTATION, ""))
+            reference = str(pod["spec"]["containers"][0]["image"])
             return {
-                "reference": str(pod["spec"]["containers"][0]["image"]),
-                "digest": str(annotations.get(IMAGE_ANNOTATION, "")),
+                "reference": reference,
+                "digest": str(annotations.get(IMAGE_ANNOTATION) or reference.partition("@")[2]),
                 "built": int(built) if built.isdigit() else 0,
                 "pod": pod,
             }
@@ -64,17 +65,22 @@ def verdict(name: str, image: dict[str, Any]) -> str:
     order = compare_versions(tag_of(image["reference"]), tag_of(found["reference"]))
     if order:
         return NEWER if order > 0 else OLDER
-    is_same = not found["digest"] or found["digest"] in image["digests"]
     if image["built"] < found["built"]:
         return OLDER
-    if is_same:
+    # A manifest that does not say which image it means, as nobody noted it, may mean another.
+    if found["digest"] in image["digests"]:
         return SAME
     return NEWER if image["built"] > found["built"] else OLDER
 
 
-def is_older(name: str, image: dict[str, Any]) -> bool:
-    """Say whether what static pod ``name`` runs is newer than what the media has."""
-    return verdict(name, image) == OLDER
+def keeps(name: str, image: dict[str, Any]) -> bool:
+    """Say whether what static pod ``name`` reads is to be left as it is.
+
+    So it is where the pod is newer than the media's, and as long as an older one is in place: it would read what a
+    newer one understands.
+    """
+    said = verdict(name, image)
+    return said == OLDER or (said == NEWER and bool(_pod(MANIFESTS_DIR / f"{name}.yaml")))
 
 
 def told(name: str, image: dict[str, Any]) -> str:

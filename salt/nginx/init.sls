@@ -2,3 +2,4 @@
 include:
   - nginx.configured
   - nginx.running
+  - nginx.renewed

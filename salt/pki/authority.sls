@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# The certificate authority of Caisson's own services, made here or brought by the site. It signs nothing of
-# Kubernetes: that is kubeadm's. The site's files are copied once: then they may be taken off the host.
-{%- set site = pillar['caisson']['authorities']['services'] %}
+# The authority of Caisson's own services, made here or brought by the site; of Kubernetes it signs nothing. The site's
+# files are copied once: then they may be taken off the host.
+{%- set caisson = pillar['caisson'] %}
+{%- set site, site_leaf = caisson['authorities']['services'], caisson.get('media', {}).get('certificate') %}
 include:
   - pki.emptied
 
@@ -40,7 +41,7 @@ Create CA certificate:
     - name: /etc/caisson/pki/ca.crt
     - signing_private_key: /etc/caisson/pki/ca.key
     - CN: Caisson CA
-    - O: {{ pillar['caisson']['cluster']['name'] | json }}
+    - O: {{ caisson['cluster']['name'] | json }}
     - basicConstraints: critical, CA:TRUE
     - keyUsage: critical, keyCertSign, cRLSign
     - subjectKeyIdentifier: hash
@@ -52,9 +53,8 @@ Create CA certificate:
 {%- endif %}
 
 Publish CA certificate:
-  file.managed:
+  caisson_certificate.published:
     - name: /etc/caisson/ca.crt
-    - source: /etc/caisson/pki/ca.crt
-    - mode: '0644'
+    - sources: {{ (['/etc/caisson/pki/ca.crt'] + (['/etc/caisson/pki/site-ca.crt'] if site_leaf else [])) | json }}
     - require:
       - {{ "file: Copy the site's ca.crt" if site else "x509: Create CA certificate" }}

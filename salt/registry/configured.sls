@@ -6,7 +6,8 @@ Create registry storage:
     - mode: '0700'
     - makedirs: true
 
-# A registry that is newer than the media's keeps the configuration that it was started with.
+# A registry that is newer than the media's keeps the configuration that it was started with, and so does an older one
+# until its manifest is away (registry.replaced).
 Write registry configuration:
   file.managed:
     - name: /etc/caisson/registry/config.yml
@@ -15,5 +16,5 @@ Write registry configuration:
     - makedirs: true
     - mode: '0644'
     - unless:
-      - fun: caisson_pod_image.is_older
+      - fun: caisson_pod_image.keeps
         args: {{ ['registry', image] | json }}

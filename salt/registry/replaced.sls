@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the media's image is newer: import it, take the manifest away, wait until the old one is down. What comes next
-# (registry.running) writes the manifest and waits. Otherwise all of this is quiet.
+# (registry.running) writes configuration and manifest, and waits. Otherwise all of this is quiet.
 {%- from 'parameters/ports.jinja' import port %}
 {%- from 'parameters/registry.jinja' import image with context %}
+include:
+  - registry.configured
+
 Compare the registry with the media's:
   caisson_static_pod.compared:
     - name: registry
@@ -31,3 +34,5 @@ Wait until the registry is down:
     - port: {{ port['registry'] | json }}
     - require:
       - caisson_static_pod: Remove the manifest of the registry
+    - require_in:
+      - file: Write registry configuration

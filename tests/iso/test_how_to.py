@@ -433,6 +433,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson media add /dev/disk/by-id/usb-STICK": (f"{_MEDIA}::test_a_drive_is_taken"),
         "caisson media remove VERSION-BUILD": f"{_MEDIA}::test_one_is_removed_and_the_other_serves_on",
     },
+    "docs/how-to/keep-certificates-good.md": {
+        "caisson certificates list": "tests/node/test_certificate.py::test_it_is_listed_and_the_timer_runs",
+        "caisson certificates renew": "tests/node/test_certificate.py::test_it_is_renewed_without_a_restart",
+    },
     "docs/how-to/when-something-is-wrong.md": {
         # Typed there from the page itself, word for word.
         command.text: f"{_WRONG}::test_every_command_of_the_page_is_typed"

@@ -119,7 +119,7 @@ def test_each_is_refused_with_its_status(node: Node, host: Neighbour, password: 
     for where in (READ, PUSH):
         assert asked(node, "/v2/", where=where, tls="http", options=login) == 400
         assert asked(node, "/v2/", where=where, options="--tls-max 1.1") == 0
-        assert asked(node, "/v2/../../etc/caisson/pki/media.key", where=where, options=login) in (400, 404)
+        assert asked(node, "/v2/../../etc/caisson/tls/media.key", where=where, options=login) in (400, 404)
         assert asked(node, "/repo/..%2f..%2f..%2fetc/passwd", where=where, options=login) in (400, 404)
     for method in ("DELETE", "PATCH", "POST", "OPTIONS"):
         options = f"{login} --request {method}"

@@ -198,6 +198,16 @@ def test_an_image_is_pushed_under_the_name_that_is_given(
     assert digest_of(server.read(f"/v2/{path}").body) == done.digest
 
 
+def test_it_is_told_which_names_the_site_has_pushed(site: Site, tmp_path: Path) -> None:
+    layout = Layout()
+    layout.name(layout.image("asked"), "registry.site:5000/asked:1")
+    (done,) = push(site, layout.directory(tmp_path))
+    names = [
+        site.parse(name) for name in ("registry.site:5000/asked:1", "registry.site:5000/asked:2", "none")
+    ]
+    assert images.pushed_digests(site, names) == {names[0]: done.digest}
+
+
 def test_what_docker_save_wrote_is_pushed(server: MediaServer, site: Site, tmp_path: Path) -> None:
     layer = b"a layer" * 100
     config = json.dumps({**CONFIG, "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)] * 2}}).encode()

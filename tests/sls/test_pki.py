@@ -61,7 +61,7 @@ def test_the_made_certificates_pass_a_strict_check(tmp_path: Path, caisson: dict
     first = apply(tmp_path, caisson)
     assert [state["comment"] for state in first if not state["result"]] == []
     pki_dir = tmp_path / "etc" / "pki"
-    leaf = pki_dir / "media.crt", pki_dir / "media.key"
+    leaf = pki_dir.parent / "tls/media.crt", pki_dir.parent / "tls/media.key"
     names = (
         caisson["node"]["name"],
         caisson["node"]["control_plane_address"],
@@ -77,14 +77,14 @@ def test_the_made_certificates_pass_a_strict_check(tmp_path: Path, caisson: dict
 def test_names_that_yaml_or_x509_would_misread(tmp_path: Path, caisson: dict[str, Any], name: str) -> None:
     caisson["node"]["name"], caisson["cluster"]["name"] = name, name[:63]
     assert [state["comment"] for state in apply(tmp_path, caisson) if not state["result"]] == []
-    pki_dir = tmp_path / "etc" / "pki"
+    pki_dir = tmp_path / "etc" / "tls"
     certificate = x509.load_pem_x509_certificate((pki_dir / "media.crt").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [name, caisson["media_name"]]
     handshake(tmp_path / "etc" / "ca.crt", (pki_dir / "media.crt", pki_dir / "media.key"), name)
 
 
-@pytest.mark.parametrize("name", ["pki/ca.key", "pki/ca.crt", "pki/media.key", "pki/media.crt", "ca.crt"])
+@pytest.mark.parametrize("name", ["pki/ca.key", "pki/ca.crt", "tls/media.key", "tls/media.crt", "ca.crt"])
 def test_a_file_that_a_power_cut_emptied_is_made_again(
     tmp_path: Path, caisson: dict[str, Any], name: str
 ) -> None:
@@ -93,5 +93,5 @@ def test_a_file_that_a_power_cut_emptied_is_made_again(
     (tmp_path / "etc" / name).write_text("")
     again = apply(tmp_path, caisson)
     assert [state["comment"] for state in again if not state["result"]] == []
-    leaf = tmp_path / "etc/pki/media.crt", tmp_path / "etc/pki/media.key"
+    leaf = tmp_path / "etc/tls/media.crt", tmp_path / "etc/tls/media.key"
     handshake(tmp_path / "etc/ca.crt", leaf, caisson["node"]["name"])

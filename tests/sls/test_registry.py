@@ -78,7 +78,19 @@ def test_the_first_images_leave_the_registry_s_to_its_phase(
     assert own["images"].items() <= first["images"].items()
 
 
-def test_an_older_media_does_not_write_the_configuration_of_a_newer_registry(
+def test_the_configuration_is_written_between_the_old_one_and_the_new(
+    compiler: Compiler, pillar: dict[str, Any]
+) -> None:
+    """What a newer one understands is not for the older one to read, should it be started again meanwhile."""
+    ids = [chunk["__id__"] for chunk in compiler.compile("registry", pillar).chunks]
+    places = [
+        ids.index(name)
+        for name in ("Wait until the registry is down", "Write registry configuration", "Run registry")
+    ]
+    assert places == sorted(places)
+
+
+def test_neither_media_writes_the_configuration_of_a_registry_of_another_version(
     compiler: Compiler, pillar: dict[str, Any], tmp_path: Path
 ) -> None:
     """The condition, as Salt asks it: of the real module, with a manifest that there is."""
@@ -97,10 +109,11 @@ def test_an_older_media_does_not_write_the_configuration_of_a_newer_registry(
     (tmp_path / "minion").mkdir()
     own = Compiler(tree, tmp_path / "minion", {"id": "node1", "kernel": "Linux"})
     repository = pillar["caisson"]["images"]["registry"]["reference"].rpartition(":")[0]
-    for tag, is_written in (("99.0.0", False), ("0.0.1", True)):
+    for tag, is_written in (("99.0.0", False), ("0.0.1", False), ("none", True)):
+        written.unlink(missing_ok=True)
         container = {"name": "registry", "image": f"{repository}:{tag}"}
         pod = {"metadata": {"name": "registry"}, "spec": {"containers": [container]}}
-        (manifests / "registry.yaml").write_text(yaml.safe_dump(pod))
+        (manifests / "registry.yaml").write_text(yaml.safe_dump(pod) if tag != "none" else "")
         (said,) = own.apply("x", pillar)
         assert said["result"] is True, said
         assert written.exists() is is_written, said

@@ -198,12 +198,9 @@ def test_no_pod_of_ours_sees_an_authority_s_key(
         for volume in _pod(compiler, pillar, component)["spec"]["volumes"]
         if "hostPath" in volume
     }
-    in_reach = {
-        path for path in paths if "/etc/caisson/pki".startswith(path) or path.startswith("/etc/caisson/pki")
-    }
-    assert in_reach == (
-        {"/etc/caisson/pki/media.crt", "/etc/caisson/pki/media.key"} if component == "nginx" else set()
-    )
+    keys = ("/etc/caisson/pki", "/etc/caisson/tls")
+    in_reach = {path for path in paths for key in keys if key.startswith(path) or path.startswith(key)}
+    assert in_reach == ({"/etc/caisson/tls"} if component == "nginx" else set())
 
 
 def test_no_log_grows_without_end(compiler: Compiler, pillar: dict[str, Any]) -> None:

@@ -15,7 +15,13 @@ from installer.operations.node_jobs import Detached
 from tests.sls.compiler import Compiler
 
 #: They are kept on purpose: see the words of ``minion-local`` and ``salt-master``.
-STAYS = ("/etc/caisson/pki/", "/etc/caisson/ca.crt", "/etc/caisson/salt/pki/", "/etc/salt/pki/master/")
+STAYS = (
+    "/etc/caisson/pki/",
+    "/etc/caisson/tls/",
+    "/etc/caisson/ca.crt",
+    "/etc/caisson/salt/pki/",
+    "/etc/salt/pki/master/",
+)
 WRITING = [
     phase for phase in PHASES if isinstance(phase.applies, States) and "none" not in phase.undo.split(":")[0]
 ]

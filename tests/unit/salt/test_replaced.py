@@ -198,7 +198,7 @@ def test_an_older_one_is_left_on_the_media(host: Host) -> None:
     assert (
         host.module.told("registry", OLD) == "registry: 3.10.0 is left as it is, the media's 3.9.1 is older"
     )
-    assert host.module.is_older("registry", OLD)
+    assert host.module.verdict("registry", OLD) == "older"
 
 
 @pytest.mark.parametrize("killed_after", ["removed", "down"])
@@ -289,12 +289,35 @@ def test_a_torn_manifest_is_none(host: Host, text: str) -> None:
 
 
 def test_a_manifest_that_notes_nothing_is_compared_by_its_version(host: Host) -> None:
+    """That it is the same image is not known, so it is replaced step by step, not by the kubelet out of sight."""
     pod = yaml.safe_load(host.file.read_text())
     del pod["metadata"]["annotations"]
     host.file.write_text(yaml.safe_dump(pod))
-    assert host.module.verdict("registry", OLD) == "same"
+    assert host.module.verdict("registry", OLD) == "newer"
     assert host.module.verdict("registry", NEW) == "newer"
     assert host.module.verdict("registry", {**OLD, "reference": "registry:2.8.3"}) == "older"
+    host.log.clear()
+    assert {"removed", "down", "running"} <= set(host.run(OLD))
+    assert host.run(OLD) == {}
+
+
+@pytest.mark.parametrize(("digest", "verdict"), [("sha256:old", "same"), ("sha256:other", "newer")])
+def test_a_digest_in_the_reference_counts_as_a_note(host: Host, digest: str, verdict: str) -> None:
+    pod = yaml.safe_load(host.file.read_text())
+    del pod["metadata"]["annotations"]
+    pod["spec"]["containers"][0]["image"] = f"{OLD['reference']}@{digest}"
+    host.file.write_text(yaml.safe_dump(pod))
+    assert host.module.verdict("registry", OLD) == verdict
+
+
+def test_what_it_reads_is_left_until_the_old_one_is_away(host: Host) -> None:
+    assert not host.module.keeps("registry", OLD)
+    assert host.module.keeps("registry", NEW)
+    host.run(NEW, until="removed")
+    assert not host.module.keeps("registry", NEW)
+    host.run(NEW)
+    assert not host.module.keeps("registry", NEW)
+    assert host.module.keeps("registry", OLD)
 
 
 def test_a_sandbox_of_a_static_pod_is_found_and_no_other() -> None:

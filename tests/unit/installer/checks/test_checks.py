@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import gzip
 import ipaddress
 import json
@@ -23,6 +24,7 @@ from installer.checks.trials import BusyError, Media, Trials
 from installer.config import bootstrap as config
 from installer.config.ports import Port
 from installer.media import dnf, mounting, state
+from tests.authorities import make_authority, make_leaf
 from tests.unit.installer.helpers import CONFIG_TEXT, make_config, make_facts, make_product
 
 FLAGS = "fpu cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
@@ -745,6 +747,36 @@ def test_csn307_the_iso_is_not_where_it_should_be(host: Host, monkeypatch: pytes
     (finding,) = find("CSN307").run(installed)
     assert finding.evidence.endswith("/srv/caisson/0.1.0: /nowhere/c.iso is not there")
     assert finding.fix.startswith("put the ISO back as /nowhere/c.iso, then: systemctl start")
+
+
+@pytest.mark.parametrize("name", ["media.crt", "site.crt"])
+@pytest.mark.parametrize(("days", "words"), [(61, ""), (59.5, "ends in 59 days"), (-2, "ended on")])
+def test_csn411_the_certificate_of_the_media_server(host: Host, name: str, days: float, words: str) -> None:
+    assert said("CSN411", host) == [], "a host that serves nothing"
+    end = dt.datetime.fromtimestamp(host.now, dt.UTC) + dt.timedelta(days=days)
+    leaf, _ = make_leaf(host.path("/"), make_authority(host.path("/a")), end=end)
+    write(
+        host.root,
+        "etc/caisson/tls/media.crt",
+        make_leaf_text(host) if name == "site.crt" else leaf.read_text(),
+    )
+    if name == "site.crt":
+        write(host.root, "etc/caisson/tls/site.crt", leaf.read_text())
+    found = said("CSN411", host)
+    assert len(found) == bool(words)
+    assert not words or (words in found[0] and name in found[0])
+
+
+def make_leaf_text(host: Host) -> str:
+    """Return a certificate that ends in a hundred years."""
+    leaf, _ = make_leaf(host.path("/a"), make_authority(host.path("/a")))
+    return leaf.read_text()
+
+
+def test_csn411_one_that_cannot_be_read(host: Host) -> None:
+    write(host.root, "etc/caisson/tls/media.crt", "")
+    (text,) = said("CSN411", host)
+    assert "cannot be read" in text
 
 
 def test_csn401_packages(host: Host) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from installer.base.errors import SaltError
 from installer.base.ui import Ui
 from installer.engine import journal, runner, saltcall
 from installer.engine.context import Context
@@ -24,7 +25,7 @@ def test_states_are_applied_in_their_mode(
 ) -> None:
     asked: list[tuple[Sequence[str], bool]] = []
 
-    def apply(_: Context, sls: Sequence[str], *, local: bool) -> Applied:
+    def apply(_: Context, sls: Sequence[str], *, local: bool, **__: object) -> Applied:
         asked.append((sls, local))
         return Applied(total=2, changed=changed)
 
@@ -64,7 +65,12 @@ def test_a_phase_tells_one_line_and_its_steps_are_in_the_journal_once_it_changed
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, ...]
 ) -> None:
     said = {"Compare": "2 is newer than 1", "Write a file": "written", "Wait": "so after 1.0 s", "Other": "x"}
-    monkeypatch.setattr(saltcall, "apply", lambda *_, **__: Applied(total=4, changed=changed, said=said))
+
+    def apply(*_: object, tell: Callable[[Applied], None], **__: object) -> Applied:
+        tell(Applied(total=4, changed=changed, said=said))
+        return Applied(total=4, changed=changed, said=said)
+
+    monkeypatch.setattr(saltcall, "apply", apply)
     spoken = io.StringIO()
     context = make_context(tmp_path, ui=Ui(spoken, is_terminal=False, interval_s=3600))
     states = States(("a",), local=True, tells="Compare", steps=("Write a file", "Wait"))
@@ -73,3 +79,24 @@ def test_a_phase_tells_one_line_and_its_steps_are_in_the_journal_once_it_changed
     assert "2 is newer than 1" in spoken.getvalue()
     *_, end = journal.read(context.journal.file)
     assert end.steps == (("Write a file: written", "Wait: so after 1.0 s") if changed else ())
+
+
+def test_the_steps_of_a_phase_that_fails_are_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is away, and the old one does not end: both are to be read there."""
+    answer = {
+        "1": {"__id__": "Remove", "result": True, "changes": {"f": "removed"}, "comment": "was removed"},
+        "2": {"__id__": "Wait", "result": False, "changes": {}, "comment": "still runs"},
+        "3": {"__id__": "Run", "result": False, "comment": "One or more requisite failed: x.Wait"},
+    }
+    monkeypatch.setattr(saltcall, "call", lambda *_, **__: answer)
+    spoken = io.StringIO()
+    context = make_context(tmp_path, ui=Ui(spoken, is_terminal=False, interval_s=3600))
+    states = States(("a",), local=True, tells="Remove", steps=("Import", "Remove", "Wait", "Run"))
+    phase = Phase("C", "n", "t", states, "u")
+    with pytest.raises(SaltError, match="1 state of a failed"):
+        runner.run_phases(Operation("bootstrap", (phase,)), [phase], context)
+    assert "was removed" in spoken.getvalue()
+    *_, end = journal.read(context.journal.file)
+    assert (end.event, end.steps) == ("failed", ("Remove: was removed", "Wait: failed: still runs"))

@@ -37,7 +37,7 @@ def write(paths: Paths, absolute: str, text: str = "") -> Path:
         "/etc/caisson/pki/ca.key",
         "/etc/caisson/salt/pki/master/master.pem",
         "/etc/caisson/kubelet/standalone.yaml",
-        "/etc/caisson/pki/media.crt",
+        "/etc/caisson/tls/media.crt",
         "/etc/caisson/salt/pki/master/minions/node1",
         "/etc/cni/net.d/10-calico.conflist",
         "/etc/cni/net.d/calico-kubeconfig",

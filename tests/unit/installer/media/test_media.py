@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,8 +55,16 @@ def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     directory = tree(tmp_path)
     (directory / "a").unlink()
-    (directory / "a").symlink_to("nowhere")
-    assert faults_of(directory) == ["unreadable: a (No such file or directory)"]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(directory / "a"))
+    assert faults_of(directory) == ["unreadable: a (No such device or address)"]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "/etc/passwd", "/etc", "b"])
+def test_a_link_is_a_fault_wherever_it_leads(tmp_path: Path, target: str) -> None:
+    directory = tree(tmp_path)
+    (directory / "more").symlink_to(target)
+    assert faults_of(directory) == ["a link: more (an ISO has none)"]
 
 
 def test_many_faults_are_cut(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,21 @@ def test_a_fault_of_any_part_is_one_of_the_whole(monkeypatch: pytest.MonkeyPatch
     for names in (("a.rpm", "b.rpm"), ("b.rpm", "a.rpm")):
         with pytest.raises(PackageError, match=r"kubelet-1\.36\.4"):
             rpmkeys.check_signatures([], [tmp_path / name for name in names])
+
+
+def test_who_waits_hears_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heard: list[str] = []
+    is_heard = threading.Event()
+
+    def tell(text: str) -> None:
+        heard.append(text)
+        if len(heard) > 2:
+            is_heard.set()
+
+    def wait(_: list[str], **_options: object) -> Completed:
+        assert is_heard.wait(10)
+        return Completed(0, GOOD, "")
+
+    monkeypatch.setattr(rpmkeys, "run", wait)
+    rpmkeys.check_signatures([], [tmp_path / "a.rpm"], progress=tell, interval_s=0.01)
+    assert heard[:2] == ["the signatures of 1 packages", "the signatures of 1 packages, 0 s"]

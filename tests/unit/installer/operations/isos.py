@@ -15,9 +15,9 @@ from installer.base.errors import CommandError
 from installer.base.mounts import Mount
 from installer.base.paths import Paths
 from installer.base.run import Completed
-from installer.media import mounting, notes, state
+from installer.media import mounting, notes, scratch, state
 from installer.media.product import Product, parse
-from installer.operations import installed, media, media_adding, media_serving
+from installer.operations import images, installed, media, media_adding, media_serving
 from installer.operations.images import Site
 from tests.unit.installer.helpers import PRODUCT, make_tree
 from tests.unit.installer.media.test_state import iso_bytes
@@ -39,13 +39,20 @@ class IsoHost:
         self.busy: set[str] = set()
         self.failing: set[str] = set()
         self.has_nginx, self.is_stubborn = True, False
-        for module in (mounting, media_adding, media_serving):
+        for module in (mounting, media_adding, media_serving, scratch):
             monkeypatch.setattr(module, "run", self.run)
-        for module in (mounting, state, media, media_adding):
+        for module in (mounting, state, media, media_adding, scratch):
             monkeypatch.setattr(module, "read_mounts", lambda: tuple(self.mounts))
         monkeypatch.setattr(media_serving, "_serves", lambda _, name, digest: self.served.get(name) == digest)
         for name in ("POLL_S", "RELOAD_S", "LET_GO_S"):
             monkeypatch.setattr(media_serving, name, 0.01)
+        self.pushed: dict[str, str] = {}
+        """What the site has pushed: name -> digest."""
+        monkeypatch.setattr(
+            images,
+            "pushed_digests",
+            lambda _, names: {name: self.pushed[name.said()] for name in names if name.said() in self.pushed},
+        )
         self.site = Site("10.77.1.11", {"media-https": 8443, "registry-push": 8444}, (), self.paths)
         (root / "sys/block").mkdir(parents=True)
         self.own_iso = self.iso(OWN_BUILD, {PAUSE: b"in use"})
@@ -53,16 +60,16 @@ class IsoHost:
         installed.note(self.own, self.paths)
         self.keep(self.own_iso)
 
-    def iso(self, build: str, images: Mapping[str, bytes], *, name: str = "", **changes: object) -> Path:
+    def iso(self, build: str, contents: Mapping[str, bytes], *, name: str = "", **changes: object) -> Path:
         """Make an ISO of a build with these images; its file is ``NAME.iso``, its tree ``NAME.tree``."""
         file = self.root / "isos" / f"{name or build}.iso"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(iso_bytes(build.encode()))
-        tree = lay_out(file.with_suffix(".tree"), images)
+        tree = lay_out(file.with_suffix(".tree"), contents)
         entries = json.loads((tree / "oci/index.json").read_text())["manifests"]
         table = {
             f"i{number}": {"reference": reference, "digest": entry["digest"]}
-            for number, (reference, entry) in enumerate(zip(images, entries, strict=True))
+            for number, (reference, entry) in enumerate(zip(contents, entries, strict=True))
         }
         content = {**PRODUCT, "build": build, "images": table, **changes}
         make_tree(tree, {"product.json": json.dumps(content)})
@@ -101,7 +108,7 @@ class IsoHost:
         return ""
 
     def _umount(self, words: list[str]) -> str:
-        if words[-1] not in self.busy:
+        if words[-1] not in self.busy and any(mount.mount_point == words[-1] for mount in self.mounts):
             self.mounts = [mount for mount in self.mounts if mount.mount_point != words[-1]]
             for child in Path(words[-1]).iterdir():
                 shutil.rmtree(child) if child.is_dir() else child.unlink()

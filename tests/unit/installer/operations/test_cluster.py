@@ -98,7 +98,7 @@ def test_the_hand_over_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(cluster, "_listens_to_master", lambda: False)
     assert cluster.run_minion_connected(context) is True
     context.beside.close()
-    assert [phase.name for phase in PHASES if phase.awaits] == ["verify-cluster"]
+    assert [phase.name for phase in PHASES if phase.awaits] == ["nginx", "verify-cluster"]
 
 
 def test_who_begins_after_the_hand_over_asks_for_the_answer_too(

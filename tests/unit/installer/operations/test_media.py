@@ -75,6 +75,43 @@ def test_nginx_is_told_again_when_a_kill_came_in_between(host: IsoHost, second: 
     assert list(host.served) == [APP]
 
 
+def test_it_is_told_also_of_one_without_a_new_name(host: IsoHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blobs and packages are new: that no name is asked for in vain says nothing."""
+    same = host.iso("20261102.bb", {PAUSE: b"in use"})
+    with monkeypatch.context() as patch:
+
+        def die(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        patch.setattr(IsoHost, "_crictl", lambda _, words: "id" if words[0] == "ps" else die())
+        patch.setattr(media_adding, "_take_back", lambda *_: None)  # a kill, which takes nothing back
+        with pytest.raises(KeyboardInterrupt):
+            host.add(same)
+    host.commands.clear()
+    assert host.add(same).changed
+    assert "crictl exec" in host.commands
+    assert not host.add(same).changed
+
+
+def test_one_that_would_hide_an_image_of_the_site_is_refused(host: IsoHost, second: Path) -> None:
+    host.pushed[APP] = f"sha256:{'1' * 64}"
+    before = host.traces()
+    with pytest.raises(MediaError, match="has 1 image of a name that the site has pushed") as caught:
+        host.add(second)
+    assert APP in caught.value.details
+    assert f"caisson images remove {APP}" in caught.value.resolution
+    assert host.traces() == before
+    digest = next(image.digest for image in host.product(second).images.values())
+    host.pushed[APP] = digest
+    assert host.add(second).changed, "the same image hides nothing"
+
+
+def test_what_is_hidden_already_is_no_reason(host: IsoHost, second: Path) -> None:
+    host.add(second)
+    host.pushed[APP] = f"sha256:{'1' * 64}"
+    host.add(host.iso("20261103.cc", {APP: b"newer"}))
+
+
 def test_of_two_images_of_one_name_the_one_in_use_is_served_and_it_says_so(host: IsoHost) -> None:
     other = host.iso("20261102.bb", {PAUSE: b"another", APP: b"app"})
     added = host.add(other)
@@ -171,7 +208,7 @@ def test_packages_signatures_are_checked(
     name = f"a-1-1.{platform.machine()}.rpm"
     make_tree(second.with_suffix(".tree"), {f"repo/el9/Packages/{name}": ""})
     asked: list[Path] = []
-    monkeypatch.setattr(rpmkeys, "check_signatures", lambda keys, files: asked.extend([*keys, *files]))
+    monkeypatch.setattr(rpmkeys, "check_signatures", lambda keys, files, **_: asked.extend([*keys, *files]))
     host.add(second)
     assert [file.name for file in asked] == ["baseos.asc", "kubernetes.asc", name]
 
@@ -260,6 +297,25 @@ def test_one_that_something_reads_from_stays_as_it_was(host: IsoHost, second: Pa
     host.busy.clear()
     host.remove("20261102.bb")
     assert place not in host.traces()
+
+
+def test_what_lies_in_its_place_does_not_keep_it(host: IsoHost, second: Path) -> None:
+    place = host.paths.media_dir(host.add(second).name)
+    host.mounts = [mount for mount in host.mounts if mount.source != str(second)]
+    host.remove("20261102.bb")
+    assert (place / "product.json").exists()
+    assert host.said[-1].startswith(f"{place} stays: Directory not empty")
+    assert [one.full_version for one in media.known(host.paths)] == [OWN]
+
+
+def test_more_than_nginx_looks_into_is_told(host: IsoHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_adding, "_refuse_many", lambda *_: None)
+    for number in range(media_maps.SLOTS + 1):
+        host.add(host.iso(f"2026110{number}.xx", {f"quay.io/a:{number}": b"a"}))
+    oldest = "0.1.0-20261100.xx"
+    assert [row.name for row in media.rows(host.paths, host.own) if row.problem] == [oldest]
+    assert [one.name for one in media.beside(host.paths) if one.missing] == [oldest]
+    assert f"{oldest} is left out: nginx looks into 4 ISOs" in "\n".join(host.said)
 
 
 def test_one_that_is_gone_is_removed_too(host: IsoHost, second: Path) -> None:

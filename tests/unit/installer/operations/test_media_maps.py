@@ -32,6 +32,7 @@ http {{
   client_body_temp_path {run}/1; proxy_temp_path {run}/2; fastcgi_temp_path {run}/3; uwsgi_temp_path {run}/4;
   scgi_temp_path {run}/5;
   include {run}/oci-maps.conf;
+  disable_symlinks on;
   server {{
     listen 127.0.0.1:{port};
     include {run}/oci-locations.conf;
@@ -127,8 +128,33 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     layout = media_maps.read_layout(lay_out(tmp_path / "1", {"quay.io/a:1": b"one"}))
     texts = media_maps.render(None, [layout])
     assert media_maps.write(tmp_path / "maps", texts)
+    media_maps.told(tmp_path / "maps")
     assert not media_maps.write(tmp_path / "maps", texts)
     assert media_maps.write(tmp_path / "maps", media_maps.render(None, []))
+
+
+def test_what_nginx_was_not_told_of_is_written_again(tmp_path: Path) -> None:
+    texts = media_maps.render(None, [])
+    assert media_maps.write(tmp_path / "maps", texts)
+    assert media_maps.write(tmp_path / "maps", texts), "a run that was killed before the reload"
+    media_maps.told(tmp_path / "maps")
+    assert not media_maps.write(tmp_path / "maps", texts)
+
+
+def test_no_key_is_there_twice_whatever_isos_share(tmp_path: Path) -> None:
+    images = {"quay.io/a:1": b"one", "registry.site:5000/b:RC.1": b"two"}
+    layouts = [media_maps.read_layout(lay_out(tmp_path / name, images)) for name in ("1", "2", "3")]
+    own = render_maps(served(layouts[0]))
+    for text in media_maps.render(layouts[0], layouts[1:]).values():
+        keys = [line.split('"')[1] for line in text.splitlines()]
+        assert len(keys) == len(set(keys))
+        assert not [key for key in keys if f'    "{key}" ' in own and not key.startswith("~")]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a$b", "a;b", "a\nb"])
+def test_a_directory_that_nginx_would_read_otherwise_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MediaError, match="cannot be told"):
+        media_maps.read_layout(lay_out(tmp_path, {}), directory=f"/srv/{name}")
 
 
 class Nginx:
@@ -243,3 +269,14 @@ def test_tags_are_listed_of_all(nginx: Nginx) -> None:
     assert nginx.ask("/v2/quay.io/vendor/other/tags/list")[2] == b"site"
     assert nginx.ask(f"/v2/a/blobs/sha256:{'0' * 64}")[2] == b"site"
     assert nginx.ask(f"/v2/a/manifests/sha256:{'0' * 64}")[2] == b"site"
+
+
+@pytest.mark.subprocess
+@pytest.mark.loopback
+def test_a_link_on_an_added_iso_leads_nowhere(nginx: Nginx) -> None:
+    secret = nginx.run / "secret"
+    secret.write_text("secret")
+    digest = "e" * 64
+    link = nginx.run / "2/oci/blobs/sha256" / digest
+    link.symlink_to(secret)
+    assert nginx.ask(f"/v2/a/blobs/sha256:{digest}")[2] == b"site"

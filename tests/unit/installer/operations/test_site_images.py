@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from installer.config.ports import PORTS_FILE
 from installer.engine import runner
 from installer.engine.context import Context
 from installer.engine.phase import Operation
-from installer.operations import bootstrap, images, site_images
+from installer.media import brought, scratch
+from installer.operations import bootstrap, images, media_maps, site_images
 from installer.operations.images import Pushed
 from tests.unit.installer.helpers import make_config, make_context
 
@@ -252,50 +254,175 @@ def test_where_a_drive_was_mounted_an_empty_directory_stays(
 def test_a_drive_is_not_judged_by_its_mode(tmp_path: Path) -> None:
     """Its group 'disk' may write to it on every host."""
     drives = [drive for drive in Path("/dev").iterdir() if drive.is_block_device()]
+    drives = [drive for drive in drives if not Path(f"/sys/class/block/{drive.name}/loop").exists()]
     assert drives
-    assert not any(site_images._is_open(drive) for drive in drives)
+    assert all(brought.real_iso(drive, mounts=()) == drive for drive in drives)
+
+
+class Mounter:
+    """Stands for mount and umount: what is mounted is a layout with one image."""
+
+    def __init__(self, point: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.point, self.commands = point, list[str]()
+        self.is_mounted = self.is_busy = self.is_bad = False
+        monkeypatch.setattr(scratch, "run", self.run)
+        monkeypatch.setattr(scratch, "is_mounted", lambda *_: self.is_mounted)
+
+    def run(self, words: Sequence[object], *, timeout_s: float, check: bool = True) -> Completed:
+        del timeout_s
+        self.commands.append(" ".join(str(word) for word in words))
+        if words[0] == "mount":
+            if self.is_bad:
+                raise CommandError("'mount' failed: exit code 32", details="wrong fs type")
+            layout(self.point, "quay.io/vendor/a:1")
+            self.is_mounted = True
+            return Completed(0, "", "")
+        if self.is_busy and "--lazy" not in words:
+            if check:
+                raise CommandError("'umount' failed: target is busy")
+            return Completed(32, "", "target is busy")
+        self.is_mounted = False
+        for file in sorted(self.point.rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+        return Completed(0, "", "")
+
+
+@pytest.fixture
+def iso(tmp_path: Path) -> Path:
+    made = tmp_path / "srv/site.iso"
+    made.parent.mkdir()
+    made.touch()
+    return made
+
+
+@pytest.fixture
+def mounter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mounter:
+    return Mounter(tmp_path / "run/caisson-images", monkeypatch)
 
 
 def test_an_iso_is_mounted_while_it_is_read(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, registry: Registry, iso: Path, mounter: Mounter
 ) -> None:
-    iso = tmp_path / "srv/site.iso"
-    iso.parent.mkdir()
-    iso.touch()
-    point = tmp_path / "run/caisson-images"
-    commands: list[list[str]] = []
-    left = [True]  # by a run that was killed
-
-    def run(words: Sequence[object], **_: Any) -> Completed:
-        commands.append([str(word) for word in words])
-        if words[0] == "mount":
-            layout(point, "quay.io/vendor/a:1")
-        elif left.pop() if left else False:
-            pass
-        else:
-            for file in sorted(point.rglob("*"), reverse=True):
-                file.rmdir() if file.is_dir() else file.unlink()
-        return Completed(0, "", "")
-
-    monkeypatch.setattr(site_images, "run", run)
-    monkeypatch.setattr(site_images, "is_mounted", lambda *_: bool(left))
+    mounter.is_mounted = True  # by a run that was killed
+    mounter.point.mkdir(parents=True)
     context = context_of(tmp_path, iso="/srv/site.iso")
     assert site_images.run_site_images(context)
     assert [*registry.has] == ["quay.io/vendor/a:1"]
-    mounting = ["mount", "-t", "iso9660,udf", "-o", "ro,nosuid,nodev,noexec", str(iso), str(point)]
-    assert commands == [["umount", str(point)], mounting, ["umount", str(point)]]
-    assert not point.exists()
-
-    def fail(words: Sequence[object], **_: Any) -> Completed:
-        raise CommandError("'mount' failed: exit code 32", details="wrong fs type")
-
-    monkeypatch.setattr(site_images, "run", fail)
+    mounting = f"mount -t iso9660,udf -o loop,ro,nosuid,nodev,noexec {iso} {mounter.point}"
+    assert mounter.commands == [f"umount {mounter.point}", mounting, f"umount {mounter.point}"]
+    assert not mounter.point.exists()
+    mounter.is_bad = True
     with pytest.raises(MediaError, match="cannot be mounted") as caught:
         site_images.run_site_images(context)
     assert "wrong fs type" in caught.value.details
-    iso.chmod(0o666)
-    with pytest.raises(MediaError, match="others than root may change it"):
-        site_images.run_site_images(context)
+
+
+def test_what_is_busy_afterwards_hides_no_error(
+    tmp_path: Path, registry: Registry, iso: Path, mounter: Mounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounter.is_busy = True
+
+    def refuse(*_: object, **__: object) -> list[object]:
+        raise MediaError("the real one")
+
+    monkeypatch.setattr(site_images, "look_through", refuse)
+    with pytest.raises(MediaError, match="the real one"):
+        site_images.check(context_of(tmp_path, iso="/srv/site.iso"))
+    assert mounter.commands[-1] == f"umount --lazy {mounter.point}"
+    assert not mounter.point.exists()
+
+
+@pytest.mark.parametrize("spoil", ["mode", "owner", "directory", "behind a link"])
+def test_an_iso_that_others_can_change_is_refused(
+    tmp_path: Path, registry: Registry, iso: Path, mounter: Mounter, spoil: str
+) -> None:
+    if spoil == "mode":
+        iso.chmod(0o666)
+    elif spoil == "owner":
+        os.chown(iso, 1234, 0)
+    elif spoil == "directory":
+        iso.parent.chmod(0o777)
+    else:
+        other = tmp_path / "home/user"
+        other.mkdir(parents=True)
+        os.chown(other, 1234, 1234)
+        iso.rename(other / "site.iso")
+        iso.symlink_to(other / "site.iso")
+    context = context_of(tmp_path, iso="/srv/site.iso")
+    for act in (site_images.check, site_images.run_site_images):
+        with pytest.raises(MediaError, match="can be changed by another user than root") as caught:
+            act(context)
+        assert "name the copy under images.iso" in caught.value.resolution
+    assert mounter.commands == []
+
+
+@pytest.mark.parametrize("what", ["index.json", "blobs", "blobs/sha256", "a blob", "a link", "the way there"])
+def test_a_layout_of_which_others_can_change_a_part_is_refused(
+    tmp_path: Path, place: Path, registry: Registry, what: str
+) -> None:
+    layout(place / "app", "quay.io/vendor/app:1")
+    files = {"a blob": next((place / "app/blobs/sha256").iterdir()), "the way there": place.parent}
+    if what == "a link":
+        target = tmp_path / "anybody.json"
+        (place / "app/index.json").rename(target)
+        (place / "app/index.json").symlink_to(target)
+        target.chmod(0o666)
+        files[what] = target
+    else:
+        files.get(what, place / "app" / what).chmod(0o777)
+    with pytest.raises(MediaError) as caught:
+        site_images.check(context_of(tmp_path, directory=DIRECTORY))
+    (line,) = caught.value.details.splitlines()
+    assert line == (
+        f"{files.get(what, place / 'app' / what)}: everybody may write to it: others than root may change it: "
+        "chown root, chmod go-w"
+    )
+
+
+def test_an_archive_of_somebody_else_is_refused(tmp_path: Path, place: Path, registry: Registry) -> None:
+    os.chown(archive(place / "a.tar", "vendor/a:1"), 1234, 0)
+    with pytest.raises(MediaError) as caught:
+        site_images.check(context_of(tmp_path, directory=DIRECTORY))
+    assert f"{place / 'a.tar'}: owned by user 1234" in caught.value.details
+
+
+@pytest.mark.parametrize("gone", ["directory", "iso"])
+def test_of_two_places_the_one_that_is_there_is_pushed(
+    tmp_path: Path, place: Path, registry: Registry, iso: Path, mounter: Mounter, gone: str
+) -> None:
+    layout(place / "b", "quay.io/vendor/b:1", text="b")
+    context = context_of(tmp_path, directory=DIRECTORY, iso="/srv/site.iso")
+    assert site_images.run_site_images(context)
+    assert [*registry.has] == ["quay.io/vendor/b:1", "quay.io/vendor/a:1"]
+    if gone == "iso":
+        iso.unlink()
+        layout(place / "c", "quay.io/vendor/c:1", text="c")
+    else:
+        for file in sorted(place.rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+    registry.has.clear()
+    site_images.check(context)
+    assert site_images.run_site_images(context)
+    there = ["quay.io/vendor/b:1", "quay.io/vendor/c:1"] if gone == "iso" else ["quay.io/vendor/a:1"]
+    assert [*registry.has] == there
+    note = json.loads(context.paths.site_images_file.read_text())
+    assert {"quay.io/vendor/a:1", "quay.io/vendor/b:1"} <= set(note["images"])
+
+
+def test_a_name_of_an_added_iso_is_told_before_anything_is_pushed(
+    tmp_path: Path, place: Path, registry: Registry
+) -> None:
+    layout(place / "a", "quay.io/vendor/a:1", text="a")
+    layout(place / "b", "quay.io/vendor/b:1", text="b")
+    context = context_of(tmp_path, directory=DIRECTORY)
+    added = media_maps.Layout("/x", (media_maps.LaidOut("quay.io/vendor/b", "1", "0" * 64, {}),))
+    media_maps.write(context.paths.media_maps_dir, media_maps.render(None, [added]))
+    for act in (site_images.check, site_images.run_site_images):
+        with pytest.raises(MediaError) as caught:
+            act(context)
+        (line,) = caught.value.details.splitlines()
+        assert "quay.io/vendor/b:1 is an image of an ISO that was added" in line
+    assert registry.has == {}
 
 
 @pytest.mark.parametrize("key", ["directory", "iso"])
