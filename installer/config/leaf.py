@@ -47,7 +47,7 @@ def examine(leaf: Leaf, names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     if faults:
         return
     try:
-        own = sorted(x509.names(leaf.certificate_file))
+        own = [name for name in sorted(x509.names(leaf.certificate_file)) if name.strip(".")]
     except ValueError as exc:
         yield "certificateFile", str(exc)
         return
@@ -91,7 +91,10 @@ def _meet(leaf: Leaf, name: str) -> str:
     client_context.verify_flags |= PARTIAL_CHAIN
     client_context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context.wrap_bio(back, there, server_hostname=name)
+    try:
+        client = client_context.wrap_bio(back, there, server_hostname=name)
+    except ValueError as exc:  # UnicodeError is one: a label of more than 63 letters
+        return f"nobody can ask for this name: {exc}"
     server = server_context.wrap_bio(there, back, server_side=True)
     try:
         for side in (client, server, client):

@@ -50,6 +50,17 @@ def test_one_that_is_not_for_the_address_or_the_name(good: Leaf) -> None:
     assert "for media.other.internal: Hostname mismatch" in name
 
 
+def test_names_that_nobody_can_ask_for(tmp_path: Path) -> None:
+    """An empty one beside good ones is nothing; alone, or too long, it is a fault and no traceback."""
+    authority = make_authority(tmp_path / "site")
+    beside = Leaf(*make_leaf(tmp_path, authority, names=("", *NAMES)), authority[0])
+    assert faults(beside) == faults(beside, *NAMES) == []
+    alone = Leaf(*make_leaf(tmp_path, authority, names=("",)), authority[0])
+    assert "names no address and no host" in faults(alone)[0]
+    long = Leaf(*make_leaf(tmp_path, authority, names=("x" * 70,)), authority[0])
+    assert "nobody can ask for this name" in faults(long)[0]
+
+
 def test_one_that_has_expired(tmp_path: Path) -> None:
     authority = make_authority(tmp_path / "site")
     ended = make_leaf(tmp_path, authority, names=NAMES, end=dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
