@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from lab.errors import CommandError
@@ -148,6 +149,7 @@ def spawn(
     """
     words = [str(word) for word in args]
     with output_file.open("ab") as output:
+        release = _hold_signals()
         try:
             process = subprocess.Popen(
                 words,
@@ -159,8 +161,17 @@ def spawn(
                 start_new_session=True,
                 preexec_fn=_joining(control_groups),  # noqa: PLW1509 - it only opens and writes
             )
-        except OSError as exc:
-            raise _cannot_start(words, exc) from exc
+        except BaseException as exc:
+            release()
+            if isinstance(exc, OSError):
+                raise _cannot_start(words, exc) from exc
+            raise
+    try:
+        release()
+    except BaseException:
+        _end_group(process)
+        process.wait()
+        raise
     threading.Thread(target=process.wait, name=f"reaper of {process.pid}", daemon=True).start()
     return process
 
@@ -231,6 +242,7 @@ def _started(
     control_groups: Sequence[Path],
     merge: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    release = _hold_signals()
     try:
         process = subprocess.Popen(
             words,
@@ -242,9 +254,13 @@ def _started(
             start_new_session=True,
             preexec_fn=_joining(control_groups),  # noqa: PLW1509 - it only opens and writes
         )
-    except OSError as exc:
-        raise _cannot_start(words, exc) from exc
+    except BaseException as exc:
+        release()
+        if isinstance(exc, OSError):
+            raise _cannot_start(words, exc) from exc
+        raise
     try:
+        release()
         yield process
     finally:
         _end_group(process)
@@ -253,6 +269,30 @@ def _started(
                 with contextlib.suppress(OSError):
                     pipe.close()
         process.wait()
+
+
+def _hold_signals() -> Callable[[], None]:
+    """Let the polite signals wait while a process is started; return what lets them come.
+
+    One that came in the middle would end the work here and leave a process of which nobody knows: what it makes then,
+    a network namespace say, nobody takes away. Only the main thread hears signals.
+    """
+    came: list[int] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, lambda heard, _: came.append(heard))
+
+    def release() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            before[number](number, None)
+
+    return release
 
 
 def _joining(control_groups: Sequence[Path]) -> Callable[[], None] | None:

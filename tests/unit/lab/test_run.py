@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,3 +124,33 @@ def test_spawn_joins_control_groups_and_writes_to_its_file(tmp_path: Path) -> No
     assert process.wait(10) == 0
     assert (tmp_path / "out").read_text() == "hello\n"
     assert (tmp_path / "cgroup.procs").read_text() == "0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("way", ["run", "spawn"])
+@pytest.mark.subprocess
+def test_a_signal_while_a_command_starts_leaves_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, way: str
+) -> None:
+    """It is heard once the process is known: what it would have made nobody would take away."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*words, **options))
+        os.kill(os.getpid(), number)
+        return started[0]
+
+    def interrupt(heard: int, _: object) -> None:
+        raise KeyboardInterrupt(heard)
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    ways = {"run": run, "spawn": partial(spawn, output_file=tmp_path / "output")}
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ways[way](["sleep", "60"])
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert started[0].returncode == -signal.SIGKILL
