@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,10 @@ def test_a_signal_while_a_command_starts_leaves_no_command(
         raise KeyboardInterrupt(heard)
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
-    ways = {"run": run, "spawn": partial(spawn, output_file=tmp_path / "output")}
+    ways: dict[str, Callable[[list[str]], object]] = {
+        "run": run,
+        "spawn": partial(spawn, output_file=tmp_path / "output"),
+    }
     before = signal.signal(number, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
