@@ -27,7 +27,7 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, explanations, images, jobs, media, nodes, on_node, reset, vip
+from installer.cli import bootstrap, door, explanations, images, jobs, media, nodes, on_node, reset, vip
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -49,7 +49,9 @@ from installer.operations import (
     node_checks,
     node_remove,
     own_state,
+    probing,
     removing,
+    reporting,
     status,
     support,
 )
@@ -78,6 +80,8 @@ WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,
     node_add.NAME: adding.work,
     node_remove.NAME: removing.work,
+    probing.NAME: probing.work,
+    reporting.NAME: reporting.work,
 }
 """What each operation does as a job of its own unit."""
 
@@ -151,6 +155,7 @@ def make_parser(program: str) -> Parser:
     media.add_commands(commands)
     vip.add_command(commands)
     on_node.add_command(commands)
+    door.add_command(commands)
     reset.add_command(commands)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")

@@ -15,6 +15,7 @@ PACKAGES: Mapping[str, str] = {
     "media": "installer.operations",
     "check": "installer.checks",
     "node-check": "installer.operations",
+    "door": "installer.operations",
 }
 """Name of a schema -> the package that it lies in."""
 
