@@ -27,7 +27,19 @@ from installer.base.output import Output
 from installer.base.paths import Paths
 from installer.base.ui import format_table, visible
 from installer.checks import readiness
-from installer.cli import bootstrap, door, explanations, images, jobs, media, nodes, on_node, reset, vip
+from installer.cli import (
+    bootstrap,
+    console,
+    door,
+    explanations,
+    images,
+    jobs,
+    media,
+    nodes,
+    on_node,
+    reset,
+    vip,
+)
 from installer.cli.common import (
     Arguments,
     Parser,
@@ -71,6 +83,7 @@ COMMANDS = (
     "media",
     "reset",
     "vip",
+    "console",
     "explain",
 )
 TREE_DIR = Path(__file__).resolve().parents[2]
@@ -154,6 +167,7 @@ def make_parser(program: str) -> Parser:
     images.add_commands(commands)
     media.add_commands(commands)
     vip.add_command(commands)
+    console.add_command(commands)
     on_node.add_command(commands)
     door.add_command(commands)
     reset.add_command(commands)

@@ -89,9 +89,19 @@ def redeem(paths: Paths, typed: str) -> tuple[Entry, dict[str, Any]]:
         )
     if not kube_api.is_ready(paths):
         return entry, _grant(paths, entry)
-    users.ensure(paths, entry.user, entry.role)
+    # Somebody may have given the user another role since.
+    role = users.role_of(paths, entry.user) or entry.role
+    users.ensure(paths, entry.user, role)
     made = users.token(paths, entry.user, entry.seconds)
-    return entry, {"token": made.token, "ends": made.ends, "user": entry.user, "role": entry.role}
+    return entry, {"token": made.token, "ends": made.ends, "user": entry.user, "role": role}
+
+
+def forget(paths: Paths, user: str) -> None:
+    """Take away the codes of a user that nobody has used yet."""
+    for file in paths.codes_dir.glob("[!.]*"):
+        entry = _read(file)
+        if entry is not None and entry.user == user:
+            file.unlink(missing_ok=True)
 
 
 def _grant(paths: Paths, entry: Entry) -> dict[str, Any]:
