@@ -63,6 +63,21 @@ FIREWALL_FILES = (
     "/etc/firewalld/policies/caisson-services.xml",
     "/etc/firewalld/policies/caisson-nodes.xml",
 )
+CONSOLE_UNITS = (
+    "caisson-console.socket",
+    "caisson-console.service",
+    "caisson-door.socket",
+    "caisson-door@.service",
+)
+CONSOLE_UNIT_FILES = tuple(f"/etc/systemd/system/{unit}" for unit in CONSOLE_UNITS)
+CONSOLE_FILES = (
+    *CONSOLE_UNIT_FILES,
+    "/etc/caisson/console/console.json",
+    "/etc/caisson/console/tls.crt",
+    "/etc/caisson/console/tls.key",
+    "/etc/caisson/console/tls.pub",
+)
+CONSOLE_USER = "caisson-console"
 JOIN_FILES = (
     "/etc/kubernetes/kubelet.conf",
     "/etc/kubernetes/pki/ca.crt",
@@ -82,12 +97,19 @@ FILES = (
     *KEEPALIVED_FILES,
     *GUARD_FILES,
     *FIREWALL_FILES,
+    *CONSOLE_FILES,
     *JOIN_FILES,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
 GUARD_UNIT = "caisson-guard.service"
 KUBELET_UNIT = "kubelet.service"
-LATER_UNITS = ("salt-minion.service", *HOSTS_UNITS, GUARD_UNIT, "containerd.service")
+LATER_UNITS = (
+    *CONSOLE_UNITS[:3],
+    "salt-minion.service",
+    *HOSTS_UNITS,
+    GUARD_UNIT,
+    "containerd.service",
+)
 """What is stopped once the pods are: containerd stops them. The path before the service that it starts."""
 UNITS_DIR = "/etc/systemd/system"
 MEDIA_UNITS = "srv-caisson-*.mount"
@@ -103,6 +125,7 @@ CACHE_DIR = "/var/cache/caisson"
 CONFIG_DIR = "/etc/caisson"
 PROGRAM_DIR = "/opt/caisson"
 RUN_DIRS = (
+    "/run/caisson-console",
     "/run/caisson-images",
     "/run/caisson-join",
     "/run/caisson-media",

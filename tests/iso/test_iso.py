@@ -24,6 +24,7 @@ REPOSITORY_DIR = Path(__file__).parents[2]
 TOP_LEVEL = {
     "SHA256SUMS",
     "bootstrap.sh",
+    "console",
     "index.html",
     "installer",
     "keys",

@@ -13,9 +13,7 @@ from installer.operations.door import rights, users
 GROUPS = ["system:serviceaccounts", "system:authenticated"]
 RULES: Mapping[str, frozenset[tuple[str, str]]] = {
     "viewer": frozenset({("get", "hosts"), ("list", "jobs")}),
-    "operator": frozenset(
-        {("create", "hosts"), ("delete", "hosts"), ("create", "reports"), ("delete", "jobs")}
-    ),
+    "operator": frozenset({("create", "hosts"), ("create", "reports"), ("delete", "jobs")}),
     "admin": frozenset({("create", "hosts"), ("delete", "hosts"), ("create", "reports"), ("delete", "jobs")}),
 }
 
