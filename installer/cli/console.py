@@ -122,8 +122,9 @@ def _role(arguments: Arguments, paths: Paths, name: str) -> tuple[str, bool]:
                 f"the user '{name}' is there already, as {role}",
                 resolution=f"leave --role out, or change it: caisson console user add {name} --role {arguments.role}",
             )
-        role = role or arguments.role or DEFAULT_ROLE
-        users.ensure(paths, name, role)
+        if not role:
+            role = arguments.role or DEFAULT_ROLE
+            users.ensure(paths, name, role)
     except ClusterError as exc:
         say(f"note: {exc.message}: {exc.details}")
         say("note: as long as that is so, whoever logs in may look, and make a report")

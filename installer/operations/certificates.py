@@ -24,7 +24,12 @@ WARNING_DAYS = 60
 #: The kubelet renews its own certificate when 10 to 30 % of its life are left, 36 to 109 days of a year.
 #: Source: client-go, util/certificate, jitteryDuration.
 SELF_RENEWING_WARNING_DAYS = 14
-CERTIFICATE_GLOBS = ("etc/kubernetes/pki/*.crt", "etc/kubernetes/pki/etcd/*.crt", "etc/caisson/pki/*.crt")
+CERTIFICATE_GLOBS = (
+    "etc/kubernetes/pki/*.crt",
+    "etc/kubernetes/pki/etcd/*.crt",
+    "etc/caisson/pki/*.crt",
+    "etc/caisson/console/tls.crt",
+)
 #: Those that kubeadm makes: a file of the site is the site's. The kubelet's names its own certificate, read below.
 KUBECONFIG_FILES = tuple(
     f"etc/kubernetes/{name}.conf" for name in ("admin", "super-admin", "controller-manager", "scheduler")
@@ -39,6 +44,8 @@ KUBEADM_FIX = (
 )
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
 OWN_FIX = "run 'caisson bootstrap' again: it renews the certificate of nginx in the last 90 days"
+CONSOLE_FILE = "/etc/caisson/console/tls.crt"
+CONSOLE_FIX = "run 'caisson bootstrap' again: it renews the certificate of the console in the last 90 days"
 AUTHORITY_FIX = (
     "an authority has no renewal: install the cluster again before it ends, or ask the site that issued it"
 )
@@ -83,6 +90,8 @@ def certificate_fault(state: CertificateState) -> Fault:
     """Return what is wrong with a certificate, and what to do about it: that depends on who makes it."""
     if "/ca." in state.file or "-ca." in state.file:
         return Fault(state.fault, AUTHORITY_FIX)
+    if state.file == CONSOLE_FILE:
+        return Fault(state.fault, CONSOLE_FIX)
     if state.file.startswith("/etc/caisson/"):
         return Fault(state.fault, OWN_FIX)
     return Fault(state.fault, KUBELET_FIX if state.file == f"/{KUBELET_CLIENT_FILE}" else KUBEADM_FIX)

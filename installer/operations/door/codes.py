@@ -90,8 +90,10 @@ def redeem(paths: Paths, typed: str) -> tuple[Entry, dict[str, Any]]:
     if not kube_api.is_ready(paths):
         return entry, _grant(paths, entry)
     # Somebody may have given the user another role since.
-    role = users.role_of(paths, entry.user) or entry.role
-    users.ensure(paths, entry.user, role)
+    role = users.role_of(paths, entry.user)
+    if not role:
+        role = entry.role
+        users.ensure(paths, entry.user, role)
     made = users.token(paths, entry.user, entry.seconds)
     return entry, {"token": made.token, "ends": made.ends, "user": entry.user, "role": role}
 

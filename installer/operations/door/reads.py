@@ -38,6 +38,7 @@ RENEWED_BY = {
     certificates.KUBEADM_FIX: "kubeadm certs renew",
     certificates.KUBELET_FIX: "the kubelet",
     certificates.OWN_FIX: "caisson bootstrap",
+    certificates.CONSOLE_FIX: "caisson bootstrap, or caisson node add",
     certificates.AUTHORITY_FIX: "nobody",
 }
 USERS: Mapping[str, str] = {
