@@ -19,7 +19,7 @@ from installer.base.errors import ClusterError, StoppedError
 from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.config import facts
-from installer.engine import jobrecord, jobs, jobunit
+from installer.engine import jobrecord, jobs, jobunit, logs
 from installer.engine.jobrecord import Request
 from installer.engine.journal import Journal
 from installer.operations import cluster_state, kube_api, node_add, reporting
@@ -277,7 +277,7 @@ def test_what_cannot_be_written_down_is_not_done(host: Host, monkeypatch: pytest
 
 
 def test_the_log_begins_again_at_its_size(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit.logs, "LIMIT_BYTES", 1000)
+    monkeypatch.setattr(logs, "LIMIT_BYTES", 1000)
     for _ in range(30):
         host.ask("redeem", code="ABCD")
     names = sorted(file.name for file in host.paths.log_dir.glob("console.jsonl*"))
