@@ -25,6 +25,7 @@ from installer.media import mounting as media
 from installer.media.product import FILE_NAME
 from installer.operations import before, cluster, handed_over, installed, report, site_images, vip_set
 
+BYTECODE_DIR = "/run/caisson-console/bytecode"
 SELF_TREES = ("installer", "console")
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
@@ -168,7 +169,10 @@ def render_command(target: Path) -> str:
         "main() {\n"
         "  local python=/usr/libexec/platform-python\n"
         '  [[ -x "${python}" ]] || python=python3\n'
-        f'  exec "${{python}}" -I -S -B -X utf8 "{target}/installer" --program caisson "$@"\n'
+        "  local cache=(-B)\n"
+        "  # The console asks often: what was compiled is kept, in memory.\n"
+        f'  [[ "${{1:-}}" != door ]] || cache=(-X pycache_prefix={BYTECODE_DIR})\n'
+        f'  exec "${{python}}" -I -S "${{cache[@]}}" -X utf8 "{target}/installer" --program caisson "$@"\n'
         "}\n"
         'main "$@"\n'
     )
