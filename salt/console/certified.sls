@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # On the bootstrap node, where the authority's key is; what another control plane gets, 'caisson node add' asks for here.
+# The authority is made when the pods are placed (static_pods.placed): looking at it takes as long as all of this.
 {%- set caisson = pillar['caisson'] %}
 include:
-  - pki.authority
   - console.requested
 
 Create the certificate of the console:
@@ -22,5 +22,4 @@ Create the certificate of the console:
     - days_remaining: 90
     - mode: '0644'
     - require:
-      - sls: pki.authority
       - x509: Create the key of the console

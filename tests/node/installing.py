@@ -47,7 +47,7 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   /etc/modules-load.d /etc/salt /etc/sysctl.d /etc/systemd/system /opt/caisson /opt/cni /usr/bin/caisson \
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
   \\( -name __pycache__ -o -name pki -o -name ca.crt -o -name calico-kubeconfig -o -name '*.old' \
-  -o -name registry-login -o -name registry-login.conf -o -name htpasswd \
+  -o -name registry-login -o -name registry-login.conf -o -name htpasswd -o -path '/etc/caisson/console/tls.*' \
   -o -name _schedule.conf \\) -prune -o -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort

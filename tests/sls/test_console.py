@@ -52,6 +52,7 @@ def test_the_certificate_is_for_every_address_and_name_and_made_once(
     tmp_path: Path, caisson: dict[str, Any]
 ) -> None:
     compiler = Compiler(tree_below(tmp_path), tmp_path / "minion", GRAINS)
+    compiler.apply("pki.authority", {"caisson": caisson})
     said = compiler.apply("console.certified", {"caisson": caisson})
     assert all(state["result"] for state in said), said
     leaf = tmp_path / "etc/console/tls.crt"
@@ -70,6 +71,7 @@ def test_another_control_plane_shows_a_key_and_gets_a_certificate_for_it(
 ) -> None:
     """Its key never leaves it: what goes over is the public half, and back comes what is signed here."""
     compiler = Compiler(tree_below(tmp_path), tmp_path / "minion", GRAINS)
+    compiler.apply("pki.authority", {"caisson": caisson})
     assert all(state["result"] for state in compiler.apply("console.certified", {"caisson": caisson}))
     shown = (tmp_path / "etc/console/tls.pub").read_text()
     from installer.operations import node_console  # noqa: PLC0415
