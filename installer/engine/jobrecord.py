@@ -26,7 +26,7 @@ from installer.engine import jobunit
 from installer.engine.jobs import FORMAT, IsActive, Job, Start, State, boot_id, read_all, stamp
 from installer.engine.lock import refusal
 
-KEPT_JOBS = 50
+KEPT_JOBS = 200
 """So many that have ended stay, the newest, and as many that were interrupted."""
 ID = re.compile(r"\d{8}-\d{6}-[a-z]+(-[a-z]+)*-[0-9a-f]{6}")
 

@@ -17,6 +17,8 @@ from installer.operations import support
 
 NAME = "report"
 FILE_NAME = "report.tar.gz"
+KEPT_ARCHIVES = 5
+"""An archive has megabytes; the jobs themselves stay longer."""
 
 
 def work(task: Task) -> str:
@@ -39,9 +41,17 @@ def work(task: Task) -> str:
     except BaseException:
         task.ui.phase_end("FAILED")
         raise
+    for old in _older(archive)[: 1 - KEPT_ARCHIVES]:
+        old.unlink(missing_ok=True)
     size = archive.stat().st_size
     task.ui.phase_end("done")
     return f"{len(names)} files, {format_bytes(size)}, without keys, tokens and passwords: {archive}"
+
+
+def _older(archive: Path) -> list[Path]:
+    """Return the archives of other jobs, the oldest first."""
+    found = archive.parents[1].glob(f"[!.]*/{FILE_NAME}")
+    return sorted(file for file in found if file != archive)
 
 
 def file_of(job: Job) -> Path:

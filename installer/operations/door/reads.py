@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,10 +29,12 @@ from installer.operations import (
     reporting,
     status,
 )
+from installer.operations.asking import LIMIT_S, Question
 from installer.operations.certificates import CertificateState
 from installer.operations.door import audit, host, phases
 from installer.operations.door.wire import NOT_FOUND, RefusalError
 
+HOST_LIMIT_S = LIMIT_S + 1.0
 JOURNAL_ENTRIES = 200
 CHUNK_BYTES = 256 * 1024
 RENEWED_BY = {
@@ -82,17 +85,19 @@ def read_status(asked: Asked) -> Mapping[str, Any]:
     address = str(known["node"]["control_plane_address"]) if known else ""
     ports = {port.name: port.port for port in read_ports(asked.tree_dir / PORTS_FILE)}
     with only_looking():
-        own = host.gather(paths, address=address, api_port=ports["kube-apiserver"])
+        look = partial(host.gather, paths, address=address, api_port=ports["kube-apiserver"])
+        own = Question("this host", look, limit_s=HOST_LIMIT_S)
         state: status.State | own_state.OwnState
         if own_state.is_further_node(paths):
             state = own_state.gather(paths, tree_dir=asked.tree_dir)
         else:
             state = status.gather_state(found, paths, tree_dir=asked.tree_dir)
+        seen = own.answer(None, [])
     return {
         **state.to_json(found),
         "role": str(known["node"]["role"]) if known else "",
         "cluster": str(known["cluster"]["name"]) if known else "",
-        "host": own,
+        "host": seen,
     }
 
 
