@@ -86,7 +86,7 @@ def read_status(asked: Asked) -> Mapping[str, Any]:
     ports = {port.name: port.port for port in read_ports(asked.tree_dir / PORTS_FILE)}
     with only_looking():
         look = partial(host.gather, paths, address=address, api_port=ports["kube-apiserver"])
-        own = Question("this host", look, limit_s=HOST_LIMIT_S)
+        own: Question[dict[str, Any] | None] = Question("this host", look, limit_s=HOST_LIMIT_S)
         state: status.State | own_state.OwnState
         if own_state.is_further_node(paths):
             state = own_state.gather(paths, tree_dir=asked.tree_dir)
