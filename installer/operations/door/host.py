@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def gather(paths: Paths, *, address: str, api_port: int) -> dict[str, Any]:
 
 def _services() -> list[dict[str, Any]] | None:
     try:
-        words = ["systemctl", "show", f"--property={PROPERTIES}", *UNITS]
+        words = ["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", *UNITS]
         shown = run(words, timeout_s=COMMAND_LIMIT_S / 2, check=False, log_file=NO_LOG_FILE).stdout
     except (CommandError, HostError):
         return None
@@ -121,7 +122,7 @@ def _service(unit: str, facts: Mapping[str, str]) -> Service:
         result=facts.get("Result", ""),
         exit_code=_number(facts.get("ExecMainStatus")) or 0,
         restarts=_number(facts.get("NRestarts")) or 0,
-        since=facts.get("StateChangeTimestamp", ""),
+        since=_moment_of(facts.get("StateChangeTimestamp", "")),
         lines=() if state in ("active", "not installed") else _words_of(unit),
     )
 
@@ -133,6 +134,32 @@ def _words_of(unit: str) -> tuple[str, ...]:
     except (CommandError, HostError):
         return ()
     return shown(said.splitlines())
+
+
+def _moment_of(text: str) -> str:
+    """Return a time of systemd's as all others are written; empty where there is none.
+
+    >>> _moment_of("@1764316800"), _moment_of("n/a")
+    ('2025-11-28T08:00:00Z', '')
+    """
+    found = re.fullmatch(r"@(\d{1,11})", text)
+    return stamp(time.gmtime(int(found[1]))) if found and int(found[1]) else ""
+
+
+def utc(text: str) -> str:
+    """Return a time of containerd's, which has a zone and parts of a second, as all others are written.
+
+    >>> utc("2026-11-28T09:59:00.123456789+02:00"), utc("2026-11-28T07:59:00Z"), utc("0001-01-01T00:00:00Z"), utc("x")
+    ('2026-11-28T07:59:00Z', '2026-11-28T07:59:00Z', '', '')
+    """
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if found is None or found[1].startswith("0001"):
+        return ""
+    zone = "+00:00" if found[2] == "Z" else found[2]
+    try:
+        return stamp(datetime.fromisoformat(found[1] + zone).utctimetuple())
+    except ValueError:
+        return ""
 
 
 def _number(text: str | None) -> int | None:
@@ -200,7 +227,7 @@ def _last_exit(own: Sequence[Mapping[str, Any]]) -> Exit | None:
     words = ["crictl", "inspect", "--output=json", str(newest.get("id", ""))]
     try:
         status = json.loads(run(words, timeout_s=COMMAND_LIMIT_S / 4, log_file=NO_LOG_FILE).stdout)["status"]
-        return Exit(int(status["exitCode"]), str(status.get("reason", "")), str(status["finishedAt"])[:32])
+        return Exit(int(status["exitCode"]), str(status.get("reason", "")), utc(str(status["finishedAt"])))
     except (CommandError, HostError, ValueError, KeyError, TypeError):
         return None
 

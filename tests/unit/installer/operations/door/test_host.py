@@ -32,7 +32,7 @@ SubState=failed
 Result=exit-code
 ExecMainStatus=1
 NRestarts=7
-StateChangeTimestamp=Sat 2026-11-28 08:00:00 UTC
+StateChangeTimestamp=@1764316800
 
 Id=containerd.service
 LoadState=loaded
@@ -62,7 +62,7 @@ class Programs:
         if args[0] == "crictl":
             exited = {"id": "a", "state": "CONTAINER_EXITED", "labels": LABELS, "createdAt": "1"}
             running = {**exited, "state": "CONTAINER_RUNNING", "metadata": {"attempt": 2}}
-            status = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-11-28T07:59:00Z"}
+            status = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-11-28T09:59:00.5+02:00"}
             shown = {"status": status} if args[1] == "inspect" else {"containers": [exited, running]}
             said = json.dumps(shown)
         return Completed(0, said, "")
@@ -94,6 +94,7 @@ def test_a_service_that_failed_comes_with_its_last_words(paths: Paths, programs:
     assert (kubelet["name"], kubelet["state"], kubelet["exit_code"], kubelet["restarts"]) == (
         "kubelet", "failed", 1, 7,
     )  # fmt: skip
+    assert (kubelet["since"], containerd["since"]) == ("2025-11-28T08:00:00Z", "")
     assert len(kubelet["lines"]) == host.LINES
     assert "\x1b" not in kubelet["lines"][0]
     assert (containerd["state"], containerd["lines"]) == ("active", ())
