@@ -55,7 +55,7 @@ def settings(caisson: dict[str, Any], port: int, api_port: int) -> dict[str, Any
         "api": f"https://{caisson['cluster']['endpoint']}:{api_port}",
         "ca": f"{CREDENTIALS_DIR}/ca.crt",
         "cluster": caisson["cluster"]["name"],
-        "product": caisson["product"],
+        "product": caisson.get("product", {}),
         "door": DOOR_SOCKET,
     }
 
