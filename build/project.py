@@ -21,7 +21,7 @@ from typing import ClassVar
 from build.base.errors import BuildError, LockError
 from build.base.files import sweep
 from build.base.plan import Step, Workspace
-from build.bundle import compose, installertree, iso, oci, rpmrepo, salttree, sign
+from build.bundle import compose, consoletree, installertree, iso, oci, rpmrepo, salttree, sign
 from build.bundle import product as product_files
 from build.bundle.product import Product
 from build.evidence import closedworld, sbom, verify
@@ -280,9 +280,10 @@ class Project:
         yield salttree.plan_salt(self.root_dir / salttree.SALT_DIR, self.workspace)
 
     def plan_installer(self) -> Iterator[Step]:
-        """Plan the installer and what it vendors."""
+        """Plan the installer and what it vendors, and the console beside it."""
         source_dir = self.root_dir / installertree.INSTALLER_DIR
         yield installertree.plan_installer(source_dir, self.lock, self.store, self.workspace)
+        yield consoletree.plan_console(self.root_dir / consoletree.CONSOLE_DIR, self.workspace)
 
     def plan_iso(self) -> Iterator[Step]:
         """Plan the checks and files of the whole, and the assembly."""
@@ -343,6 +344,7 @@ class Project:
             salttree.part_file(workspace),
             sbom.part_file(workspace),
             installertree.part_file(workspace),
+            consoletree.part_file(workspace),
         )
 
 

@@ -45,7 +45,7 @@ def plan_installer(source_dir: Path, lock: Lock, store: Store, workspace: Worksp
     part = part_file(workspace)
     directory, bootstrap = workspace.tree_dir / INSTALLER_DIR, workspace.tree_dir / BOOTSTRAP
     return Step(
-        name="",
+        name="program",
         doc=f"the installer and {len(lock.python)} vendored Python packages",
         run=functools.partial(
             run_installer, source_dir, files, lock.python, store, directory, bootstrap, part

@@ -38,6 +38,7 @@ _UNKNOWN = "not stated"
 #: What lies where, by the first part of a path.
 _PLACES = {
     "bootstrap.sh": "starts the installer",
+    "console": "the console: a web server for Salt's own Python, which every node has",
     "installer": "the installer: Python, with what it imports in <code>vendor/</code>",
     "keys": "OpenPGP keys that the packages are signed with",
     "manifests": "upstream's manifests, as they are",

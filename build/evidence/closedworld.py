@@ -5,6 +5,7 @@
     kubeadm's own list, or the table -+-> images -----> each in the layout, whole for linux/amd64 -+
     Salt states, static pods ---------+                                                            +-> proof
     metadata of all packages ------------> requirements -> closed with each baseline --------------+
+    files of Salt's packages ------------> Python and its packages, as the console wants them -----+
 
 A reference is satisfied by a tag of the layout, or by a digest of a manifest in it. An image that cannot be
 pulled shows on the operator's site as ErrImagePull, where nobody can fix it: so it fails the build here.
@@ -21,6 +22,7 @@ from typing import Any
 from build.base.errors import ClosedWorldError, joined_faults
 from build.base.plan import Step, Workspace
 from build.bundle import oci, rpmrepo, salttree
+from build.evidence.consolepython import missing_python, salt_packages
 from build.evidence.imagebase import open_composed
 from build.evidence.kubeadmimages import KUBEADM_IMAGES, kubeadm_images
 from build.evidence.manifestimages import manifest_images
@@ -77,6 +79,7 @@ def plan_closed_world(lock: Lock, inventory: Inventory, store: Store, workspace:
             world.rpms,
             world.salt,
             *(store.path(manifest.digest) for manifest in lock.manifests),
+            *(store.path(package.digest) for package in salt_packages(lock)),
         ),
         outputs=(report,),
         config={
@@ -115,6 +118,7 @@ def run_closed_world(world: World, report: Path) -> None:
         ]
     faults += open_packages(world)
     faults += open_composed(world.lock, world.store, world.without)
+    faults += missing_python(world.lock, world.store)
     if faults:
         count = len(faults)
         raise ClosedWorldError(

@@ -39,7 +39,7 @@ def open_composed(lock: Lock, store: Store, without: Mapping[str, Mapping[str, s
 def _open(image: LockedComposed, lock: Lock, store: Store, without: Mapping[str, str]) -> Iterator[str]:
     base = lock.image(image.base)
     files = [store.checked(blob, f"image {base.reference}: layer") for blob in base.layers]
-    own = {name: _header(lock.package(name), store) for name in image.packages}
+    own = {name: header_of(lock.package(name), store) for name in image.packages}
     installed, reason = installed_in(files)
     given = Given([*installed, *own.values()])
     for name, tags in sorted(own.items()):
@@ -51,7 +51,8 @@ def _open(image: LockedComposed, lock: Lock, store: Store, without: Mapping[str,
                 )
 
 
-def _header(package: LockedPackage, store: Store) -> Tags:
+def header_of(package: LockedPackage, store: Store) -> Tags:
+    """Return the header of a locked package. Raises: MissingError; IntegrityError."""
     what = f"package {package.nevra}"
     blob = Blob(digest=package.digest, size_bytes=package.size_bytes)
     return Tags.of_blob(read_header(store.checked(blob, what), what).signed[_MAGIC_BYTES:])

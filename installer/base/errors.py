@@ -25,6 +25,7 @@ code  class                  meaning
 14    ReachError             another host cannot be reached by SSH, or the connection to it was lost
 15    HostKeyError           another host showed a key that nobody has confirmed; nothing was sent to it
 16    LoginError             another host refused the login, or to let the user become root
+17    AccessError            the console's user is not known, or may not do what was asked for
 20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
 22    InterruptedJobError    ``job``: its process ended without a result (a kill, a reboot); start it again to resume
@@ -172,6 +173,12 @@ class LoginError(InstallerError):
     """Another host refused the login, or to let the user become root."""
 
     exit_code = 16
+
+
+class AccessError(InstallerError):
+    """The console's user is not known to the cluster, or may not do what was asked for."""
+
+    exit_code = 17
 
 
 class DegradedError(InstallerError):

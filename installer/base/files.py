@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from installer.base.errors import HostError
 
@@ -61,11 +62,20 @@ def read_file(file: Path, what: str, *, resolution: str) -> bytes:
 def append_private(file: Path, text: str) -> None:
     """Append to a log that is root's alone; what cannot be written is dropped."""
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as output:
+        with open_private(file) as output:
             output.write(text)
     except OSError:
         return
+
+
+def open_private(file: Path) -> TextIO:
+    """Open a log that is root's alone, to append to it.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def is_same(file: Path, data: bytes, *, mode: int) -> bool:

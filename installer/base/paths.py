@@ -87,6 +87,21 @@ class Paths:
         return self.running_dir / "secrets"
 
     @property
+    def codes_dir(self) -> Path:
+        """The log-in codes of the console that nobody has used yet, each by its digest; in memory, root's alone."""
+        return self.running_dir / "console/codes"
+
+    @property
+    def grants_dir(self) -> Path:
+        """Sessions of the console that were let in while the API did not answer, each by its digest; in memory."""
+        return self.running_dir / "console/grants"
+
+    @property
+    def audit_file(self) -> Path:
+        """Who logged in to the console, what was started there, what was refused: one JSON object a line."""
+        return self.log_dir / "console.jsonl"
+
+    @property
     def known_hosts_file(self) -> Path:
         """The keys of the other hosts, one for each, which somebody has confirmed. Source: sshd(8), SSH_KNOWN_HOSTS."""
         return self.state_dir / "known_hosts"

@@ -19,6 +19,8 @@ TIMED_OUT = 124
 """The exit code of timeout(1) when the time is over."""
 NETWORK_MANAGER_DIR = "/etc/NetworkManager/conf.d"
 OWN_PROCESSES = frozenset({"kubelet", "containerd"})
+CONSOLE = "caisson-console"
+CONSOLE_UNIT_FILE = f"/etc/systemd/system/{CONSOLE}.socket"
 CLOUD_DISABLED_FILE = "/etc/cloud/cloud-init.disabled"
 CLOUD_INSTANCE_FILES = ("cloud-config.txt", "vendor2-cloud-config.txt", "vendor-cloud-config.txt")
 """What a cloud gave to this host (user data, vendor data), in the order in which it wins. Source: cloud-init 23.4."""
@@ -40,7 +42,7 @@ def has_free_ports(host: Host) -> Iterator[Finding]:
             if owners is None:
                 owners = _socket_owners(host)
             holder = owners.get(inode)
-            if not (host.is_ours and _is_own(host, holder)):
+            if not (host.is_ours and (_is_own(host, holder) or _is_of_console(host, port, holder))):
                 where = f"{port.protocol} {address}:{port.port}"
                 yield Finding(f"{where} (for {port.name}) is held by {_describe(host, holder)}")
                 break
@@ -101,6 +103,14 @@ def _is_own(host: Host, process_id: int | None) -> bool:
         return True
     name = (host.read(f"/proc/{process_id}/comm") or "").strip()
     return name in OWN_PROCESSES or "kubepods" in (host.read(f"/proc/{process_id}/cgroup") or "")
+
+
+def _is_of_console(host: Host, port: Port, process_id: int | None) -> bool:
+    """Say whether the console's port is held for it: by systemd, which starts it on demand, or by itself."""
+    if port.component != CONSOLE or not host.path(CONSOLE_UNIT_FILE).exists():
+        return False
+    name = (host.read(f"/proc/{process_id}/comm") or "").strip()
+    return name == "systemd" or CONSOLE in (host.read(f"/proc/{process_id}/cgroup") or "")
 
 
 def _describe(host: Host, process_id: int | None) -> str:

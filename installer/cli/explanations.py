@@ -165,6 +165,8 @@ WHAT_TO_DO: Mapping[str, str] = {
     "different, somebody stands between both hosts.",
     "LoginError": "try the same by hand: the message has what the host answered. The user must be allowed to log in "
     "with this key or password, to run commands, and to become root by sudo.",
+    "AccessError": "log in to the console again; the message names the rule that is missing, which a cluster "
+    "administrator gives with 'caisson console user add NAME --role operator'",
     "DegradedError": "put the ISO back where it was; 'caisson status' names the place. Until then no image and no "
     "package can be had from it.",
     "UnhealthyError": "begin with the first fault of 'caisson status': those below it often follow from it.",

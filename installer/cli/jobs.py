@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from installer.base.errors import StoppedError, UsageError, to_json
+from installer.base.errors import UsageError, to_json
 from installer.base.paths import Paths
 from installer.base.session import only_looking
 from installer.base.ui import format_table
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, print_lines, say
-from installer.engine import following, jobrecord, jobrun, jobs
-from installer.engine import lock as lockfile
+from installer.engine import following, jobrun, jobs
 from installer.engine.jobrecord import Request
 from installer.engine.jobrun import Work
 from installer.engine.jobs import Job, State
@@ -156,10 +155,7 @@ def _cancel(arguments: Arguments, job: Job, tree_dir: Path, paths: Paths) -> int
     was = _look(job).state
     state = following.cancel(job, say) if was is State.RUNNING else was
     if state is State.INTERRUPTED:
-        with lockfile.hold(paths.lock_file):
-            job = jobs.read(job.directory)
-            if _look(job).state is State.INTERRUPTED:
-                jobrecord.finish(job, error=StoppedError("given up after it was interrupted"))
+        following.give_up(paths, job)
     found = _look(job)
     if arguments.json:
         print(json.dumps({"format": 1, "job": found.to_json()}, indent=1))

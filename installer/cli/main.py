@@ -30,6 +30,8 @@ from installer.checks import readiness
 from installer.cli import (
     bootstrap,
     certificates,
+    console,
+    door,
     explanations,
     images,
     jobs,
@@ -61,7 +63,9 @@ from installer.operations import (
     node_checks,
     node_remove,
     own_state,
+    probing,
     removing,
+    reporting,
     status,
     support,
 )
@@ -82,6 +86,7 @@ COMMANDS = (
     "certificates",
     "reset",
     "vip",
+    "console",
     "explain",
 )
 TREE_DIR = Path(__file__).resolve().parents[2]
@@ -101,6 +106,8 @@ WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,  # its own states renew it
     node_add.NAME: _renewing(adding.work),
     node_remove.NAME: _renewing(removing.work),
+    probing.NAME: _renewing(probing.work),
+    reporting.NAME: reporting.work,
 }
 """What each operation does as a job of its own unit."""
 
@@ -174,7 +181,9 @@ def make_parser(program: str) -> Parser:
     media.add_commands(commands)
     certificates.add_commands(commands)
     vip.add_command(commands)
+    console.add_command(commands)
     on_node.add_command(commands)
+    door.add_command(commands)
     reset.add_command(commands)
 
     explain = commands.add_parser("explain", help="explain the code of a check, a phase or an error")

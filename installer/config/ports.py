@@ -15,6 +15,8 @@ from installer.base.errors import MediaError
 PORTS_FILE = "salt/parameters/ports.yaml"
 BOOTSTRAP_ROLE = "bootstrap"
 WORKER_ROLE = "worker"
+OF_PEOPLE = ("registry-push", "console")
+"""Ports that no node connects to."""
 CONTROL_PLANES = "control_planes"
 """The source of a port that a control plane opens to the others alone, each by its address."""
 
@@ -91,13 +93,13 @@ def of_role(ports: Iterable[Port], role: str) -> tuple[Port, ...]:
 def needed(ports: Iterable[Port], source_role: str, target_role: str) -> tuple[Port, ...]:
     """Return the ports of one node that another has to reach, by their roles. Pure.
 
-    Only control planes talk to etcd and to kubelets; images are pushed by people.
+    Only control planes talk to etcd and to kubelets; images are pushed, and the console is opened, by people.
     """
     is_control_plane = source_role != WORKER_ROLE
     return tuple(
         port
         for port in of_role(ports, target_role)
         if port.source != "local"
-        and port.name != "registry-push"
+        and port.name not in OF_PEOPLE
         and (is_control_plane or port.component not in ("etcd", "kubelet"))
     )

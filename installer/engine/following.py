@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Callable
 
 from installer.base.errors import CommandError, InterruptedJobError, StoppedError
+from installer.base.paths import Paths
 from installer.base.ui import format_seconds
-from installer.engine import jobs, jobunit
+from installer.engine import jobrecord, jobs, jobunit
+from installer.engine import lock as lockfile
 from installer.engine.jobs import IsActive, Job, Result, State
 
 POLL_S = 0.2
@@ -93,7 +95,7 @@ def cancel(
                 raise _still_running(job, waited_s)
             if told != len(job.starts):  # once, and again if it was only being started
                 told = len(job.starts)
-                _tell(job, stop)
+                tell_to_end(job, stop)
             if waited_s - said_at >= SAY_INTERVAL_S:
                 say(
                     f"{waited_s:.0f} s  waiting for the job to end; packages that are being installed are finished"
@@ -108,7 +110,20 @@ def cancel(
     return state
 
 
-def _tell(job: Job, stop: Say) -> None:
+def give_up(paths: Paths, job: Job, *, is_active: IsActive = jobunit.is_active) -> None:
+    """Give an interrupted job up: it has failed. One that was gone on with meanwhile is left alone.
+
+    Raises:
+        LockedError: a job is at work.
+        HostError: it cannot be written down.
+    """
+    with lockfile.hold(paths.lock_file):
+        job = jobs.read(job.directory)
+        if job.state(is_active) is State.INTERRUPTED:
+            jobrecord.finish(job, error=StoppedError("given up after it was interrupted"))
+
+
+def tell_to_end(job: Job, stop: Say = jobunit.stop) -> None:
     """Send SIGTERM to the process of the job, and to no other that may have its number by now."""
     number = job.process()
     if number is None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from installer.engine import jobunit
 from installer.engine.jobs import FORMAT, IsActive, Job, Start, State, boot_id, read_all, stamp
 from installer.engine.lock import refusal
 
-KEPT_JOBS = 50
+KEPT_JOBS = 200
 """So many that have ended stay, the newest, and as many that were interrupted."""
 ID = re.compile(r"\d{8}-\d{6}-[a-z]+(-[a-z]+)*-[0-9a-f]{6}")
 
@@ -35,12 +35,15 @@ ID = re.compile(r"\d{8}-\d{6}-[a-z]+(-[a-z]+)*-[0-9a-f]{6}")
 class Request:
     """What is asked: an operation with its arguments, which are JSON data without a secret in them.
 
-    The same operation with equal arguments is the same request. ``command`` is what was typed, for people.
+    The same operation with equal arguments is the same request. ``command`` is what was typed, for people. ``key`` is
+    that of the form by which it was asked for: sent twice, it is one job. ``asker``: who asks, and from where.
     """
 
     operation: str
     arguments: Mapping[str, Any]
     command: Sequence[str]
+    key: str = ""
+    asker: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -65,7 +68,13 @@ def prepare(
     now = time.gmtime()
     job = same[-1] if same else _new(paths, request, arguments, now)
     unit = jobunit.name(job.id, len(job.starts) + 1) if has_unit else ""
-    job = replace(job, command=tuple(request.command), unit=unit)
+    job = replace(
+        job,
+        command=tuple(request.command),
+        unit=unit,
+        key=request.key or job.key,
+        asker=dict(request.asker),
+    )
     interrupted = [old.directory for old in unfinished if old.id != job.id]
     ended = [old.directory for old in found if old not in unfinished]
     try:

@@ -13,7 +13,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Callable
@@ -65,7 +65,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, as its ``job.json`` has it; ``unit`` is empty where the command line itself carries it out."""
+    """A job, as its ``job.json`` has it; ``unit`` is empty where the command line itself carries it out.
+
+    ``key`` is that of the form by which it was asked for, and ``asker`` who did so and from where; both are empty where
+    that was root at the command line.
+    """
 
     directory: Path
     operation: str
@@ -74,6 +78,8 @@ class Job:
     time: str
     unit: str = ""
     starts: tuple[Start, ...] = ()
+    key: str = ""
+    asker: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -156,6 +162,12 @@ def read(directory: Path) -> Job:
         raise _unreadable(file, exc) from exc
 
 
+def with_key(paths: Paths, key: str) -> Job | None:
+    """Return the job that was asked for by the form of this key, None when there is none."""
+    found, _ = read_all(paths)
+    return next((job for job in reversed(found) if key and job.key == key), None)
+
+
 def _parse(directory: Path, data: Mapping[str, Any]) -> Job:
     if data["format"] != FORMAT:
         raise ValueError(f"its format is {data['format']}; this caisson knows {FORMAT}")
@@ -167,6 +179,8 @@ def _parse(directory: Path, data: Mapping[str, Any]) -> Job:
         time=str(data["time"]),
         unit=str(data["unit"]),
         starts=tuple(Start(**start) for start in data["starts"]),
+        key=str(data.get("key", "")),
+        asker={str(name): str(value) for name, value in data.get("asker", {}).items()},
     )
 
 

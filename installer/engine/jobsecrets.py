@@ -36,7 +36,7 @@ def put(paths: Paths, job_id: str, secrets: Mapping[str, str]) -> None:
     try:
         paths.secrets_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         paths.secrets_dir.chmod(0o700)
-        _need_memory(paths.secrets_dir)
+        need_memory(paths.secrets_dir)
         write_file(paths.secrets_dir / job_id, json.dumps(dict(secrets)), mode=0o600)
     except OSError as exc:
         raise HostError(
@@ -46,7 +46,12 @@ def put(paths: Paths, job_id: str, secrets: Mapping[str, str]) -> None:
         ) from exc
 
 
-def _need_memory(directory: Path) -> None:
+def need_memory(directory: Path) -> None:
+    """Refuse a directory that is not in memory: what lies there would be on a disk.
+
+    Raises:
+        HostError: it is not.
+    """
     mount = find_mount(directory.resolve(), read_mounts())
     if mount is None or mount.fstype not in IN_MEMORY:
         raise HostError(

@@ -56,6 +56,7 @@ def pillar(context: Context) -> dict[str, Any]:
     kept = changes.values(config, facts)
     return {
         "version": product.version,
+        "product": product.summary,
         "built": product.source_date_epoch,
         "self_dir": str(context.paths.self_dir(product.full_version)),
         "media_dir": str(context.media_dir),

@@ -26,6 +26,9 @@ from installer.config import changes, control_plane
 
 CAISSON = (
     "/etc/caisson/ca.crt",
+    "/etc/caisson/console/console.json",
+    "/etc/caisson/console/tls.crt",
+    "/etc/caisson/console/tls.key",
     "/etc/caisson/guard.nft",
     "/etc/caisson/hosts.json",
     "/etc/caisson/dnf/dnf.conf",

@@ -65,6 +65,21 @@ FIREWALL_FILES = (
     "/etc/firewalld/policies/caisson-services.xml",
     "/etc/firewalld/policies/caisson-nodes.xml",
 )
+CONSOLE_UNITS = (
+    "caisson-console.socket",
+    "caisson-console.service",
+    "caisson-door.socket",
+    "caisson-door@.service",
+)
+CONSOLE_UNIT_FILES = tuple(f"/etc/systemd/system/{unit}" for unit in CONSOLE_UNITS)
+CONSOLE_FILES = (
+    *CONSOLE_UNIT_FILES,
+    "/etc/caisson/console/console.json",
+    "/etc/caisson/console/tls.crt",
+    "/etc/caisson/console/tls.key",
+    "/etc/caisson/console/tls.pub",
+)
+CONSOLE_USER = "caisson-console"
 JOIN_FILES = (
     "/etc/kubernetes/kubelet.conf",
     "/etc/kubernetes/pki/ca.crt",
@@ -84,13 +99,21 @@ FILES = (
     *KEEPALIVED_FILES,
     *GUARD_FILES,
     *FIREWALL_FILES,
+    *CONSOLE_FILES,
     *JOIN_FILES,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
 RENEW_UNITS = ("caisson-renew.timer", "caisson-renew.service")
 GUARD_UNIT = "caisson-guard.service"
 KUBELET_UNIT = "kubelet.service"
-LATER_UNITS = ("salt-minion.service", *HOSTS_UNITS, *RENEW_UNITS, GUARD_UNIT, "containerd.service")
+LATER_UNITS = (
+    *CONSOLE_UNITS[:3],
+    "salt-minion.service",
+    *HOSTS_UNITS,
+    *RENEW_UNITS,
+    GUARD_UNIT,
+    "containerd.service",
+)
 """What is stopped once the pods are: containerd stops them. Path and timer before the service that they start."""
 UNITS_DIR = "/etc/systemd/system"
 MEDIA_UNITS = "srv-caisson-*.mount"
@@ -106,6 +129,7 @@ CACHE_DIR = "/var/cache/caisson"
 CONFIG_DIR = "/etc/caisson"
 PROGRAM_DIR = "/opt/caisson"
 RUN_DIRS = (
+    "/run/caisson-console",
     "/run/caisson-images",
     "/run/caisson-join",
     "/run/caisson-media",

@@ -31,7 +31,7 @@ from installer.base.ui import Ui
 from installer.config import bootstrap as config
 from installer.config import facts, nodes
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import runner, saltssh, ssh, torn
+from installer.engine import jobkeys, runner, saltssh, ssh, torn
 from installer.engine.beside import Beside
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
@@ -82,7 +82,12 @@ def work(task: Task) -> str:
         InstallerError: one could not be added; with several, an error of the class that weighs most.
         StoppedError: the job was to end; each host says in which phase it was.
     """
-    entries = nodes.from_data(task.job.arguments["nodes"])
+    said = nodes.from_data(task.job.arguments["nodes"])
+    with jobkeys.applied(task.paths, task.job.id, task.secrets, said) as (entries, secrets):
+        return _add_all(replace(task, secrets=secrets), entries)
+
+
+def _add_all(task: Task, entries: Sequence[NodeEntry]) -> str:
     base = context_of(task)
     results = HostResults(task.job.directory, entries)
     members = cluster_state.get_members(task.paths.admin_kubeconfig_file)

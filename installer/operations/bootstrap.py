@@ -34,6 +34,8 @@ from installer.operations import (
     vip_set,
 )
 
+BYTECODE_DIR = "/run/caisson-console/bytecode"
+SELF_TREES = ("installer", "console")
 SELF_FILES = ("product.json", "salt/parameters/ports.yaml")
 #: One of these on the host: it is installed from a bundle, wholly or in part.
 NOTED_PACKAGES = ("salt", "salt-minion", "kubelet")
@@ -91,6 +93,13 @@ NETWORK_UNDO = (
     f"{KUBECTL} get -f /srv/caisson/VERSION-BUILD/manifests/calico-vxlan.yaml --ignore-not-found --output name | "
     f"grep --invert-match '^customresourcedefinition' | xargs {KUBECTL} -n kube-system delete: pods lose their "
     "network; Calico's own kinds (CRDs) stay, and so do your network policies and address pools"
+)
+CONSOLE_UNDO = (
+    "systemctl disable --now caisson-console.socket caisson-door.socket; systemctl stop caisson-console.service; "
+    f"rm -f {' '.join(traces.CONSOLE_FILES)}; systemctl daemon-reload; userdel {traces.CONSOLE_USER}; "
+    f"{KUBECTL} delete namespace/caisson-users clusterrole/caisson-viewer clusterrole/caisson-operator "
+    f"clusterrole/caisson-admin; {KUBECTL} delete clusterrolebinding --selector caisson.io/console-user=true: the "
+    "users of the console go"
 )
 CONTROL_PLANE_UNDO = (
     "none by itself: 'caisson reset' takes the whole node back. Never run 'kubeadm reset': it deletes etcd's data, and "
@@ -153,7 +162,8 @@ def self_files(tree_dir: Path) -> dict[str, Path]:
     """Return what the installer needs of the media to work without it: relative path to file."""
     found = {
         str(file.relative_to(tree_dir)): file
-        for file in sorted((tree_dir / "installer").rglob("*"))
+        for tree in SELF_TREES
+        for file in sorted((tree_dir / tree).rglob("*"))
         if file.is_file() and files.BYTECODE_DIR not in file.parts
     }
     return {**found, **{name: tree_dir / name for name in SELF_FILES}}
@@ -168,7 +178,10 @@ def render_command(target: Path) -> str:
         "main() {\n"
         "  local python=/usr/libexec/platform-python\n"
         '  [[ -x "${python}" ]] || python=python3\n'
-        f'  exec "${{python}}" -I -S -B -X utf8 "{target}/installer" --program caisson "$@"\n'
+        "  local cache=(-B)\n"
+        "  # The console asks often: what was compiled is kept, in memory.\n"
+        f'  [[ "${{1:-}}" != door ]] || cache=(-X pycache_prefix={BYTECODE_DIR})\n'
+        f'  exec "${{python}}" -I -S "${{cache[@]}}" -X utf8 "{target}/installer" --program caisson "$@"\n'
         "}\n"
         'main "$@"\n'
     )
@@ -423,6 +436,15 @@ PHASES: tuple[Phase, ...] = (
         title="push the images of the site",
         applies=site_images.run_site_images,
         undo="rm -f /var/lib/caisson/site-images.json; 'caisson images remove NAME' of each image",
+    ),
+    Phase(
+        code="CSP307",
+        name="console",
+        title="start the console",
+        applies=States(("console",), local=True),
+        undo=CONSOLE_UNDO,
+        about="Make the user, the certificate and the units of the console, let Kubernetes know its roles, and wait "
+        "until it answers. It runs only while somebody looks: systemd starts it with the first connection.",
     ),
     Phase(
         code="CSP305",

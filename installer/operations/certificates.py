@@ -29,6 +29,7 @@ CERTIFICATE_GLOBS = (
     "etc/kubernetes/pki/etcd/*.crt",
     "etc/caisson/pki/*.crt",
     "etc/caisson/tls/*.crt",
+    "etc/caisson/console/tls.crt",
 )
 #: Those that kubeadm makes: a file of the site is the site's. The kubelet's names its own certificate, read below.
 KUBECONFIG_FILES = tuple(
@@ -45,6 +46,8 @@ KUBEADM_FIX = (
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
 OWN_FIX = "run 'caisson certificates renew', which says why it was not: a timer does it in the last 90 days"
 SITE_FIX = "put a newer one of the site into the files that media.certificate names, then: caisson certificates renew"
+CONSOLE_FILE = "/etc/caisson/console/tls.crt"
+CONSOLE_FIX = "run 'caisson bootstrap' again: it renews the certificate of the console in the last 90 days"
 AUTHORITY_FIX = (
     "an authority has no renewal: install the cluster again before it ends, or ask the site that issued it"
 )
@@ -91,6 +94,8 @@ def certificate_fault(state: CertificateState) -> Fault:
         return Fault(state.fault, AUTHORITY_FIX)
     if state.file == "/etc/caisson/tls/site.crt":
         return Fault(state.fault, SITE_FIX)
+    if state.file == CONSOLE_FILE:
+        return Fault(state.fault, CONSOLE_FIX)
     if state.file.startswith("/etc/caisson/"):
         return Fault(state.fault, OWN_FIX)
     return Fault(state.fault, KUBELET_FIX if state.file == f"/{KUBELET_CLIENT_FILE}" else KUBEADM_FIX)

@@ -17,6 +17,8 @@ from installer.operations.asking import COMMAND_LIMIT_S, Deadline, Fault
 
 SERVICES = ("containerd", "kubelet", "salt-minion", "firewalld")
 REQUIRED_SERVICES = ("containerd", "kubelet", "salt-minion")
+CONSOLE_SOCKETS = ("caisson-console.socket", "caisson-door.socket")
+CONSOLE_FIX = "systemctl enable --now caisson-door.socket caisson-console.socket"
 UNKNOWN: Mapping[str, str] = dict.fromkeys(SERVICES, "unknown")
 NOT_INSTALLED = "not installed"
 FIREWALL_CHECK = "CSN405"
@@ -54,9 +56,10 @@ class ServiceStates:
 
 
 def ask_services() -> ServiceStates:
-    """Ask systemd for the services that a node lives by."""
+    """Ask systemd for the services that a node lives by, and for the console, where there is one."""
     try:
-        states = {**UNKNOWN, **_states(*SERVICES)}
+        shown = _shown(*(f"{name}.service" for name in SERVICES), *CONSOLE_SOCKETS)
+        states, console = {**UNKNOWN, **parse_services(shown)}, parse_console(shown)
     except (CommandError, HostError) as exc:
         fault = Fault(f"systemd does not answer: {exc.message}", "see 'systemctl status' and 'dmesg | tail'")
         return ServiceStates(dict(UNKNOWN), (fault,))
@@ -65,6 +68,14 @@ def ask_services() -> ServiceStates:
         for name in REQUIRED_SERVICES
         if states[name] != "active"
     ]
+    faults += [
+        Fault(f"{unit} is {state}: nobody reaches the console of this host", CONSOLE_FIX)
+        for unit, state in console.items()
+        if state != "active"
+    ]
+    if console:
+        is_there = all(state == "active" for state in console.values())
+        states["console"] = "listening" if is_there else "not listening"
     return ServiceStates(states, tuple(faults))
 
 
@@ -75,9 +86,12 @@ def _states(*services: str) -> dict[str, str]:
         CommandError: it does not answer.
         HostError: there is no systemctl.
     """
-    names = [f"{name}.service" for name in services]
-    command = ["systemctl", "show", "--property=Id,LoadState,ActiveState", *names]
-    return parse_services(run(command, timeout_s=COMMAND_LIMIT_S, check=False).stdout)
+    return parse_services(_shown(*(f"{name}.service" for name in services)))
+
+
+def _shown(*units: str) -> str:
+    command = ["systemctl", "show", "--property=Id,LoadState,ActiveState", *units]
+    return run(command, timeout_s=COMMAND_LIMIT_S, check=False).stdout
 
 
 def parse_services(shown: str) -> dict[str, str]:
@@ -91,6 +105,20 @@ def parse_services(shown: str) -> dict[str, str]:
         if facts.get("LoadState") == "not-found"
         else facts.get("ActiveState", "unknown")
         for unit, facts in parse_units(shown).items()
+        if unit.endswith(".service")
+    }
+
+
+def parse_console(shown: str) -> dict[str, str]:
+    r"""Return socket -> state of the console's sockets in what ``systemctl show`` printed; none where it has none.
+
+    >>> parse_console("Id=caisson-door.socket\nLoadState=loaded\nActiveState=active\n")
+    {'caisson-door.socket': 'active'}
+    """
+    return {
+        unit: facts.get("ActiveState", "unknown")
+        for unit, facts in parse_units(shown).items()
+        if unit in CONSOLE_SOCKETS and facts.get("LoadState") != "not-found"
     }
 
 

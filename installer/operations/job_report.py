@@ -96,6 +96,7 @@ class Look:
             "summary": "" if self.result is None else self.result.summary,
             "error": None if self.error is None else to_json(self.error),
             "directory": str(self.job.directory),
+            "asker": dict(self.job.asker),
             "hosts": [asdict(result) for result in self.hosts],
             "phases": [
                 {
@@ -116,7 +117,7 @@ class Look:
         return [
             ("state", self.state.value),
             ("command", self.job.shown_command),
-            ("asked for", self.job.time),
+            ("asked for", f"{self.job.time}{self._asker}"),
             (
                 "begun",
                 f"{self.begun}{f', {count} times by now' if count > 1 else ''}" if count else "not yet",
@@ -127,6 +128,12 @@ class Look:
             ("files", str(self.job.directory)),
             ("result" if self.result is not None else "now", self.said or "-"),
         ]
+
+    @property
+    def _asker(self) -> str:
+        """Say who asked, where that was not root at the command line."""
+        asker = self.job.asker
+        return f", by {asker.get('user')} from {asker.get('client') or 'somewhere'}" if asker else ""
 
     def phase_rows(self) -> list[tuple[str, ...]]:
         """Return the table of the phases that its last start has closed, host by host; none if there are none."""

@@ -40,6 +40,7 @@ from installer.operations import (
     joining,
     marks,
     minionkeys,
+    node_console,
     node_jobs,
     node_tree,
     probe,
@@ -487,6 +488,12 @@ JOIN_UNDO = (
     f"{ON_THE_HOST}systemctl disable --now kubelet; rm {' '.join(traces.JOIN_FILES)}"
 )
 
+CONSOLE_UNDO = (
+    f"{ON_THE_HOST}systemctl disable --now caisson-console.socket caisson-door.socket; "
+    f"systemctl stop caisson-console.service; rm -f {' '.join(traces.CONSOLE_FILES)}; systemctl daemon-reload; "
+    f"userdel {traces.CONSOLE_USER}; rm /var/lib/caisson/console/NODE.json"
+)
+
 PREPARED = (
     "host",
     "containerd",
@@ -578,6 +585,13 @@ PHASES: tuple[Phase, ...] = (
         title="let every node find the new control plane",
         applies=telling.run_tell_nodes,
         undo="none: goes with the pillar of the node, at the next addition or removal",
+    ),
+    Phase(
+        code="CSP412",
+        name="start-console",
+        title="start the console of the new control plane",
+        applies=partial(node_console.run_console, states=Detached(("console.running",))),
+        undo=CONSOLE_UNDO,
     ),
 )
 

@@ -35,6 +35,7 @@ from installer.operations import (
     fencing,
     leaving,
     minionkeys,
+    node_console,
     reset_plan,
     telling,
     tokens,
@@ -377,6 +378,7 @@ def run_forget_node(context: Context) -> bool:
     is_known = hostkeys.known(context.paths.known_hosts_file, node.entry) is not None
     if is_known:
         hostkeys.forget(context.paths.known_hosts_file, node.entry)
+    node_console.note_file(context.paths, node.name).unlink(missing_ok=True)
     return pillartop.forget(context.paths, context.facts.node_name, node.name) or is_known
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from installer.base import files
 from installer.base.paths import Paths
+from installer.config.ports import WORKER_ROLE
 from installer.engine import nodepillar
 from installer.engine.context import Context
 from installer.engine.remotefiles import RemoteFile
@@ -27,7 +28,10 @@ def wanted(context: Context, caisson: Mapping[str, Any]) -> list[RemoteFile]:
     """
     bootstrap.check_mounted(context)
     own_dir = Path(str(caisson["self_dir"]))
-    sources = {**bootstrap.self_files(context.media_dir), **_trees(context.media_dir)}
+    own = bootstrap.self_files(context.media_dir)
+    if caisson["node"]["role"] == WORKER_ROLE:  # it has no console
+        own = {name: file for name, file in own.items() if not name.startswith("console/")}
+    sources = {**own, **_trees(context.media_dir)}
     tree = [RemoteFile(str(own_dir / name), file.read_bytes()) for name, file in sorted(sources.items())]
     told = [RemoteFile(path, text.encode(), 0o600) for path, text in nodepillar.local_files(caisson).items()]
     command = RemoteFile(str(Paths().command_file), bootstrap.render_command(own_dir).encode(), 0o755)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from installer.base.errors import InstallerError
@@ -13,7 +13,7 @@ from installer.base.paths import Paths
 from installer.base.terminal import Told
 from installer.config import changes, nodes
 from installer.config.nodes import NodeEntry
-from installer.engine import pillartop, runner
+from installer.engine import jobkeys, pillartop, runner
 from installer.engine.context import Context
 from installer.engine.jobrun import Task
 from installer.engine.journal import Journal
@@ -28,8 +28,13 @@ def work(task: Task) -> str:
     Raises:
         InstallerError: it could not be removed.
     """
+    said = nodes.from_data([task.job.arguments["host"]])
+    with jobkeys.applied(task.paths, task.job.id, task.secrets, said) as (entries, secrets):
+        return _remove(replace(task, secrets=secrets), entries[0])
+
+
+def _remove(task: Task, entry: NodeEntry) -> str:
     said = task.job.arguments
-    (entry,) = nodes.from_data([said["host"]])
     with _connected(task, entry, is_dead=bool(said["dead"])) as connected:
         node = Leaving(
             entry,

@@ -9,7 +9,7 @@ from installer.base.ui import format_seconds
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine import journal
 from installer.engine.context import Context
-from installer.operations import cluster_state
+from installer.operations import cluster_state, console
 from installer.operations.cluster_state import NodeState, PodState
 
 
@@ -31,8 +31,23 @@ def run_report(context: Context) -> bool:
         context.ui.note("")
         context.ui.note(title)
         context.ui.table(rows)
+    for line in console_lines(context):
+        context.ui.note(line)
     context.ui.note("")
     return False
+
+
+def console_lines(context: Context) -> list[str]:
+    """Return where the console is, by what it is known, and how somebody gets in; none where there is no console."""
+    if not context.paths.at(console.CERTIFICATE_FILE).exists():
+        return []
+    found = console.find(context.paths, context.source_dir)
+    return [
+        "",
+        f"UI ready at {found.url}",
+        f"its certificate, SHA-256: {found.fingerprint}",
+        f"a log-in code: {console.LOGIN_COMMAND}",
+    ]
 
 
 def node_rows(nodes: Sequence[NodeState]) -> list[tuple[str, ...]]:

@@ -51,6 +51,10 @@ def plan_host(context: ResetContext) -> Sequence[Action]:
                 Action("tell NetworkManager", partial(_do, "systemctl", "reload", NETWORK_MANAGER))
             )
     actions += _plan_names(paths)
+    if _has_user(paths, traces.CONSOLE_USER):
+        actions.append(
+            Action(f"remove the user {traces.CONSOLE_USER}", partial(_do, "userdel", traces.CONSOLE_USER))
+        )
     kernel = [name for name in KERNEL_FILES if paths.at(name).exists()]
     if kernel:
         actions.append(remove_files(paths, kernel))
@@ -60,6 +64,11 @@ def plan_host(context: ResetContext) -> Sequence[Action]:
         *actions,
         *_plan_swap(paths, before.Before(masked=before.masked(paths)) if noted is None else noted),
     ]
+
+
+def _has_user(paths: Paths, name: str) -> bool:
+    lines = _read(paths.at("/etc/passwd")).splitlines()
+    return any(line.startswith(f"{name}:".encode()) for line in lines)
 
 
 def _plan_names(paths: Paths) -> list[Action]:

@@ -16,6 +16,7 @@ PACKAGES: Mapping[str, str] = {
     "certificates": "installer.operations",
     "check": "installer.checks",
     "node-check": "installer.operations",
+    "door": "installer.operations",
 }
 """Name of a schema -> the package that it lies in."""
 

@@ -37,6 +37,7 @@ NO_LOG_FILE = Path("/dev/null")
 CHECK_LIMIT_S = 60.0
 FILES = (
     "etc/caisson/bootstrap.yaml",
+    "etc/caisson/console/console.json",
     "etc/os-release",
     "etc/hosts",
     "etc/fstab",
@@ -90,7 +91,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
             "--no-pager",
             "--output=short-iso",
         )
-        for unit in ("containerd", "kubelet", "salt-minion", "firewalld")
+        for unit in ("containerd", "kubelet", "salt-minion", "firewalld", "caisson-console")
     },
 }
 

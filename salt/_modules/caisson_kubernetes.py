@@ -174,6 +174,32 @@ def apply(text: str) -> None:
     kubectl(*arguments, stdin=text, timeout_s=120)
 
 
+def differing(text: str) -> list[str]:
+    """Return which objects of ``text``, a List, the cluster has not, or otherwise in what ``text`` says of them."""
+    wanted = list(yaml.safe_load(text)["items"])
+    names = [title(item) for item in wanted]
+    answer = kubectl("get", *names, "--ignore-not-found", "--output", "json")
+    found = json.loads(answer) if answer.strip() else {"items": []}
+    there = {title(item): item for item in found.get("items", [found])}
+    return [name for name, item in zip(names, wanted) if not _has(there.get(name, {}), item)]
+
+
+def title(item: dict[str, Any]) -> str:
+    """Return the kind and the name of an object as kubectl takes them. Pure.
+
+    >>> title({"kind": "ClusterRole", "metadata": {"name": "x"}})
+    'clusterrole/x'
+    """
+    return f"{item['kind'].lower()}/{item['metadata']['name']}"
+
+
+def _has(found: Any, wanted: Any) -> bool:
+    """Tell whether what the API has says all that is wanted; a mapping may say more."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_has(found.get(key), value) for key, value in wanted.items())
+    return bool(found == wanted)
+
+
 def await_network(node: str) -> None:
     """Say of ``node`` that it has no network yet: no pod is put there until its calico-node runs, which takes it back.
 

@@ -30,6 +30,22 @@ def facts(unit: str) -> dict[str, bool]:
     }
 
 
+def started_s(unit: str) -> int:
+    """Return when the process of ``unit`` was started, in seconds since 1970; 0 when it does not run.
+
+    Source: systemd 248 and later, systemctl(1), ``--timestamp=unix``.
+    """
+    words = ("show", "--timestamp=unix", "--property=ActiveState,ExecMainStartTimestamp", unit)
+    said = dict(line.partition("=")[::2] for line in systemctl(*words).splitlines())
+    found = said.get("ExecMainStartTimestamp", "").lstrip("@")
+    return int(found) if said.get("ActiveState") == "active" and found.isdigit() else 0
+
+
+def newer(files: list[str], moment_s: int) -> list[str]:
+    """Return the files that were written after that moment."""
+    return [file for file in files if os.path.exists(file) and int(os.stat(file).st_mtime) > moment_s]
+
+
 def systemctl(*words: str) -> str:
     """Run systemctl; return what it printed. Raises RuntimeError with its last words."""
     command = ["systemctl", *words]

@@ -74,6 +74,31 @@ def _workload_annotations() -> dict[str, dict[str, str]]:
     return {item["kind"]: item["metadata"].get("annotations", {}) for item in found.get("items", [found])}
 
 
+def objects_applied(name: str, source: str) -> dict[str, Any]:
+    """Make sure that the cluster has the objects of a file of the tree (``source``), as it says them.
+
+    They are compared with what the API has: one that somebody has changed or deleted is applied again.
+    """
+    wanted = {"text": ""}
+
+    def look() -> tuple[dict[str, Any], str]:
+        cached = __salt__["cp.cache_file"](source)
+        if not cached:
+            raise RuntimeError(f"{source} is not in the tree")
+        wanted["text"] = __salt__["caisson_kubernetes.read_text"](cached)
+        others = __salt__["caisson_kubernetes.differing"](wanted["text"])
+        if not others:
+            return {}, "the cluster has them"
+        return dict.fromkeys(others, "applied"), f"not so yet: {', '.join(others)}"
+
+    def act() -> str:
+        __salt__["caisson_kubernetes.apply"](wanted["text"])
+        return "applied"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
 def corefile_fits(name: str, nameservers: list[str]) -> dict[str, Any]:
     """Make sure that CoreDNS asks nobody outside (see ``caisson_kubernetes.corefile``)."""
     change: dict[str, Any] = {}

@@ -98,6 +98,30 @@ def reloaded(name: str, unit: str, reads: list[str]) -> dict[str, Any]:
     return said
 
 
+def renewed(name: str, unit: str, reads: list[str]) -> dict[str, Any]:
+    """Make sure that ``unit``, if it runs, was started after ``reads`` were written; one that does not is left alone.
+
+    For a service that comes and goes by itself: it reads them whenever it starts.
+    """
+
+    def look() -> tuple[dict[str, Any], str]:
+        started_s = __salt__["caisson_service.started_s"](unit)
+        if not started_s:
+            return {}, f"{unit} does not run"
+        written = __salt__["caisson_service.newer"](reads, started_s)
+        if not written:
+            return {}, f"{unit} has read {', '.join(reads)}"
+        return {unit: "restarted"}, f"{unit} has not read {', '.join(written)}"
+
+    def act() -> str:
+        __salt__["caisson_service.systemctl"]("daemon-reload")
+        __salt__["caisson_service.systemctl"]("try-restart", unit)
+        return f"{unit} restarted"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
 def unit_files_read(name: str, unit: str) -> dict[str, Any]:
     """Make sure that systemd has read the unit files and drop-ins of ``unit`` as they are on the disk."""
 

@@ -23,3 +23,4 @@ include:
   - images.network
   - calico
   - cluster.ready
+  - console

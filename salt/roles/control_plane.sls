@@ -11,3 +11,4 @@ include:
   - kubelet.joined
   - keepalived
   - cluster.noted
+  - console.running

@@ -254,6 +254,7 @@ _MEDIA = "tests/node/test_media.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
 _REPLACED = "tests/soak/test_several.py::test_a_control_plane_that_is_gone_is_replaced"
+_CONSOLE = "tests/node/test_console.py"
 _VIP = "tests/node/test_vip.py"
 _COLLECTED = f"{_HERE}::test_every_part_of_the_tests_is_found"
 _GROWS = "tests/unit/packaging/test_doit_sh.py::test_the_environment_grows_with_what_is_asked"
@@ -402,6 +403,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson vip set 10.1.0.100": f"{_VIP}::test_it_is_set",
         "caisson vip away": f"{_VIP}::test_it_is_not_sent_away_where_nobody_could_take_it",
         "caisson vip back": "tests/unit/installer/operations/test_vip_away.py::test_it_moves_and_is_kept_away",
+    },
+    "docs/how-to/log-in-to-the-console.md": {
+        "sudo caisson console login": f"{_CONSOLE}::test_a_code_becomes_a_token_that_may_what_its_role_says",
+        "caisson console user add anna --role operator": f"{_CONSOLE}::test_users_come_and_go",
+        "caisson console user list": f"{_CONSOLE}::test_users_come_and_go",
+        "caisson console user remove anna": f"{_CONSOLE}::test_users_come_and_go",
+        "kubectl --kubeconfig /etc/kubernetes/admin.conf create token anna -n caisson-users --duration 8h": (
+            f"{_CONSOLE}::test_users_come_and_go"
+        ),
     },
     "docs/how-to/bring-images-with-the-iso.md": {
         "caisson images list": f"{_REGISTRY_AGAIN}::test_images_that_the_site_brings_are_pushed_by_the_bootstrap",

@@ -24,6 +24,7 @@ REPOSITORY_DIR = Path(__file__).parents[2]
 TOP_LEVEL = {
     "SHA256SUMS",
     "bootstrap.sh",
+    "console",
     "index.html",
     "installer",
     "keys",
@@ -189,14 +190,15 @@ def test_manifests_are_upstream_s(tree_dir: Path) -> None:
         assert list(yaml.safe_load_all(data))
 
 
-def test_salt_tree_is_the_repository_s(tree_dir: Path) -> None:
-    source_dir = REPOSITORY_DIR / "salt"
+@pytest.mark.parametrize("name", ["salt", "console"])
+def test_a_tree_is_the_repository_s(tree_dir: Path, name: str) -> None:
+    source_dir = REPOSITORY_DIR / name
     ours = {
         str(file.relative_to(source_dir)): file.read_bytes()
         for file in source_dir.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert {path: file.read_bytes() for path, file in _files(tree_dir / "salt").items()} == ours
+    assert {path: file.read_bytes() for path, file in _files(tree_dir / name).items()} == ours
 
 
 def test_vendored_packages_are_pure_python(tree_dir: Path) -> None:

@@ -17,7 +17,8 @@ from build.store.objects import default_cache_dir
 
 TIMEOUT_S = 300
 SOURCES = (
-    "dodo.py", "versions.yaml", "images.yaml", "packages.yaml", "policy.yaml", "build", "installer", "salt",
+    "dodo.py", "versions.yaml", "images.yaml", "packages.yaml", "policy.yaml", "build", "console", "installer",
+    "salt",
 )  # fmt: skip
 LOCKED = ("upstream.yaml", "caisson.lock", "keys")
 #: Programs whose clock is set too: the builder gives its commands an environment of their own.

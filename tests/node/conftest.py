@@ -32,7 +32,13 @@ from tests.node.installing import (
 
 #: Fixture -> the files whose tests need what it makes, in their order. After the last of them it is taken away.
 SHARED = {
-    "cluster": ("test_bootstrap.py", "test_firewall.py", "test_like_kubeadm.py", "test_when_wrong.py"),
+    "cluster": (
+        "test_bootstrap.py",
+        "test_firewall.py",
+        "test_like_kubeadm.py",
+        "test_when_wrong.py",
+        "test_console.py",
+    ),
     "site": ("test_node_add.py", "test_control_planes.py", "test_remove.py"),
 }
 _ENDS: dict[str, ExitStack] = {}

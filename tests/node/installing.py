@@ -48,7 +48,7 @@ find /etc/caisson /etc/cni /etc/containerd /etc/crictl.yaml /etc/firewalld /etc/
   /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
   \\( -name __pycache__ -o -name pki -o -path /etc/caisson/tls -o -name ca.crt -o -name calico-kubeconfig \
   -o -name '*.old' \
-  -o -name registry-login -o -name registry-login.conf -o -name htpasswd \
+  -o -name registry-login -o -name registry-login.conf -o -name htpasswd -o -path '/etc/caisson/console/tls.*' \
   -o -name _schedule.conf \\) -prune -o -type f -print 2>/dev/null | sort | xargs sha256sum
 rpm -qa | sort
 rpm --verify --all --nodeps --noscripts | grep -E '^(..5|missing)' | grep -v '  c /' | sort

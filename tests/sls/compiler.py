@@ -117,6 +117,11 @@ class Compiler:
             assert isinstance(answer, dict), answer
             return sorted(answer.values(), key=lambda said: said["__run_num__"])
 
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call one execution function on this machine."""
+        with self._high_state({}) as high_state:
+            return high_state.state.functions[function](*arguments)
+
     def render(self, source: str, context: Mapping[str, Any], pillar: Mapping[str, Any]) -> str:
         """Render one Jinja file of the tree (``salt://...``) as ``file.managed`` does."""
         with self._high_state(pillar) as high_state:

@@ -364,7 +364,8 @@ def test_what_a_service_reads_is_read_also_after_a_kill(
         chunk["unit"] for chunk in chunks if chunk["fun"] in kept.get(chunk["state"], ()) and chunk["unit"]
     }
     for chunk in chunks:
-        unit = re.match(r"/etc/systemd/system/([^/]+?\.(?:service|path))(?:\.d/.*)?\Z", chunk["name"])
+        # The unit of an instance is read when that is started.
+        unit = re.match(r"/etc/systemd/system/([^/@]+?\.(?:service|path|socket))(?:\.d/.*)?\Z", chunk["name"])
         if unit and (chunk["state"], chunk["fun"]) == ("file", "managed"):
             assert unit[1] in cared_for, chunk["__id__"]
 

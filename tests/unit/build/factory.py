@@ -595,6 +595,8 @@ def write_sources(root: Path) -> Path:
         "installer/bootstrap.sh": "#!/bin/bash\nexec true\n",
         "installer/cli/main.py": "print('hello')\n",
         "installer/__pycache__/cli.pyc": "x",
+        "console/__init__.py": "x = 1\n",
+        "console/static/app.js": "export {};\n",
         "salt/top.sls": "base: {}\n",
         "salt/calico/init.sls": "{}\n",
         "salt/.top.sls.swp": "x",

@@ -89,6 +89,7 @@ class Host:
 
     def __init__(self) -> None:
         self.services = dict.fromkeys(("containerd", "kubelet", "salt-minion", "firewalld"), "active")
+        self.sockets: dict[str, str] = {}
         self.absent: set[str] = set()
         self.policies = ["allow-host-ipv6", "caisson-nodes", "caisson-services"]
         self.zones = ["public", "caisson-pods"]
@@ -124,6 +125,8 @@ class Host:
             name = unit[: -len(".service")]
             load = "not-found" if name in self.absent else "loaded"
             blocks.append(f"Id={unit}\nLoadState={load}\nActiveState={self.services[name]}\n")
+        sockets = [unit for unit in words if unit in self.sockets]
+        blocks += [f"Id={unit}\nLoadState=loaded\nActiveState={self.sockets[unit]}\n" for unit in sockets]
         return "\n".join(blocks)
 
     def _busctl(self, words: list[str]) -> str:

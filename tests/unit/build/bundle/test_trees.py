@@ -10,7 +10,7 @@ import pytest
 
 from build.base.errors import BuildError, IntegrityError
 from build.base.plan import Workspace
-from build.bundle import installertree, salttree
+from build.bundle import consoletree, installertree, salttree
 from build.inventory.model import LockedPython
 from build.store import filelist
 from build.store.objects import Store
@@ -118,3 +118,13 @@ def test_the_salt_tree_is_taken_as_it_is(tmp_path: Path) -> None:
     assert filelist.list_files(workspace.tree_dir / "salt") == ("top.sls",)
     (entry,) = filelist.read_part(salttree.part_file(workspace))
     assert (entry.path, entry.source.read_text()) == ("salt/top.sls", "base: {}\n")
+
+
+def test_the_console_is_taken_as_it_is_with_the_installer(tmp_path: Path) -> None:
+    checkout, workspace = write_sources(tmp_path / "checkout"), Workspace(tmp_path / "out", "test")
+    step = consoletree.plan_console(checkout / "console", workspace)
+    assert (step.name, step.config) == ("console", {"files": ["__init__.py", "static/app.js"]})
+    step.run()
+    entries = filelist.read_part(consoletree.part_file(workspace))
+    assert [entry.path for entry in entries] == ["console/__init__.py", "console/static/app.js"]
+    assert {entry.owners for entry in entries} == {("console",)}

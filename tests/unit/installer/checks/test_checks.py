@@ -456,6 +456,20 @@ def test_csn201_ports(host: Host) -> None:
     assert said("CSN201", ours) == []
 
 
+def test_csn201_takes_systemd_for_the_console_s_own_once_its_unit_is_there(host: Host) -> None:
+    console = Port("console", 9443, "tcp", "control_plane", "caisson-console")
+    ours = dataclasses.replace(host, is_ours=True, ports=(console,))
+    listen(host.root, "tcp", "0B014D0A:24E3", inode=9, process="systemd", cgroup="0::/init.scope")
+    assert said("CSN201", ours) == ["tcp 10.77.1.11:9443 (for console) is held by process 77 (systemd)"]
+    write(host.root, "etc/systemd/system/caisson-console.socket", "[Socket]\n")
+    assert said("CSN201", ours) == []
+    write(host.root, "proc/77/comm", "python3\n")
+    assert said("CSN201", ours) != []
+    write(host.root, "proc/77/cgroup", "0::/system.slice/caisson-console.service\n")
+    assert said("CSN201", ours) == []
+    assert said("CSN201", dataclasses.replace(ours, is_ours=False)) != []
+
+
 def test_csn201_only_where_it_is_in_the_way(host: Host) -> None:
     listen(host.root, "tcp", "0B014D0A:1388", inode=9)
     assert said("CSN201", host) == []

@@ -24,7 +24,7 @@ SALT_DIR = Path(__file__).parents[4] / "salt"
 NAMES = (
     "verify-media mount-media install-self preflight stop-minion install-minion minion-local node-checks "
     "container-runtime kubelet-standalone salt-master minion-connected registry nginx firewall control-plane "
-    "addons network verify-cluster site-images report"
+    "addons network verify-cluster site-images console report"
 )
 
 
@@ -35,7 +35,7 @@ def test_the_phases_in_their_order() -> None:
 
 def test_what_salt_applies_is_data_and_its_states_are_there() -> None:
     states = [phase.applies for phase in PHASES if isinstance(phase.applies, States)]
-    assert len(states) == 10
+    assert len(states) == 11
     for name in (name for applied in states for name in applied.sls):
         place = SALT_DIR / name.replace(".", "/")
         assert place.with_suffix(".sls").is_file() or (place / "init.sls").is_file(), name

@@ -41,6 +41,7 @@ def root(tmp_path: Path) -> Path:
         "etc/kubernetes/pki/apiserver.crt": pem(1000),
         "etc/kubernetes/pki/etcd/server.crt": pem(60.5),
         "etc/caisson/tls/media.crt": pem(9000),
+        "etc/caisson/console/tls.crt": pem(9001),
         "etc/kubernetes/admin.conf": yaml.safe_dump(kubeconfig).encode(),
         "etc/kubernetes/kubelet.conf": b"users: [{user: {client-certificate: /var/lib/kubelet/pki/x.pem}}]",
         "var/lib/kubelet/pki/kubelet-client-current.pem": b"-----BEGIN EC PRIVATE KEY-----\n" + pem(20),
@@ -59,6 +60,7 @@ def test_each_certificate_is_found_with_its_end(root: Path) -> None:
         ("/etc/kubernetes/pki/etcd/server.crt", 60),
         ("/etc/kubernetes/pki/apiserver.crt", 1000),
         ("/etc/caisson/tls/media.crt", 9000),
+        ("/etc/caisson/console/tls.crt", 9001),
     ]
     # The kubelet renews its own in time; 20 days are too few for all others.
     assert [state.fault for state in states if state.fault] == [

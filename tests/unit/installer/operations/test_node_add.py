@@ -160,6 +160,8 @@ def test_the_states_of_the_phases_are_those_of_the_role(name: str) -> None:
     included = [line.strip()[2:] for line in role.splitlines() if line.startswith("  - ")]
     applied: list[str] = []
     for phase in node_add.PHASES:
+        if name == "worker" and phase.name == "start-console":
+            continue
         found = phase.applies
         if hasattr(found, "keywords"):
             found = found.keywords["states"]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from installer.base import files
 from installer.base.errors import ClusterError
 from installer.base.ui import Ui
+from installer.engine import saltcall
 from installer.engine.journal import Journal
-from installer.operations import cluster_state, report
+from installer.operations import cluster_state, console, report
+from tests.authorities import make_authority
 from tests.unit.installer.helpers import make_context
 from tests.unit.installer.hosts import Host
 
@@ -43,6 +46,22 @@ def test_the_closing_report(host: Host, tmp_path: Path, repository_dir: Path) ->
         "packages, images  https://10.77.1.11:8443",
     ):
         assert line in text.splitlines()
+
+
+def test_the_report_ends_with_where_the_console_is(host: Host, tmp_path: Path, repository_dir: Path) -> None:
+    del host
+    stream = io.StringIO()
+    context = make_context(tmp_path, ui=Ui(stream, is_terminal=False), source_dir=repository_dir)
+    report.run_report(context)
+    assert "UI ready" not in stream.getvalue()
+    saltcall.write_configuration(context)
+    certificate, _ = make_authority(tmp_path / "pki")
+    files.write_file(context.paths.at(console.CERTIFICATE_FILE), certificate.read_bytes())
+    report.run_report(context)
+    lines = [line for line in stream.getvalue().splitlines() if line]
+    assert lines[-3] == "UI ready at https://10.77.1.11:9443"
+    assert lines[-2] == f"its certificate, SHA-256: {console.fingerprint(context.paths)}"
+    assert lines[-1] == "a log-in code: sudo caisson console login"
 
 
 def test_the_api_must_answer_the_report(host: Host, tmp_path: Path, repository_dir: Path) -> None:

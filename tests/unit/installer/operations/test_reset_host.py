@@ -110,3 +110,12 @@ def test_the_zone_goes_and_the_site_s_stays(tmp_path: Path, systemd: Systemd) ->
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     _write(tmp_path, "/var/lib/caisson/before.json", text.encode())
     assert before.read(make_reset(tmp_path).paths) is None
+
+
+def test_the_console_s_user_goes_and_no_other(tmp_path: Path, systemd: Systemd) -> None:
+    others = b"root:x:0:0::/root:/bin/sh\nnot-caisson-console:x:7:7::/:/bin/sh\n"
+    file = _write(tmp_path, "/etc/passwd", others)
+    assert _do(tmp_path) == []
+    file.write_bytes(others + b"caisson-console:x:998:998::/nonexistent:/usr/sbin/nologin\n")
+    assert _do(tmp_path) == ["remove the user caisson-console"]
+    assert systemd.called[-1] == "userdel caisson-console"

@@ -85,6 +85,20 @@ def state_of(tmp_path: Path) -> status.State:
     return state
 
 
+def test_the_console_s_sockets_are_part_of_a_host_that_has_one(tmp_path: Path, host: Host) -> None:
+    del tmp_path
+    assert "console" not in host_state.ask_services().states
+    host.sockets = {"caisson-console.socket": "active", "caisson-door.socket": "active"}
+    found = host_state.ask_services()
+    assert (found.states["console"], found.faults) == ("listening", ())
+    host.sockets["caisson-door.socket"] = "failed"
+    found = host_state.ask_services()
+    assert found.states["console"] == "not listening"
+    (fault,) = found.faults
+    assert "caisson-door.socket is failed" in fault.text
+    assert fault.fix == host_state.CONSOLE_FIX
+
+
 def test_nodes() -> None:
     assert cluster_state.parse_nodes(NODES) == (
         NodeState("node1", "v1.36.4", "10.77.1.11", is_ready=True, roles="control-plane"),

@@ -95,7 +95,7 @@ def test_nothing_is_removed_that_others_write_to(name: str) -> None:
 
 def test_kubectl_is_told_of_which_cluster() -> None:
     calling = {name for name, undo in UNDO.items() if "kubectl " in undo.replace("kubeadm kubectl", "")}
-    assert calling == {"addons", "network"}
+    assert calling == {"addons", "network", "console"}
     for name in calling:
         calls = re.findall(r"kubectl (?:--kubeconfig (\S+))?", UNDO[name])
         assert set(calls) == {"/etc/kubernetes/admin.conf"}, name
