@@ -42,15 +42,21 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"console: {exc}", file=sys.stderr)
         return EXIT_SETTINGS
     handed = handed_sockets()
-    sockets = handed or [one for place in options.listen or settings.listen for one in bound(place, settings.port)]
+    sockets = handed or [
+        one for place in options.listen or settings.listen for one in bound(place, settings.port)
+    ]
     asyncio.run(_serve(core, web.server(core, context), sockets, may_end=bool(handed)))
     return 0
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m console", description=__doc__)
-    parser.add_argument("--settings", type=Path, default=DEFAULT_FILE, metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--listen", action="append", metavar="ADDRESS[:PORT]", help="where to listen without systemd")
+    parser.add_argument(
+        "--settings", type=Path, default=DEFAULT_FILE, metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--listen", action="append", metavar="ADDRESS[:PORT]", help="where to listen without systemd"
+    )
     return parser.parse_args(words)
 
 
@@ -67,7 +73,7 @@ def handed_sockets() -> list[socket.socket]:
     count = int(os.environ.get("LISTEN_FDS", "0"))
     found = [socket.socket(fileno=number) for number in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count)]
     for one in found:
-        one.setblocking(False)
+        one.settimeout(0)
         one.set_inheritable(False)
     return found
 

@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -68,11 +68,15 @@ class Who:
 class Api:
     """The way to kube-apiserver. ``health`` is told of every answer, so that it need not ask by itself."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, *, heard: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, context: ssl.SSLContext, *, heard: Callable[[], None] = lambda: None
+    ) -> None:
         self.url = url
         self._context = context
         self._heard = heard
-        self._client = SimpleAsyncHTTPClient(force_instance=True, max_clients=CONNECTIONS, max_body_size=ANSWER_BYTES)
+        self._client = SimpleAsyncHTTPClient(
+            force_instance=True, max_clients=CONNECTIONS, max_body_size=ANSWER_BYTES
+        )
         self.asked = 0
 
     async def livez(self) -> None:
@@ -112,7 +116,9 @@ class Api:
         Raises:
             SourceError: see the module.
         """
-        response = await self._fetch(_with(path, query), token=token, accept="text/plain,*/*", with_faults=True)
+        response = await self._fetch(
+            _with(path, query), token=token, accept="text/plain,*/*", with_faults=True
+        )
         return response.body.decode("utf-8", errors="replace")
 
     async def table(self, path: str, token: str, **query: str) -> Table:
@@ -184,7 +190,9 @@ class Api:
             return response
         message, rule = _refusal(response)
         status = response.code if response.code in (401, 403, 404, 410, 429) else 503
-        raise SourceError(f"{self.address}: {message}" if status == 503 else message, status=status, rule=rule)
+        raise SourceError(
+            f"{self.address}: {message}" if status == 503 else message, status=status, rule=rule
+        )
 
     @property
     def address(self) -> str:
@@ -316,7 +324,12 @@ def _reason(exc: BaseException | None) -> str:
 
 
 class Health:
-    """Whether the API answers: up until two questions in a row, a second each, got no answer."""
+    """Whether the API answers: up until two questions in a row got no answer.
+
+    Every answer counts, so that it is asked by itself only when nobody else has asked it for a while.
+    """
+
+    heard_s, away_s, doubted_s = 9.0, 3.0, 1.0
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -325,8 +338,6 @@ class Health:
         self.reason = ""
         self._asking: asyncio.Task[None] | None = None
         self._asked = -1e9
-
-    fresh_s = 3.0
 
     def heard(self) -> None:
         """Note that it has answered."""
@@ -339,19 +350,27 @@ class Health:
         """Say whether it does not answer."""
         return self.down_since is not None
 
-    async def look(self, ask: Callable[[], Any]) -> None:
-        """Ask, unless it has answered or was asked a moment ago; who comes meanwhile waits for the same question."""
+    async def look(self, ask: Callable[[], Awaitable[None]], *, is_doubted: bool = False) -> None:
+        """Ask, unless it has answered or was asked a moment ago; who comes meanwhile waits for the same question.
+
+        ``is_doubted``: another question got no answer just now, which is the first of the two.
+        """
         if self._asking is None:
-            last = max(self._asked, -1e9 if self.heard_at is None else self.heard_at)
-            if self._now() - last < self.fresh_s:
+            if is_doubted:
+                last, limit_s = self._asked, self.doubted_s
+            elif self.is_down:
+                last, limit_s = self._asked, self.away_s
+            else:
+                last, limit_s = max(self._asked, self.heard_at or -1e9), self.heard_s
+            if self._now() - last < limit_s:
                 return
             self._asked = self._now()
-            self._asking = asyncio.create_task(self._ask(ask))
+            self._asking = asyncio.create_task(self._ask(ask, 1 if is_doubted or self.is_down else 2))
         await asyncio.shield(self._asking)
 
-    async def _ask(self, ask: Callable[[], Any]) -> None:
+    async def _ask(self, ask: Callable[[], Awaitable[None]], times: int) -> None:
         try:
-            for _ in range(1 if self.is_down else 2):
+            for _ in range(times):
                 try:
                     await ask()
                 except SourceError as exc:

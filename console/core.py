@@ -126,4 +126,3 @@ def fingerprint_of(settings: Settings) -> str:
     first = pem[pem.index(begin) : pem.index(end) + len(end)]
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest().upper()
     return ":".join(digest[place : place + 2] for place in range(0, len(digest), 2))
-

@@ -41,7 +41,12 @@ class Door:
     socket: Path
 
     async def call(
-        self, verb: str, arguments: Mapping[str, Any] | None = None, *, asker: Asker = NOBODY, limit_s: float = READ_S
+        self,
+        verb: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        asker: Asker = NOBODY,
+        limit_s: float = READ_S,
     ) -> dict[str, Any]:
         """Return the result of a verb.
 
@@ -99,9 +104,7 @@ class Door:
             ) from exc
 
 
-async def _send(
-    writer: asyncio.StreamWriter, verb: str, arguments: Mapping[str, Any], asker: Asker
-) -> None:
+async def _send(writer: asyncio.StreamWriter, verb: str, arguments: Mapping[str, Any], asker: Asker) -> None:
     request = {
         "verb": verb,
         "arguments": dict(arguments),
@@ -129,7 +132,9 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _result(line: bytes) -> dict[str, Any]:
     if not line:
-        raise SourceError("the door has closed without an answer", resolution="journalctl -u 'caisson-door@*' -n 50")
+        raise SourceError(
+            "the door has closed without an answer", resolution="journalctl -u 'caisson-door@*' -n 50"
+        )
     found = _parse(line)
     error = found.get("error")
     if isinstance(error, dict):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep what a source said last, with its time, and ask each source once at a time.
 
-A page waits for an answer at most :data:`WAIT_S`; a slower one goes on and is there for the next page. What is old stays,
-with its date and the reason why there is nothing newer: a page can then say "as of", and never "OK".
+A page waits for an answer at most :data:`WAIT_S`; a slower one goes on and is there for the next page. What is old
+stays, with its date and the reason why there is nothing newer: a page can then say "as of", and never "OK".
 """
 
 from __future__ import annotations

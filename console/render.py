@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ STATIC_TYPES = {
 }
 
 
+@functools.cache
 def environment() -> Environment:
-    """Return what makes pages; all templates are read once, so that a page needs no disk."""
+    """Return what makes pages; all templates are read at once, so that a page needs no disk."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES_DIR),
         autoescape=True,
@@ -34,9 +36,23 @@ def environment() -> Environment:
         # What comes from outside is never text to be trusted: also what hides in it is shown.
         finalize=_shown,
     )
-    for name in ("clock", "stamp", "day", "machine_stamp", "age", "took", "size", "count", "log_line", "one_line"):
+    for name in (
+        "clock",
+        "stamp",
+        "day",
+        "machine_stamp",
+        "age",
+        "took",
+        "size",
+        "count",
+        "log_line",
+        "one_line",
+        "person",
+    ):
         made.filters[name] = getattr(text, name)
     made.filters["visible"] = text.visible
+    for name in made.list_templates():
+        made.get_template(name)
     return made
 
 
@@ -46,7 +62,9 @@ def _shown(value: Any) -> Any:
 
 def read_static() -> tuple[str, dict[str, bytes]]:
     """Return a name for this set of files, by their content, and the files."""
-    files = {file.name: file.read_bytes() for file in sorted(STATIC_DIR.iterdir()) if file.suffix in STATIC_TYPES}
+    files = {
+        file.name: file.read_bytes() for file in sorted(STATIC_DIR.iterdir()) if file.suffix in STATIC_TYPES
+    }
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(name.encode() + b"\0" + content)

@@ -76,7 +76,11 @@ class Rule:
         """Say whether the rule allows an act on every object of its resource."""
         return not self.names and all(
             ANY in found or wanted in found
-            for found, wanted in ((self.groups, act.group), (self.resources, act.resource), (self.verbs, act.verb))
+            for found, wanted in (
+                (self.groups, act.group),
+                (self.resources, act.resource),
+                (self.verbs, act.verb),
+            )
         )
 
 

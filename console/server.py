@@ -114,5 +114,3 @@ def _log(handler: RequestHandler) -> None:
     status = handler.get_status()
     if status >= 500:
         LOG.error("%d %s %s", status, handler.request.method, handler.request.path)
-
-

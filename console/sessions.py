@@ -33,9 +33,15 @@ class Ended(StrEnum):
     IDLE = "You were logged out: nothing was done for 30 minutes."
     TOKEN = "You were logged out: your token has come to its end."  # noqa: S105 -- a sentence
     LONGEST = "You were logged out: a session lasts 8 hours at most."
-    REVOKED = "You were logged out: the cluster does not accept your token any more. It was revoked, or the account is gone."
+    REVOKED = (
+        "You were logged out: the cluster does not accept your token any more. "
+        "It was revoked, or the account is gone."
+    )
     LOGGED_OUT = "You have logged out."
-    MOVED = "You were logged out: your session was used from another address. If that was not you, tell whoever runs the cluster."
+    MOVED = (
+        "You were logged out: your session was used from another address. "
+        "If that was not you, tell whoever runs the cluster."
+    )
     PUSHED_OUT = "You were logged out: more than 50 people are logged in, and yours was idle the longest."
     UNKNOWN = "You are logged in no more: the console was started again. Jobs go on."
 

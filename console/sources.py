@@ -16,7 +16,9 @@ from console.sessions import Session
 
 T = TypeVar("T")
 DOOR_S, RIGHTS_S = 2.0, 60.0
-NODES_S, PODS_S, EVENTS_S, LOG_S = 3.0, 4.5, 14.0, 2.5
+HALF_S = 1.0
+"""So long an answer is waited for before it is asked whether the API lives, and then once more."""
+NODES_S, LEASES_S, PODS_S, EVENTS_S, LOG_S = 3.0, 9.0, 4.5, 14.0, 2.5
 NODE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 LOG_LINES = 300
 
@@ -34,7 +36,9 @@ class Sources:
 
     # ---- the door ------------------------------------------------------------------------------------------
 
-    async def _of_door(self, act: Act, verb: str, fresh_s: float = DOOR_S, **arguments: Any) -> Known[dict[str, Any]]:
+    async def _of_door(
+        self, act: Act, verb: str, fresh_s: float = DOOR_S, **arguments: Any
+    ) -> Known[dict[str, Any]]:
         refused = self.refusal(act, DOOR)
         if refused is not None:
             return refused
@@ -89,11 +93,27 @@ class Sources:
             return nothing(API, "this session has no token: it was begun while the API did not answer")
         key = (self.session.digest, name)
         if self.health.is_down:
-            since = text.clock(self.health.down_since)
-            fault = SourceError(f"no answer since {since} UTC: {self.health.reason}")
-            return replace(self.cache.peek(key, API), fault=fault)
+            return self._as_of_then(key)
         token = self.session.token
-        return await self.cache.get(key, API, lambda: ask(token), fresh_s=fresh_s)
+
+        async def once() -> Known[T]:
+            return await self.cache.get(key, API, lambda: ask(token), fresh_s=fresh_s, wait_s=HALF_S)
+
+        known = await once()
+        if known.at is not None and not known.is_silent:
+            return known
+        return await once() if await self._answers(is_doubted=known.is_silent) else self._as_of_then(key)
+
+    async def _answers(self, *, is_doubted: bool) -> bool:
+        """Return whether the API answers, after a look where that is in doubt."""
+        if is_doubted:
+            await self.health.look(self.api.livez, is_doubted=True)
+        return not self.health.is_down
+
+    def _as_of_then(self, key: tuple[str, str]) -> Known[Any]:
+        since = text.clock(self.health.down_since)
+        fault = SourceError(f"no answer since {since} UTC: {self.health.reason}")
+        return replace(self.cache.peek(key, API), fault=fault)
 
     async def table(self, path: str, *, fresh_s: float, **query: str) -> Known[Table]:
         """Return a list as a table."""
@@ -116,7 +136,7 @@ class Sources:
 
     async def leases(self) -> Known[dict[str, Any]]:
         """Return when each kubelet was heard last."""
-        return await self.one(NODE_LEASES, fresh_s=NODES_S, resourceVersion="0")
+        return await self.one(NODE_LEASES, fresh_s=LEASES_S, resourceVersion="0")
 
     async def pods(self, namespace: str = "", more: str = "", node: str = "") -> Known[Table]:
         """Return pods: all, or those of a namespace or of a node."""

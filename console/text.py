@@ -9,7 +9,7 @@ r"""Make text of others fit to be looked at: times, ages, sizes, and characters 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 import unicodedata
 
@@ -61,10 +61,10 @@ def moment(stamp: object) -> float | None:
     if not isinstance(stamp, str) or not stamp:
         return None
     try:
-        found = datetime.datetime.fromisoformat(FRACTION.sub("", stamp).replace("Z", "+00:00"))
+        found = dt.datetime.fromisoformat(FRACTION.sub("", stamp))
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+    return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def clock(moment_s: float | None) -> str:
@@ -87,8 +87,8 @@ def machine_stamp(moment_s: float | None) -> str:
     return "" if moment_s is None else _utc(moment_s).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _utc(moment_s: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(min(max(moment_s, 0.0), 253402300799.0), datetime.UTC)
+def _utc(moment_s: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(min(max(moment_s, 0.0), 253402300799.0), dt.UTC)
 
 
 def age(seconds: float | None) -> str:
@@ -136,6 +136,18 @@ def size(count: object) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"
+
+
+def person(name: str) -> str:
+    """Return how a user is called among people: an account of the console by its own name.
+
+    >>> person("system:serviceaccount:caisson-users:olga"), person("system:serviceaccount:a:b"), person("kim")
+    ('olga', 'a/b', 'kim')
+    """
+    parts = name.split(":")
+    if len(parts) != 4 or parts[:2] != ["system", "serviceaccount"]:
+        return name
+    return parts[3] if parts[2] == "caisson-users" else f"{parts[2]}/{parts[3]}"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -54,13 +54,17 @@ class Guarded(RequestHandler):
     def refuse(self, refused: guard.Refused | None) -> None:
         """Turn a request away, if there is a reason."""
         if refused is not None:
-            raise HTTPError(refused.status, "%s", refused.reason, reason=http.HTTPStatus(refused.status).phrase)
+            raise HTTPError(
+                refused.status, "%s", refused.reason, reason=http.HTTPStatus(refused.status).phrase
+            )
 
     async def prepare(self) -> None:
         """Look at the request before anything is done for it."""
         self.core.last_used = self.core.now()
         headers = self.request.headers
-        self.refuse(guard.host_refused(self.request.host, names=self.core.settings.names, port=self.core.port))
+        self.refuse(
+            guard.host_refused(self.request.host, names=self.core.settings.names, port=self.core.port)
+        )
         if self.request.method in guard.SAFE_METHODS:
             self.refuse(guard.get_refused(headers))
         else:
@@ -119,7 +123,6 @@ class Guarded(RequestHandler):
             command="",
             rule="",
         )
-
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what nobody has foreseen; what was refused is the browser's to know."""
@@ -237,8 +240,6 @@ class Static(RequestHandler):
 
     def get(self, digest: str, name: str) -> None:
         """Write one file."""
-
-
         content = self.core.static.get(name) if digest == self.core.static_digest else None
         if content is None:
             self.set_status(404)
@@ -250,6 +251,7 @@ class Static(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write nothing but the number."""
+        del status_code, kwargs
         self.finish()
 
 
@@ -260,5 +262,3 @@ class Health(Guarded):
         """Write one word."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish("ok\n")
-
-

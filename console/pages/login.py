@@ -21,6 +21,7 @@ NO_API = (
     "The Kubernetes API does not answer, so no token can be checked. "
     "A code still works: on a control-plane node type 'sudo caisson console login'."
 )
+TOO_MANY = "Too many log-ins have failed. Try again in {} s."
 NO_DOOR = "This host cannot check codes now: {why}"
 
 
@@ -63,7 +64,7 @@ class Login(Guarded):
         if wait_s > 0:
             self.set_status(429)
             self.set_header("Retry-After", str(int(wait_s) + 1))
-            self._form(fault=f"Too many log-ins have failed. Try again in {int(wait_s) + 1} s.")
+            self._form(fault=TOO_MANY.format(int(wait_s) + 1))
             return
         await self.core.look_at_api()
         try:
@@ -74,7 +75,8 @@ class Login(Guarded):
             self.set_status(403 if exc.is_guess else 503)
             self._form(fault=exc.message)
             return
-        cookie, _ = begin(self, let)
+        cookie, session = begin(self, let)
+        await self.core.rights_of(session)
         self.set_header("Set-Cookie", f"{guard.COOKIE}={cookie}; {guard.COOKIE_ATTRIBUTES}")
         self.redirect(guard.local_path(self.field("next", "/")), status=303)
 
@@ -116,7 +118,9 @@ async def by_code(handler: Guarded, code: str) -> Let:
     if not CODE.fullmatch(code):
         raise RefusedError(WRONG)
     try:
-        found = await handler.core.door.call("redeem", {"code": code}, asker=Asker(client=handler.client), limit_s=10.0)
+        found = await handler.core.door.call(
+            "redeem", {"code": code}, asker=Asker(client=handler.client), limit_s=10.0
+        )
     except SourceError as exc:
         if exc.status in (0, 500, 503):
             raise RefusedError(NO_DOOR.format(why=exc.message), is_guess=False) from exc
@@ -189,9 +193,10 @@ class Renew(Page):
         code = self.field("code").strip()
         if code:
             wait_s = self.core.throttle.wait_s()
+            if wait_s > 0:
+                self.fail(SourceError(TOO_MANY.format(int(wait_s) + 1), status=429))
+                return
             try:
-                if wait_s > 0:
-                    raise RefusedError(f"Too many log-ins have failed. Try again in {int(wait_s) + 1} s.", is_guess=False)
                 let = await by_code(self, code)
             except RefusedError as exc:
                 if exc.is_guess:

@@ -28,7 +28,7 @@ from console.views import (
 )
 
 NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?")
-OVERVIEW_S, LIVE_S, SLOW_S = 8, 5, 30
+OVERVIEW_S, NODES_EVERY_S, LIVE_S, SLOW_S = 8, 6, 5, 30
 FAILURES_S = 3600.0
 
 
@@ -50,15 +50,10 @@ class Overview(Page):
     async def get(self) -> None:
         """Ask all sources at once, and write how it stands."""
         sources = await self.sources()
-        status, ends, found_jobs, found_nodes, leases, found_pods, found_events = await asyncio.gather(
-            sources.status(),
-            sources.certificates(),
-            sources.jobs(),
-            sources.nodes(),
-            sources.leases(),
-            sources.pods(),
-            sources.events(),
-        )
+        of_host = asyncio.gather(sources.status(), sources.certificates(), sources.jobs())
+        of_api = asyncio.gather(sources.nodes(), sources.leases(), sources.pods(), sources.events())
+        status, ends, found_jobs = await of_host
+        found_nodes, leases, found_pods, found_events = await of_api
         if self.is_revoked(found_nodes, found_pods):
             return
         now = self.core.now()
@@ -87,7 +82,7 @@ class Nodes(Page):
         if self.is_revoked(found):
             return
         view = nodes.list_view(found, leases, self.core.now())
-        self.show("nodes.html", sources, title="Nodes", every_s=LIVE_S, reload_s=15, **view)
+        self.show("nodes.html", sources, title="Nodes", every_s=NODES_EVERY_S, reload_s=15, **view)
 
 
 class Node(Page):
@@ -192,7 +187,9 @@ class Pod(Page):
             is_previous=is_previous,
             lines=[] if log is None else pods.log_lines(log),
             log_source=None if log is None else base.api_source(log, now),
-            events=events.list_view(found_events, namespace=namespace, wanted="", only_warnings=False, now=now),
+            events=events.list_view(
+                found_events, namespace=namespace, wanted="", only_warnings=False, now=now
+            ),
             **view,
         )
 

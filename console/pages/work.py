@@ -63,7 +63,9 @@ class Acting(Page):
         except SourceError as exc:
             self.fail(exc)
             return None
-        self.core.cache.forget(lambda key: isinstance(key, tuple) and key[:2] in (("door", "jobs"), ("door", "job")))
+        self.core.cache.forget(
+            lambda key: isinstance(key, tuple) and key[:2] in (("door", "jobs"), ("door", "job"))
+        )
         return found
 
 
@@ -88,7 +90,11 @@ class Job(Page):
         view = jobs.one_view(known, sources, self.core.now())
         if not view["is_there"] and known.fault is not None and known.fault.status == 404:
             self.set_status(404)
-        log = None if self.is_live or known.value is None else await collect(self.core.door, job_id, known.value)
+        log = (
+            None
+            if self.is_live or known.value is None
+            else await collect(self.core.door, job_id, known.value)
+        )
         is_running = view["job"].state == "running"
         self.show(
             "job.html",
@@ -200,7 +206,9 @@ class HostLook(HostForm):
             "start", operation="probe", parameters=typed.parameters(), key=self.form_key(), secrets=given
         )
         if found is not None:
-            self.redirect(f"/hosts/add/{quote(str(found.get('job', '')), safe='')}?{typed.to_query()}", status=303)
+            self.redirect(
+                f"/hosts/add/{quote(str(found.get('job', '')), safe='')}?{typed.to_query()}", status=303
+            )
 
 
 class HostLooked(HostForm):
@@ -213,8 +221,11 @@ class HostLooked(HostForm):
         known = await sources.job(job_id)
         view = jobs.one_view(known, sources, self.core.now())
         typed = self._typed()
+        if not typed.address:
+            typed = hosts.typed_of(hosts.host_of_job(known.value))
         is_running = view["job"].state == "running"
         look = hosts.found_view(view["found"])
+        label = "Add this host" if look is not None and look["is_looked_at"] else "Log in and look"
         self.show(
             "host-add.html",
             sources,
@@ -223,7 +234,7 @@ class HostLooked(HostForm):
             reload_s=3 if is_running else 0,
             typed=typed,
             faults={},
-            allowed=jobs.button(sources, rights.ADD_HOST, "Add this host", "join"),
+            allowed=jobs.button(sources, rights.ADD_HOST, label, "join"),
             key=new_key(),
             job=view["job"],
             job_id=job_id,

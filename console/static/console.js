@@ -9,8 +9,7 @@ let every = Number(document.body.dataset.every) || 0;
 let timer = 0;
 let misses = 0;
 
-// ---- make one tree equal another, and keep focus, what is typed, and what is open --------------------------
-
+// ---- make one tree equal another, and keep focus, what is typed, and what is open ----
 function sameKind(a, b) {
   return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
 }
@@ -43,17 +42,17 @@ function morph(from, to) {
       while (match && !(match.nodeType === 1 && match.id === want.id)) match = match.nextSibling;
       if (match && match !== have) from.insertBefore(match, have);
     } else {
-      while (match && match.nodeType === 1 && match.id && want.id !== match.id && !byIdIn(to, match.id)) {
-        const gone = match;
-        match = match.nextSibling;
+      while (have && have.nodeType === 1 && have.id && !byIdIn(to, have.id)) {
+        const gone = have;
+        have = have.nextSibling;
         gone.remove();
       }
+      match = have;
     }
     if (match && sameKind(match, want)) {
       morph(match, want);
       have = match.nextSibling;
     } else {
-      have = match === have ? have : match;
       from.insertBefore(document.importNode(want, true), have);
     }
   }
@@ -69,8 +68,7 @@ function byIdIn(parent, id) {
   return [...parent.children].some((child) => child.id === id);
 }
 
-// ---- ask again ---------------------------------------------------------------------------------------------
-
+// ---- ask again ----
 function refresh() {
   clearTimeout(timer);
   if (document.hidden) return;
@@ -113,8 +111,7 @@ function plan() {
   if (every) timer = setTimeout(refresh, every * 1000 * Math.min(6, 1 + misses));
 }
 
-// ---- the log of a job, as it is written --------------------------------------------------------------------
-
+// ---- the log of a job, as it is written ----
 let stream = null;
 let place = "";
 let soon = 0;
@@ -158,8 +155,7 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-// ---- small things ------------------------------------------------------------------------------------------
-
+// ---- small things ----
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;

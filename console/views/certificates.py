@@ -76,7 +76,5 @@ def list_view(known: Known[dict[str, Any]], now: float) -> dict[str, Any]:
         "certificates": [one for one in found if not one.is_authority],
         "authorities": [one for one in found if one.is_authority],
         "source": base.door_source(known, now),
-        "marks": [
-            (days, round(days / SHOWN_DAYS * 100, 2)) for days in (RED_DAYS, AMBER_DAYS)
-        ],
+        "marks": [(days, round(days / SHOWN_DAYS * 100, 2)) for days in (RED_DAYS, AMBER_DAYS)],
     }

@@ -42,7 +42,10 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
         }
         if etcd
         else None,
-        "vip": {"address": base.words(vip.get("address")), "held_by": ", ".join(base.texts(vip.get("held_by"))) or "nobody"}
+        "vip": {
+            "address": base.words(vip.get("address")),
+            "held_by": ", ".join(base.texts(vip.get("held_by"))) or "nobody",
+        }
         if vip
         else None,
         "endpoints": [
@@ -50,7 +53,9 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
                 "name": base.words(one.get("name")),
                 "url": base.words(one.get("url")),
                 "answer": base.words(one.get("answer")),
-                "mark": (Mark.GOOD if base.words(one.get("answer")).isdigit() else Mark.BAD) if is_fresh else Mark.UNKNOWN,
+                "mark": (Mark.GOOD if base.words(one.get("answer")).isdigit() else Mark.BAD)
+                if is_fresh
+                else Mark.UNKNOWN,
             }
             for one in api.items(status.value, "endpoints")
         ],
@@ -91,11 +96,17 @@ def _pod(data: dict[str, Any], *, is_fresh: bool) -> dict[str, Any]:
     last = ""
     if ended:
         reason = f" ({ended['reason']})" if ended.get("reason") else ""
-        last = f"exited {ended.get('code', 'unknown')}{reason}, {text.stamp(text.moment(ended.get('time')))} UTC"
+        last = (
+            f"exited {ended.get('code', 'unknown')}{reason}, {text.stamp(text.moment(ended.get('time')))} UTC"
+        )
     restarts = base.whole(data.get("restarts"))
     return {
         "name": base.words(data.get("name")),
-        "mark": Mark.UNKNOWN if running is None or not is_fresh else Mark.GOOD if running is True else Mark.BAD,
+        "mark": Mark.UNKNOWN
+        if running is None or not is_fresh
+        else Mark.GOOD
+        if running is True
+        else Mark.BAD,
         "state": "unknown" if running is None else "running" if running is True else "does not run",
         "restarts": "unknown" if restarts is None else str(restarts),
         "last": last,
@@ -121,13 +132,17 @@ def _facts(host: dict[str, Any]) -> list[tuple[str, str]]:
     if not host:
         return []
     memory, clock = api.part(host, "memory"), api.part(host, "clock")
-    kept = {True: "synchronized", False: "not synchronized"}.get(clock.get("synchronized"), "unknown")  # type: ignore[call-overload]
+    words = {"True": "synchronized", "False": "not synchronized"}
+    kept = words.get(str(clock.get("synchronized")), "unknown")
     load = host.get("load")
     return [
         ("Host", base.words(host.get("name"))),
         ("Up for", text.age(base.number(host.get("uptime_s")))),
         ("Load", ", ".join(map(str, load)) if isinstance(load, list) else "unknown"),
         ("Processors", base.words(host.get("processors")) or "unknown"),
-        ("Memory free", f"{text.size(memory.get('available_bytes'))} of {text.size(memory.get('total_bytes'))}"),
+        (
+            "Memory free",
+            f"{text.size(memory.get('available_bytes'))} of {text.size(memory.get('total_bytes'))}",
+        ),
         ("Clock", f"{kept}{f', {zone}' if (zone := base.words(clock.get('zone'))) else ''}"),
     ]

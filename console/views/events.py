@@ -82,7 +82,9 @@ def _event(row: Row) -> Event:
     )
 
 
-def list_view(known: Known[Table], *, namespace: str, wanted: str, only_warnings: bool, now: float) -> dict[str, Any]:
+def list_view(
+    known: Known[Table], *, namespace: str, wanted: str, only_warnings: bool, now: float
+) -> dict[str, Any]:
     """Return what the page of all events shows."""
     every = events_of(known)
     found = [

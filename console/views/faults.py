@@ -16,6 +16,7 @@ from console.views.base import Mark
 from console.views.nodes import Node
 
 LONG_LOG = 8
+ROOTS = ("caisson", "systemctl", "journalctl", "crictl", "kubeadm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +77,13 @@ def _certificates(facts: Facts) -> Iterator[Fault]:
     for one in certificates.certificates_of(facts.certificates):
         if one.mark in (Mark.GOOD, Mark.UNKNOWN) and not one.fault:
             continue
-        who = one.user or one.name
+        who = f"{one.name}{f' ({one.user})' if one.user else ''}"
         if one.days is None:
             what = f"The certificate {one.file} cannot be read"
         elif one.days < 0:
-            what = f"The certificate of {who} ended {text.count(-one.days, 'day')} ago"
+            what = f"The certificate {who} ended {text.count(-one.days, 'day')} ago"
         else:
-            what = f"The certificate of {who} ends in {text.count(one.days, 'day')}"
+            what = f"The certificate {who} ends in {text.count(one.days, 'day')}"
         is_first = one.days is not None and one.days <= certificates.FIRST_DAYS
         yield Fault(
             rank=0 if is_first else 60,
@@ -98,12 +99,19 @@ def _certificates(facts: Facts) -> Iterator[Fault]:
 
 
 def _command_in(fix: str) -> str:
-    """Return a command that stands quoted in a sentence, else what is a command as a whole; else nothing."""
+    """Return a command that stands quoted in a sentence, else what is a command as a whole; else nothing.
+
+    >>> _command_in("type 'caisson status'"), _command_in("kubectl get nodes"), _command_in("look at it")
+    ('sudo caisson status', 'kubectl get nodes', '')
+    """
     parts = fix.split("'")
-    if len(parts) >= 3:
-        return parts[1]
-    first = fix.partition(" ")[0]
-    return fix if first in ("sudo", "systemctl", "kubectl", "caisson", "crictl", "journalctl", "df") else ""
+    for words in (parts[1], fix) if len(parts) >= 3 else (fix,):
+        first = words.partition(" ")[0]
+        if first in ROOTS:
+            return f"sudo {words}"
+        if first in ("sudo", "kubectl", "df", "chronyc"):
+            return words
+    return ""
 
 
 def _api(facts: Facts) -> Iterator[Fault]:
@@ -257,7 +265,7 @@ def _media(facts: Facts) -> Iterator[Fault]:
                 rank=40,
                 mark=Mark.WARN,
                 what=missing[:1].upper() + missing[1:],
-                why=f"{base.words(one.get('made_from'))} at {base.words(one.get('mount_point'))}: nodes pull images and packages from it",
+                why=f"{one.get('made_from')} at {one.get('mount_point')}: nodes pull images and packages from it",
                 command=_command_in(fix) or "sudo caisson media list",
                 source=facts.status.source,
                 at=facts.status.at,
@@ -269,14 +277,20 @@ def _media(facts: Facts) -> Iterator[Fault]:
 def _nodes(facts: Facts) -> Iterator[Fault]:
     if facts.health.is_down:
         return
+    reached = {
+        base.words(one.get("name")): base.words(one.get("unreached"))
+        for one in api.items(facts.status.value, "other_nodes")
+    }
     for node in facts.nodes:
         if node.mark not in (Mark.BAD, Mark.UNKNOWN):
             continue
+        heard = f", not heard for {text.age(node.heard_s)}" if node.heard_s and node.mark is Mark.BAD else ""
+        from_here = f"; from this host: {reached[node.name]}" if reached.get(node.name) else ""
         yield Fault(
             rank=30,
             mark=node.mark,
             what=f"Node {node.name} is {node.state}",
-            why=node.why,
+            why=f"{node.why}{heard}{from_here}",
             command=f"sudo caisson status --node {shlex.quote(node.name)}",
             source="the Kubernetes API",
             at=facts.now,
@@ -288,8 +302,10 @@ def _nodes(facts: Facts) -> Iterator[Fault]:
 def _endpoints(facts: Facts) -> Iterator[Fault]:
     for one in api.items(facts.status.value, "endpoints"):
         answer, name = base.words(one.get("answer")), base.words(one.get("name"))
-        is_lost = not answer.isdigit()
-        if not is_lost or (one.get("needs_media") is True and api.part(facts.status.value, "media").get("missing")):
+        is_lost = not answer.isdigit() and not (facts.health.is_down and name == "Kubernetes API")
+        if not is_lost or (
+            one.get("needs_media") is True and api.part(facts.status.value, "media").get("missing")
+        ):
             continue
         yield Fault(
             rank=25,
@@ -317,7 +333,7 @@ def _pods(facts: Facts) -> Iterator[Fault]:
             rank=45,
             mark=Mark.BAD,
             what=f"Pod {namespace}/{name} is not Ready",
-            why=f"{base.words(pod.get('state'))}, {text.count(base.whole(pod.get('restarts')) or 0, 'restart')}, on {base.words(pod.get('node'))}",
+            why=f"{pod.get('state')}, {int(base.whole(pod.get('restarts')) or 0)} restarts, on {pod.get('node')}",
             command=f"kubectl --namespace {shlex.quote(namespace)} describe pod {shlex.quote(name)}",
             source=facts.status.source,
             at=facts.status.at,
@@ -366,11 +382,13 @@ def _jobs(facts: Facts) -> Iterator[Fault]:
 
 
 def _others(facts: Facts, found: Sequence[Fault]) -> list[Fault]:
-    """Return what the host calls a fault and nothing above has named, paired with what to do where the numbers agree."""
+    """Return what the host calls a fault and nothing above has named, with what to do where it is told apart."""
     data: Mapping[str, Any] = facts.status.value or {}
     texts, fixes = base.texts(data.get("faults")), base.texts(data.get("fixes"))
     subjects = {subject for fault in found for subject in fault.subjects if subject}
-    left = [(place, one) for place, one in enumerate(texts) if not any(subject in one for subject in subjects)]
+    left = [
+        (place, one) for place, one in enumerate(texts) if not any(subject in one for subject in subjects)
+    ]
     return [
         Fault(
             rank=35,

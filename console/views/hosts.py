@@ -39,7 +39,12 @@ class Typed:
 
     def parameters(self) -> dict[str, Any]:
         """Return it as the door takes a host."""
-        found: dict[str, Any] = {"address": self.address, "port": int(self.port), "user": self.user, "role": self.role}
+        found: dict[str, Any] = {
+            "address": self.address,
+            "port": int(self.port),
+            "user": self.user,
+            "role": self.role,
+        }
         if self.name:
             found["name"] = self.name
         if self.fingerprint:
@@ -100,7 +105,11 @@ def list_view(status: Known[dict[str, Any]], jobs: Known[dict[str, Any]], now: f
         for host in _hosts_of(job):
             if host["address"] in addresses or (host["name"] and host["name"] in nodes):
                 continue
-            seen[host["address"]] = {**host, "job": base.words(job.get("id")), "state": base.words(job.get("state"))}
+            seen[host["address"]] = {
+                **host,
+                "job": base.words(job.get("id")),
+                "state": base.words(job.get("state")),
+            }
     others = [
         {
             "name": base.words(one.get("name")),
@@ -122,7 +131,9 @@ def list_view(status: Known[dict[str, Any]], jobs: Known[dict[str, Any]], now: f
 
 def _hosts_of(job: Mapping[str, Any]) -> list[dict[str, str]]:
     arguments = api.part(job, "arguments")
-    hosts = api.items(arguments, "nodes") or ([api.part(arguments, "host")] if api.part(arguments, "host") else [])
+    hosts = api.items(arguments, "nodes") or (
+        [api.part(arguments, "host")] if api.part(arguments, "host") else []
+    )
     return [
         {
             "address": base.words(host.get("address")),
@@ -134,6 +145,12 @@ def _hosts_of(job: Mapping[str, Any]) -> list[dict[str, str]]:
         for host in hosts
         if host.get("address")
     ]
+
+
+def host_of_job(answer: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the host of a look, as it was typed."""
+    found = _hosts_of(api.part(answer, "job"))
+    return found[0] if found else {}
 
 
 def found_view(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -149,7 +166,9 @@ def found_view(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
             {
                 "host": base.words(one.get("host")),
                 "id": base.words(finding.get("id")),
-                "mark": {"failed": Mark.BAD, "warning": Mark.WARN}.get(base.words(finding.get("status")), Mark.UNKNOWN),
+                "mark": {"failed": Mark.BAD, "warning": Mark.WARN}.get(
+                    base.words(finding.get("status")), Mark.UNKNOWN
+                ),
                 "status": base.words(finding.get("status")),
                 "title": base.words(finding.get("title")),
                 "evidence": base.words(finding.get("evidence")),
@@ -169,7 +188,12 @@ def found_view(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "confirmed": base.words(found.get("confirmed")),
         "about": [
             (title, base.words(host.get(key)))
-            for title, key in (("Name", "hostname"), ("System", "os"), ("Kernel", "kernel"), ("Machine", "machine_id"))
+            for title, key in (
+                ("Name", "hostname"),
+                ("System", "os"),
+                ("Kernel", "kernel"),
+                ("Machine", "machine_id"),
+            )
             if host.get(key)
         ]
         + [

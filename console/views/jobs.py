@@ -88,10 +88,15 @@ def job_of(data: Mapping[str, Any]) -> Job:
 
 def about(data: Mapping[str, Any]) -> str:
     """Return what a job is about: names or addresses of hosts."""
-    hosts = [base.words(host.get("name")) or base.words(host.get("address")) for host in api.items(data, "hosts")]
+    hosts = [
+        base.words(host.get("name")) or base.words(host.get("address")) for host in api.items(data, "hosts")
+    ]
     arguments = api.part(data, "arguments")
     if not hosts:
-        hosts = [base.words(node.get("name")) or base.words(node.get("address")) for node in api.items(arguments, "nodes")]
+        hosts = [
+            base.words(node.get("name")) or base.words(node.get("address"))
+            for node in api.items(arguments, "nodes")
+        ]
     if not hosts:
         host = api.part(arguments, "host") or api.part(arguments, "node")
         hosts = [base.words(host.get("name")) or base.words(host.get("address"))] if host else []
@@ -244,7 +249,11 @@ def one_view(known: Known[dict[str, Any]], sources: Sources, now: float) -> dict
         "buttons": buttons,
         "needs_secrets": job.operation in ("node-add", "probe", "node-remove"),
         "is_shell_only": may_again and needed is None,
-        "archive": {"name": base.words(archive.get("name")), "size": archive.get("size"), "sha256": base.words(archive.get("sha256"))}
+        "archive": {
+            "name": base.words(archive.get("name")),
+            "size": archive.get("size"),
+            "sha256": base.words(archive.get("sha256")),
+        }
         if archive
         else None,
         "found": api.part(known.value, "found") or None,

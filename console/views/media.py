@@ -14,12 +14,17 @@ from console.views.base import Mark
 SHOWN = 300
 
 
-def view(media: Known[dict[str, Any]], images: Known[dict[str, Any]], wanted: str, now: float) -> dict[str, Any]:
+def view(
+    media: Known[dict[str, Any]], images: Known[dict[str, Any]], wanted: str, now: float
+) -> dict[str, Any]:
     """Return what the page shows."""
     every = sorted(
-        (_image(one) for one in api.items(images.value, "images")), key=lambda one: (one["origin"], one["name"])
+        (_image(one) for one in api.items(images.value, "images")),
+        key=lambda one: (one["origin"], one["name"]),
     )
-    found = [one for one in every if wanted.lower() in f"{one['name']} {one['digest']} {one['origin']}".lower()]
+    found = [
+        one for one in every if wanted.lower() in f"{one['name']} {one['digest']} {one['origin']}".lower()
+    ]
     return {
         "media": [_media(one) for one in api.items(media.value, "media")],
         "images": found[:SHOWN],
@@ -32,17 +37,22 @@ def view(media: Known[dict[str, Any]], images: Known[dict[str, Any]], wanted: st
 
 
 def _media(data: Mapping[str, Any]) -> dict[str, Any]:
-    problem, signed_by = base.words(data.get("problem")), data.get("signed_by")
-    if signed_by is None:
-        signed = "not noted"
-    else:
-        signed = f"key {signed_by}" if signed_by else "nobody"
+    problem, given = base.words(data.get("problem")), data.get("signed_by")
+    signed_by = None if given is None else str(given)
+    signed = {None: "not noted", "": "nobody"}.get(signed_by, f"key {signed_by}")
     return {
         "name": base.words(data.get("name")),
         "title": base.words(data.get("title")),
         "profile": base.words(data.get("profile")),
         "mark": Mark.BAD if problem else Mark.GOOD if data.get("mounted") is True else Mark.WARN,
-        "state": problem or ("in use" if data.get("in_use") is True else "mounted" if data.get("mounted") is True else "not mounted"),
+        "state": problem
+        or (
+            "in use"
+            if data.get("in_use") is True
+            else "mounted"
+            if data.get("mounted") is True
+            else "not mounted"
+        ),
         "mount_point": base.words(data.get("mount_point")),
         "made_from": base.words(data.get("made_from")) or "unknown",
         "signed_by": signed,

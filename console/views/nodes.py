@@ -14,7 +14,7 @@ from console.views import base
 from console.views.base import Mark
 
 HEARTBEAT_S = 25.0
-"""A kubelet renews its lease every 10 s. The API calls a node NotReady after 40 s or more: here it is unknown before."""
+"""A kubelet renews its lease every 10 s. The API waits 40 s or more before it says NotReady: here it is unknown."""
 ROLE_LABEL = "node-role.kubernetes.io/"
 IDLE_CONDITION = "False"
 
@@ -53,7 +53,10 @@ def nodes_of(nodes: Known[Table], leases: Known[dict[str, Any]], now: float) -> 
     is_fresh = nodes.is_fresh(now, base.API_FRESH_S)
     heard = leases_of(leases)
     has_leases = leases.value is not None and leases.is_fresh(now, base.API_FRESH_S)
-    found = [_node(row, heard.get(row.name) if has_leases else None, now, is_fresh=is_fresh) for row in nodes.value.rows]
+    found = [
+        _node(row, heard.get(row.name) if has_leases else None, now, is_fresh=is_fresh)
+        for row in nodes.value.rows
+    ]
     order = {Mark.BAD: 0, Mark.UNKNOWN: 1, Mark.WARN: 2}
     return sorted(found, key=lambda node: (order.get(node.mark, 3), not node.is_control_plane, node.name))
 
@@ -159,8 +162,15 @@ def one_view(
         "heard_s": heard_s,
         "conditions": conditions,
         "facts": [
-            ("Roles", ", ".join(sorted(k.removeprefix(ROLE_LABEL) for k in labels if k.startswith(ROLE_LABEL))) or "worker"),
-            *((str(one.get("type", "")), str(one.get("address", ""))) for one in api.items(data, "status", "addresses")),
+            (
+                "Roles",
+                ", ".join(sorted(k.removeprefix(ROLE_LABEL) for k in labels if k.startswith(ROLE_LABEL)))
+                or "worker",
+            ),
+            *(
+                (str(one.get("type", "")), str(one.get("address", "")))
+                for one in api.items(data, "status", "addresses")
+            ),
             ("Kubelet", base.words(info.get("kubeletVersion"))),
             ("Container runtime", base.words(info.get("containerRuntimeVersion"))),
             ("System", base.words(info.get("osImage"))),
@@ -183,7 +193,9 @@ def _condition(data: Mapping[str, Any]) -> Condition:
     is_good = state == ("True" if name == "Ready" else IDLE_CONDITION)
     mark = Mark.GOOD if is_good else Mark.UNKNOWN if state == "Unknown" else Mark.BAD
     why = f"{base.words(data.get('reason'))}: {base.words(data.get('message'))}"
-    return Condition(name=name, mark=mark, state=state, why=why, since=text.moment(data.get("lastTransitionTime")))
+    return Condition(
+        name=name, mark=mark, state=state, why=why, since=text.moment(data.get("lastTransitionTime"))
+    )
 
 
 def _taint(data: Mapping[str, Any]) -> str:
@@ -201,7 +213,9 @@ def own_of(name: str, status: Known[dict[str, Any]]) -> dict[str, Any] | None:
                 "address": base.words(other.get("address")),
                 "unreached": base.words(other.get("unreached")),
                 "minion": base.words(other.get("minion")),
-                "faults": [(base.words(f.get("text")), base.words(f.get("fix"))) for f in api.items(own, "faults")],
+                "faults": [
+                    (base.words(f.get("text")), base.words(f.get("fix"))) for f in api.items(own, "faults")
+                ],
                 "services": sorted((str(k), str(v)) for k, v in api.part(own, "services").items()),
                 "disks": disks_of(own),
             }

@@ -47,7 +47,11 @@ def verdict(found: list[Fault], unknown: list[str], well: str) -> Verdict:
     """
     bad = [fault for fault in found if fault.mark is Mark.BAD]
     if bad:
-        more = f" {text.count(len(bad) - 1, 'more thing')} {'is' if len(bad) == 2 else 'are'} wrong." if len(bad) > 1 else ""
+        more = (
+            f" {text.count(len(bad) - 1, 'more thing')} {'is' if len(bad) == 2 else 'are'} wrong."
+            if len(bad) > 1
+            else ""
+        )
         return Verdict(mark=Mark.BAD, sentence=f"{bad[0].what}.{more}")
     if unknown or any(fault.mark is Mark.UNKNOWN for fault in found):
         odd = [fault.what for fault in found if fault.mark is Mark.UNKNOWN]
@@ -55,7 +59,8 @@ def verdict(found: list[Fault], unknown: list[str], well: str) -> Verdict:
         return Verdict(mark=Mark.UNKNOWN, sentence=f"{what}.")
     if found:
         return Verdict(
-            mark=Mark.WARN, sentence=f"It works; {text.count(len(found), 'thing')} {'wants' if len(found) == 1 else 'want'} attention."
+            mark=Mark.WARN,
+            sentence=f"It works; {text.count(len(found), 'thing')} {'wants' if len(found) == 1 else 'want'} attention.",
         )
     return Verdict(mark=Mark.GOOD, sentence=f"All is well: {well}.")
 
@@ -86,7 +91,9 @@ def view(
     if any(pod.get("running") is None for pod in api.items(status.value, "host", "static_pods")):
         unknown.append("static pods")
     ready = sum(node.mark is Mark.GOOD for node in facts.nodes)
-    well = f"{ready} of {text.count(len(facts.nodes), 'node')} {'is' if len(facts.nodes) == 1 else 'are'} Ready"
+    well = (
+        f"{ready} of {text.count(len(facts.nodes), 'node')} {'is' if len(facts.nodes) == 1 else 'are'} Ready"
+    )
     refused = [known for known in (raw_nodes, status) if known.is_refused]
     if refused and not facts.nodes:
         well = "of what you may see, nothing is wrong"
@@ -101,7 +108,9 @@ def view(
         "status_source": base.door_source(status, now),
         "running": [job for job in jobs.jobs_of(facts.jobs) if job.mark is Mark.BUSY],
         "warnings": [
-            event for event in events.events_of(raw_events) if event.mark is not Mark.GOOD and event.seen_s < 3600
+            event
+            for event in events.events_of(raw_events)
+            if event.mark is not Mark.GOOD and event.seen_s < 3600
         ][:8],
         "event_source": base.api_source(raw_events, now),
         "failures": failures,
@@ -167,7 +176,10 @@ def _control_tile(facts: faults.Facts) -> Tile:
     if facts.health.is_down:
         value, mark = "API down", Mark.BAD
     elif is_known:
-        value, mark = text.count(len(members), "member"), Mark.WARN if learners or etcd.get("alarms") else Mark.GOOD
+        value, mark = (
+            text.count(len(members), "member"),
+            Mark.WARN if learners or etcd.get("alarms") else Mark.GOOD,
+        )
     else:
         value, mark = "unknown", Mark.UNKNOWN
     return Tile(

@@ -50,11 +50,15 @@ def pod_of(row: Row, *, is_fresh: bool) -> Pod:
     mark = Mark.BAD
     if not is_fresh:
         mark = Mark.UNKNOWN
-    elif state in DONE:
+    elif state in DONE or (state == "Running" and have == wanted):
         mark = Mark.GOOD
-    elif state == "Running" and have == wanted:
-        mark = Mark.GOOD
-    elif state in ("Pending", "ContainerCreating", "PodInitializing", "Terminating", "Running") or state.startswith("Init:"):
+    elif state in (
+        "Pending",
+        "ContainerCreating",
+        "PodInitializing",
+        "Terminating",
+        "Running",
+    ) or state.startswith("Init:"):
         mark = Mark.WARN
     return Pod(
         namespace=row.namespace,
@@ -148,13 +152,22 @@ def one_view(known: Known[dict[str, Any]], now: float) -> dict[str, Any]:
         "containers": containers,
         "container_names": names,
         "facts": [
-            ("Phase", base.words(status.get("phase")) + (f", {status['reason']}" if status.get("reason") else "")),
+            (
+                "Phase",
+                base.words(status.get("phase")) + (f", {status['reason']}" if status.get("reason") else ""),
+            ),
             ("Message", base.words(status.get("message"))),
             ("Node", base.words(api.part(data, "spec").get("nodeName"))),
             ("Pod address", base.words(status.get("podIP"))),
             ("Host address", base.words(status.get("hostIP"))),
             ("Begun", text.stamp(text.moment(status.get("startTime")))),
-            ("Owner", ", ".join(f"{o.get('kind', '')}/{o.get('name', '')}" for o in api.items(data, "metadata", "ownerReferences"))),
+            (
+                "Owner",
+                ", ".join(
+                    f"{o.get('kind', '')}/{o.get('name', '')}"
+                    for o in api.items(data, "metadata", "ownerReferences")
+                ),
+            ),
             ("Priority", base.words(api.part(data, "spec").get("priorityClassName"))),
         ],
         "conditions": [
@@ -175,7 +188,9 @@ def _container(data: Mapping[str, Any], kind: str, *, is_fresh: bool) -> Contain
         mark, shown = (Mark.GOOD, "running") if is_ready else (Mark.WARN, "running, not ready")
     elif "waiting" in state:
         waiting = api.part(state, "waiting")
-        shown = ": ".join(filter(None, (base.words(waiting.get("reason")), base.words(waiting.get("message")))))
+        shown = ": ".join(
+            filter(None, (base.words(waiting.get("reason")), base.words(waiting.get("message"))))
+        )
         mark = Mark.BAD
     elif "terminated" in state:
         ended = api.part(state, "terminated")

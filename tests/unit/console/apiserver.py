@@ -12,11 +12,43 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.unit.console.world import NOON, User, World, at
+from tests.unit.console.world import NIGHT, User, World, at
 
-NODE_COLUMNS = ("Name", "Status", "Roles", "Age", "Version", "Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime")
-POD_COLUMNS = ("Name", "Ready", "Status", "Restarts", "Age", "IP", "Node", "Nominated Node", "Readiness Gates")
-EVENT_COLUMNS = ("Last Seen", "Type", "Reason", "Object", "Subobject", "Source", "Message", "First Seen", "Count", "Name")
+NODE_COLUMNS = (
+    "Name",
+    "Status",
+    "Roles",
+    "Age",
+    "Version",
+    "Internal-IP",
+    "External-IP",
+    "OS-Image",
+    "Kernel-Version",
+    "Container-Runtime",
+)
+POD_COLUMNS = (
+    "Name",
+    "Ready",
+    "Status",
+    "Restarts",
+    "Age",
+    "IP",
+    "Node",
+    "Nominated Node",
+    "Readiness Gates",
+)
+EVENT_COLUMNS = (
+    "Last Seen",
+    "Type",
+    "Reason",
+    "Object",
+    "Subobject",
+    "Source",
+    "Message",
+    "First Seen",
+    "Count",
+    "Name",
+)
 
 
 class ApiServer:
@@ -97,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(201, {"status": {"userInfo": {"username": user.name, "groups": list(user.groups)}}})
         elif path.endswith("selfsubjectrulesreviews"):
             assert json.loads(body)["spec"]["namespace"] == "-"
-            self._json(201, {"status": {"resourceRules": user.rules, "nonResourceRules": [], "incomplete": True}})
+            self._json(
+                201, {"status": {"resourceRules": user.rules, "nonResourceRules": [], "incomplete": True}}
+            )
         elif path == "/readyz":
             is_good = "[-]" not in self.world.readyz
             self._send(200 if is_good else 500, self.world.readyz.encode(), "text/plain")
@@ -118,7 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not _may(user, resource, namespace):
             where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
             verb = "get" if name else "list"
-            self._status(403, f'{kind} is forbidden: User "{user.name}" cannot {verb} resource "{resource}" in API group "" {where}')
+            self._status(
+                403,
+                f'{kind} is forbidden: User "{user.name}" cannot {verb} resource "{resource}" in API group "" {where}',
+            )
             return
         if kind == "leases":
             self._leases(name)
@@ -155,17 +192,35 @@ class _Handler(BaseHTTPRequestHandler):
             rows = [(one, _node_words(one)) for one in self.world.nodes]
         elif kind == "pods":
             columns = POD_COLUMNS
-            rows = [(one, one["words"]) for one in self.world.pods if field != "spec.nodeName" or one["spec"]["nodeName"] == wanted]
+            rows = [
+                (one, one["words"])
+                for one in self.world.pods
+                if field != "spec.nodeName" or one["spec"]["nodeName"] == wanted
+            ]
         else:
             columns = EVENT_COLUMNS
-            rows = [(one, one["words"]) for one in self.world.events if field != "involvedObject.name" or one["about"] == wanted]
+            rows = [
+                (one, one["words"])
+                for one in self.world.events
+                if field != "involvedObject.name" or one["about"] == wanted
+            ]
         data = {
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": {"resourceVersion": "4711"},
-            "columnDefinitions": [{"name": name, "type": "string", "format": "", "description": "", "priority": 0} for name in columns],
+            "columnDefinitions": [
+                {"name": name, "type": "string", "format": "", "description": "", "priority": 0}
+                for name in columns
+            ],
             "rows": [
-                {"cells": words, "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": one["metadata"]}}
+                {
+                    "cells": words,
+                    "object": {
+                        "kind": "PartialObjectMetadata",
+                        "apiVersion": "meta.k8s.io/v1",
+                        "metadata": one["metadata"],
+                    },
+                }
                 for one, words in rows
                 if namespace in ("", one["metadata"].get("namespace", ""))
             ],
@@ -173,7 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, data)
 
     def _status(self, code: int, message: str) -> None:
-        self._json(code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code})
+        self._json(
+            code,
+            {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code},
+        )
 
     def _json(self, code: int, data: dict[str, Any]) -> None:
         self._send(code, json.dumps(data).encode(), "application/json")
@@ -192,17 +250,31 @@ def _may(user: User, resource: str, namespace: str) -> bool:
     if resource == "leases":
         return bool(user.rules)
     return any(
-        ("*" in rule["resources"] or resource in rule["resources"]) and ("*" in rule["apiGroups"] or "" in rule["apiGroups"])
+        ("*" in rule["resources"] or resource in rule["resources"])
+        and ("*" in rule["apiGroups"] or "" in rule["apiGroups"])
         for rule in user.rules
     )
 
 
 def _node_words(one: dict[str, Any]) -> list[str]:
     info, address = one["status"]["nodeInfo"], one["status"]["addresses"][0]["address"]
-    roles = "control-plane" if "node-role.kubernetes.io/control-plane" in one["metadata"]["labels"] else "<none>"
-    return [one["metadata"]["name"], one["word"], roles, "10d", info["kubeletVersion"], address, "<none>", info["osImage"], info["kernelVersion"], info["containerRuntimeVersion"]]
+    roles = (
+        "control-plane" if "node-role.kubernetes.io/control-plane" in one["metadata"]["labels"] else "<none>"
+    )
+    return [
+        one["metadata"]["name"],
+        one["word"],
+        roles,
+        "10d",
+        info["kubeletVersion"],
+        address,
+        "<none>",
+        info["osImage"],
+        info["kernelVersion"],
+        info["containerRuntimeVersion"],
+    ]
 
 
 def at_micro(moment: float) -> str:
     """Return a time as a Lease has it."""
-    return at(NOON - moment)[:-1] + ".000000Z"
+    return at(NIGHT - moment)[:-1] + ".000000Z"

@@ -53,7 +53,8 @@ class Doorway:
             time.sleep(self.world.slow_s.get(request["verb"], 0.0))
             try:
                 if request["verb"] == "follow":
-                    self._follow(stream, **request["arguments"])
+                    given = request["arguments"]
+                    self._follow(stream, given["id"], given["journal"], given["log"])
                     return
                 answer = self.world.refuse(request) or self._answer(request)
                 stream.write(json.dumps({"time": at(0), **answer}).encode() + b"\n")
@@ -69,7 +70,11 @@ class Doorway:
             "media": lambda: {"format": 1, "media": world.media},
             "images": lambda: {"format": 1, "images": world.images},
             "journal": lambda: {"journal": world.journal, "console": world.audit},
-            "jobs": lambda: {"format": 1, "jobs": [files.about for _, files in sorted(world.jobs.items())], "unreadable": []},
+            "jobs": lambda: {
+                "format": 1,
+                "jobs": [files.about for _, files in sorted(world.jobs.items())],
+                "unreadable": [],
+            },
         }
         if request["verb"] in verbs:
             return {"result": verbs[request["verb"]]()}
@@ -86,7 +91,12 @@ class Doorway:
     def _of_job(self, verb: str, given: Mapping[str, Any], files: JobFiles) -> dict[str, Any]:
         if verb == "cancel":
             files.about["state"] = "failed"
-            files.about["error"] = {"code": "CSE030", "message": "it was cancelled", "details": [], "resolution": []}
+            files.about["error"] = {
+                "code": "CSE030",
+                "message": "it was cancelled",
+                "details": [],
+                "resolution": [],
+            }
             return {"result": {"job": given["id"]}}
         if verb == "again":
             files.about["state"] = "running"
@@ -94,8 +104,20 @@ class Doorway:
         if verb == "archive":
             content, offset = files.archive or b"", given.get("offset", 0)
             piece = base64.b64encode(content[offset : offset + CHUNK]).decode()
-            return {"result": {"name": "caisson-report-cp1.tar.gz", "size": len(content), "sha256": "0" * 64, "offset": offset, "data": piece}}
-        archive = None if files.archive is None else {"name": "caisson-report-cp1.tar.gz", "size": len(files.archive), "sha256": "0" * 64}
+            return {
+                "result": {
+                    "name": "caisson-report-cp1.tar.gz",
+                    "size": len(content),
+                    "sha256": "0" * 64,
+                    "offset": offset,
+                    "data": piece,
+                }
+            }
+        archive = (
+            None
+            if files.archive is None
+            else {"name": "caisson-report-cp1.tar.gz", "size": len(files.archive), "sha256": "0" * 64}
+        )
         return {
             "result": {
                 "format": 1,
@@ -111,21 +133,28 @@ class Doorway:
     def _start(self, given: Mapping[str, Any]) -> dict[str, Any]:
         if given["key"] in self.keys:
             return {"result": {"job": self.keys[given["key"]]}}
-        operation = {"add-host": "node-add", "remove-node": "node-remove"}.get(given["operation"], given["operation"])
+        operation = {"add-host": "node-add", "remove-node": "node-remove"}.get(
+            given["operation"], given["operation"]
+        )
         has_key = "hostKey" in given.get("parameters", {})
         made = f"20261127-070000-{operation}-{len(self.world.jobs):06x}"
         done = self.world.jobs.get(LOOK if has_key else PROBE)
         self.world.jobs[made] = JobFiles(
-            job(made, operation, "succeeded" if operation == "probe" else "running", arguments={"host": dict(given.get("parameters", {}))}),
+            job(
+                made,
+                operation,
+                "succeeded" if operation == "probe" else "running",
+                arguments={"host": dict(given.get("parameters", {}))},
+            ),
             log=b"it has begun\n",
             found=done.found if operation == "probe" and done is not None else None,
         )
         self.keys[given["key"]] = made
         return {"result": {"job": made}}
 
-    def _follow(self, stream: Any, id: str, journal: int = 0, log: int = 0) -> None:
+    def _follow(self, stream: Any, job_id: str, journal: int = 0, log: int = 0) -> None:
         while True:
-            files = self.world.jobs[id]
+            files = self.world.jobs[job_id]
             is_running = files.is_running
             entries = files.journal[journal:]
             while b"\n" in entries:
@@ -151,5 +180,13 @@ def _tell(stream: Any, event: str, journal: int, log: int, data: dict[str, Any])
 def error(status: int, code: str, message: str, *, details: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return a refusal as the door gives it."""
     return {
-        "error": {"code": code, "class": "X", "message": message, "details": list(details), "resolution": [], "exit_code": 1, "status": status}
+        "error": {
+            "code": code,
+            "class": "X",
+            "message": message,
+            "details": list(details),
+            "resolution": [],
+            "exit_code": 1,
+            "status": status,
+        }
     }

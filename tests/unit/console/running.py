@@ -111,7 +111,9 @@ class Browser:
 
     def get(self, path: str, **headers: str) -> Answer:
         """Load a page."""
-        answer = self.ask("GET", path, headers={**SAME, **{k.replace("_", "-"): v for k, v in headers.items()}})
+        answer = self.ask(
+            "GET", path, headers={**SAME, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        )
         self.last = answer.text if answer.headers.get_content_type() == "text/html" else self.last
         return answer
 
