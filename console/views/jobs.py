@@ -58,7 +58,7 @@ class Job:
 
 def title_of(operation: str) -> str:
     """Return how an operation is called in a sentence."""
-    return TITLES.get(operation, operation.replace("-", " ").capitalize())
+    return TITLES.get(operation, operation.replace("-", " ").capitalize() or "Job")
 
 
 def job_of(data: Mapping[str, Any]) -> Job:

@@ -86,7 +86,7 @@ class Browser:
     ) -> Answer:
         """Ask, with exactly these headers beside Host and the cookie."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.running.directory / "ca" / "ca.crt")
+        context.load_verify_locations(self.running.core.settings.api_ca_file)
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.running.port, context=context, timeout=20, source_address=(self.address, 0)
         )
@@ -136,13 +136,23 @@ class Browser:
         return self.post("/login", {"token": token}, fill=False)
 
 
-@contextlib.contextmanager
-def running(world: World, directory: Path) -> Iterator[Running]:
-    """Run a console, its API server and its door, until the block ends."""
-    directory.mkdir(parents=True, exist_ok=True)
+Pair = tuple[Path, Path]
+Identity = tuple[Pair, Pair]
+"""An authority and a leaf of it for 127.0.0.1: each a certificate and its key."""
+
+
+def make_identity(directory: Path) -> Identity:
+    """Make an authority, and a leaf for 127.0.0.1."""
     authority = make_authority(directory / "ca")
     (directory / "leaf").mkdir(exist_ok=True)
-    leaf = make_leaf(directory / "leaf", authority)
+    return authority, make_leaf(directory / "leaf", authority)
+
+
+@contextlib.contextmanager
+def running(world: World, directory: Path, identity: Identity | None = None) -> Iterator[Running]:
+    """Run a console, its API server and its door, until the block ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    authority, leaf = identity or make_identity(directory)
     (directory / "tls.crt").write_bytes(leaf[0].read_bytes())
     (directory / "tls.key").write_bytes(leaf[1].read_bytes())
     api = ApiServer(world, leaf)
