@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ class Asker:
     """For whom the door is asked: a token or a grant, never both, and from which address."""
 
     client: str = ""
-    token: str = ""
-    grant: str = ""
+    token: str = field(default="", repr=False)
+    grant: str = field(default="", repr=False)
 
 
 NOBODY = Asker()

@@ -297,7 +297,8 @@ def test_another_site_can_neither_post_nor_frame(look: Look) -> None:
     eyes.log_in()
     evil = eyes.context.new_page()
     evil.set_content(
-        f'<form method="post" action="{eyes.base}/report"><input name="key" value="{"k" * 20}"><button>x</button></form>'
+        f'<form method="post" action="{eyes.base}/report"><input name="key" value="{"k" * 20}">'
+        "<button>x</button></form>"
         f'<iframe src="{eyes.base}/"></iframe>'
     )
     evil.click("button")
