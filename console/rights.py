@@ -45,13 +45,14 @@ ADD_HOST = Act("look at a host and add it", "create", "hosts")
 REMOVE_NODE = Act("remove a node", "delete", "hosts")
 CANCEL_JOB = Act("cancel a job", "delete", "jobs")
 MAKE_REPORT = Act("make a report", "create", "reports")
+FETCH_REPORT = Act("fetch a report", "get", "reports")
 SEE_NODES = Act("see nodes", "list", "nodes", "")
 SEE_PODS = Act("see pods of all namespaces", "list", "pods", "")
 SEE_LOGS = Act("see logs of pods", "get", "pods/log", "")
 SEE_EVENTS = Act("see events of all namespaces", "list", "events", "")
 
 READS = (SEE_HOST, SEE_JOBS, SEE_MEDIA, SEE_IMAGES, SEE_CERTIFICATES, SEE_JOURNAL)
-ACTS = (ADD_HOST, REMOVE_NODE, CANCEL_JOB, MAKE_REPORT)
+ACTS = (ADD_HOST, REMOVE_NODE, CANCEL_JOB, MAKE_REPORT, FETCH_REPORT)
 KUBERNETES = (SEE_NODES, SEE_PODS, SEE_LOGS, SEE_EVENTS)
 OF_OPERATION = {
     "probe": ADD_HOST,
@@ -98,7 +99,7 @@ class Rights:
 LOCAL = Rights(
     (
         Rule((GROUP,), tuple(act.resource for act in READS), ("get", "list")),
-        Rule((GROUP,), (MAKE_REPORT.resource,), (MAKE_REPORT.verb,)),
+        Rule((GROUP,), (MAKE_REPORT.resource,), (MAKE_REPORT.verb, FETCH_REPORT.verb)),
     )
 )
 """Of a session that was begun while the API did not answer."""

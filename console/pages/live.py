@@ -126,7 +126,7 @@ class Archive(Page):
     async def get(self, job_id: str) -> None:
         """Send it piece by piece; a piece that does not come ends the transfer as broken, not as whole."""
         checked_id(job_id)
-        refused = (await self.sources()).refusal(rights.MAKE_REPORT, "the door")
+        refused = (await self.sources()).refusal(rights.FETCH_REPORT, "the door")
         if refused is not None and refused.fault is not None:
             self.fail(refused.fault)
             return

@@ -11,7 +11,10 @@ from console import text
 from console.known import Known
 
 API_FRESH_S = 10.0
-DOOR_FRESH_S = 60.0
+DOOR_FRESH_S = 20.0
+"""A host that hangs in parts takes seven seconds to say how it is."""
+SLOW_FRESH_S = 120.0
+"""Of what changes once a day and is asked for each half minute: certificates, ISOs, images."""
 
 
 class Mark(StrEnum):
@@ -56,6 +59,11 @@ def api_source(known: Known[Any], now: float) -> Source:
 def door_source(known: Known[Any], now: float) -> Source:
     """Return what to say of an answer of the door."""
     return source_of(known, now, DOOR_FRESH_S)
+
+
+def slow_source(known: Known[Any], now: float) -> Source:
+    """Return what to say of an answer of the door that is not asked for often."""
+    return source_of(known, now, SLOW_FRESH_S)
 
 
 def number(found: Any) -> float | None:

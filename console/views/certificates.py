@@ -75,6 +75,6 @@ def list_view(known: Known[dict[str, Any]], now: float) -> dict[str, Any]:
     return {
         "certificates": [one for one in found if not one.is_authority],
         "authorities": [one for one in found if one.is_authority],
-        "source": base.door_source(known, now),
+        "source": base.slow_source(known, now),
         "marks": [(days, round(days / SHOWN_DAYS * 100, 2)) for days in (RED_DAYS, AMBER_DAYS)],
     }

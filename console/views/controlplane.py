@@ -53,7 +53,7 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
                 "name": base.words(one.get("name")),
                 "url": base.words(one.get("url")),
                 "answer": base.words(one.get("answer")),
-                "mark": (Mark.GOOD if base.words(one.get("answer")).isdigit() else Mark.BAD)
+                "mark": (Mark.GOOD if has_answered(base.words(one.get("answer"))) else Mark.BAD)
                 if is_fresh
                 else Mark.UNKNOWN,
             }
@@ -74,6 +74,15 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
         "status_source": base.door_source(status, now),
         "ready_source": base.api_source(ready, now),
     }
+
+
+def has_answered(answer: str) -> bool:
+    """Say whether an endpoint has answered: by a number of HTTP that is no fault of the server.
+
+    >>> has_answered("200"), has_answered("401"), has_answered("503"), has_answered("connection refused")
+    (True, True, False, False)
+    """
+    return answer.isascii() and answer.isdigit() and int(answer[:6]) < 500
 
 
 def checks_of(ready: Known[str], now: float) -> list[dict[str, Any]]:

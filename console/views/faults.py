@@ -11,7 +11,7 @@ from typing import Any
 from console import api, text
 from console.api import Health, Table
 from console.known import Known
-from console.views import base, certificates, jobs, nodes, pods
+from console.views import base, certificates, controlplane, jobs, nodes, pods
 from console.views.base import Mark
 from console.views.nodes import Node
 
@@ -302,7 +302,9 @@ def _nodes(facts: Facts) -> Iterator[Fault]:
 def _endpoints(facts: Facts) -> Iterator[Fault]:
     for one in api.items(facts.status.value, "endpoints"):
         answer, name = base.words(one.get("answer")), base.words(one.get("name"))
-        is_lost = not answer.isdigit() and not (facts.health.is_down and name == "Kubernetes API")
+        is_lost = not controlplane.has_answered(answer) and not (
+            facts.health.is_down and name == "Kubernetes API"
+        )
         if not is_lost or (
             one.get("needs_media") is True and api.part(facts.status.value, "media").get("missing")
         ):
@@ -342,9 +344,9 @@ def _pods(facts: Facts) -> Iterator[Fault]:
         )
     known = {(base.words(pod.get("namespace")), base.words(pod.get("name"))) for pod in ours}
     site = [
-        pod
-        for pod in pods.pods_of(facts.pods, facts.now)
-        if pod.mark is Mark.BAD and (pod.namespace, pod.name) not in known and pod.node not in away
+        row
+        for mark, row in pods.marked(facts.pods, facts.now)
+        if mark is Mark.BAD and (row.namespace, row.name) not in known and row.cell("Node") not in away
     ]
     if site:
         first = site[0]
@@ -352,7 +354,7 @@ def _pods(facts: Facts) -> Iterator[Fault]:
             rank=70,
             mark=Mark.WARN,
             what=f"{text.count(len(site), 'pod')} of the site {'is' if len(site) == 1 else 'are'} not well",
-            why=f"first: {first.namespace}/{first.name}: {first.state}",
+            why=f"first: {first.namespace}/{first.name}: {first.cell('Status')}",
             command=f"kubectl --namespace {shlex.quote(first.namespace)} describe pod {shlex.quote(first.name)}",
             source=facts.pods.source,
             at=facts.pods.at,

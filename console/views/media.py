@@ -31,8 +31,8 @@ def view(
         "total": len(every),
         "matching": len(found),
         "wanted": wanted,
-        "media_source": base.door_source(media, now),
-        "image_source": base.door_source(images, now),
+        "media_source": base.slow_source(media, now),
+        "image_source": base.slow_source(images, now),
     }
 
 

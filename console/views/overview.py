@@ -82,7 +82,7 @@ def view(
             ("heartbeats", leases, base.API_FRESH_S),
             ("pods", facts.pods, base.API_FRESH_S),
             ("this host", status, base.DOOR_FRESH_S),
-            ("certificates", facts.certificates, base.DOOR_FRESH_S * 2),
+            ("certificates", facts.certificates, base.SLOW_FRESH_S),
             ("jobs", facts.jobs, base.DOOR_FRESH_S),
         )
         if not known.is_fresh(now, limit) and not known.is_refused
@@ -193,10 +193,10 @@ def _control_tile(facts: faults.Facts) -> Tile:
 
 
 def _pod_tile(facts: faults.Facts) -> Tile:
-    every = pods.pods_of(facts.pods, facts.now)
+    every = [mark for mark, _ in pods.marked(facts.pods, facts.now)]
     is_fresh = facts.pods.is_fresh(facts.now, base.API_FRESH_S)
-    bad = sum(pod.mark is Mark.BAD for pod in every)
-    busy = sum(pod.mark is Mark.WARN for pod in every)
+    bad = every.count(Mark.BAD)
+    busy = every.count(Mark.WARN)
     return Tile(
         title="Pods",
         value=f"{len(every) - bad - busy} of {len(every)}" if is_fresh else "unknown",
@@ -217,5 +217,5 @@ def _end_tile(facts: faults.Facts) -> Tile:
         note=f"{text.day(first.ends)}, {first.user or first.name}" if first is not None else "",
         mark=first.mark if is_known and first is not None else Mark.UNKNOWN,
         link="/certificates",
-        source=base.source_of(facts.certificates, facts.now, base.DOOR_FRESH_S * 2),
+        source=base.source_of(facts.certificates, facts.now, base.SLOW_FRESH_S),
     )

@@ -15,6 +15,8 @@ from console.views.base import Mark
 
 SHOWN = 200
 DONE = ("Completed", "Succeeded")
+ON_THEIR_WAY = ("Pending", "ContainerCreating", "PodInitializing", "Terminating", "Running")
+ORDER = {Mark.BAD: 0, Mark.WARN: 1, Mark.UNKNOWN: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,29 +45,25 @@ class Filter:
     page: int = 1
 
 
-def pod_of(row: Row, *, is_fresh: bool) -> Pod:
-    """Return one pod of a table."""
+def mark_of(row: Row, *, is_fresh: bool) -> Mark:
+    """Return how a pod of a table is."""
     state, ready = row.cell("Status"), row.cell("Ready")
     have, _, wanted = ready.partition("/")
-    mark = Mark.BAD
     if not is_fresh:
-        mark = Mark.UNKNOWN
-    elif state in DONE or (state == "Running" and have == wanted):
-        mark = Mark.GOOD
-    elif state in (
-        "Pending",
-        "ContainerCreating",
-        "PodInitializing",
-        "Terminating",
-        "Running",
-    ) or state.startswith("Init:"):
-        mark = Mark.WARN
+        return Mark.UNKNOWN
+    if state in DONE or (state == "Running" and have == wanted):
+        return Mark.GOOD
+    return Mark.WARN if state in ON_THEIR_WAY or state.startswith("Init:") else Mark.BAD
+
+
+def pod_of(row: Row, mark: Mark) -> Pod:
+    """Return one pod of a table."""
     return Pod(
         namespace=row.namespace,
         name=row.name,
         mark=mark,
-        ready=ready,
-        state=state,
+        ready=row.cell("Ready"),
+        state=row.cell("Status"),
         restarts=row.cell("Restarts"),
         age=row.cell("Age"),
         node=row.cell("Node"),
@@ -73,28 +71,27 @@ def pod_of(row: Row, *, is_fresh: bool) -> Pod:
     )
 
 
-def pods_of(known: Known[Table], now: float) -> list[Pod]:
-    """Return all pods, those that are not well first."""
+def marked(known: Known[Table], now: float) -> list[tuple[Mark, Row]]:
+    """Return all pods with how they are, those that are not well first; there may be ten thousand."""
     if known.value is None:
         return []
     is_fresh = known.is_fresh(now, base.API_FRESH_S)
-    order = {Mark.BAD: 0, Mark.WARN: 1, Mark.UNKNOWN: 2}
-    found = [pod_of(row, is_fresh=is_fresh) for row in known.value.rows]
-    return sorted(found, key=lambda pod: (order.get(pod.mark, 3), pod.namespace, pod.name))
+    found = [(mark_of(row, is_fresh=is_fresh), row) for row in known.value.rows]
+    return sorted(found, key=lambda one: (ORDER.get(one[0], 3), one[1].namespace, one[1].name))
 
 
 def list_view(known: Known[Table], wanted: Filter, now: float) -> dict[str, Any]:
     """Return what the page of all pods shows."""
-    every = pods_of(known, now)
-    found = [pod for pod in every if _is_wanted(pod, wanted)]
+    every = marked(known, now)
+    found = [one for one in every if _is_wanted(*one, wanted)]
     pages = max(1, -(-len(found) // SHOWN))
     page = min(max(1, wanted.page), pages)
     return {
-        "pods": found[(page - 1) * SHOWN : page * SHOWN],
+        "pods": [pod_of(row, mark) for mark, row in found[(page - 1) * SHOWN : page * SHOWN]],
         "total": len(every),
         "matching": len(found),
-        "unwell": sum(pod.mark in (Mark.BAD, Mark.WARN) for pod in every),
-        "namespaces": sorted({pod.namespace for pod in every}),
+        "unwell": sum(mark in (Mark.BAD, Mark.WARN) for mark, _ in every),
+        "namespaces": sorted({row.namespace for _, row in every}),
         "wanted": wanted,
         "page": page,
         "pages": pages,
@@ -105,14 +102,17 @@ def list_view(known: Known[Table], wanted: Filter, now: float) -> dict[str, Any]
     }
 
 
-def _is_wanted(pod: Pod, wanted: Filter) -> bool:
-    if wanted.namespace and pod.namespace != wanted.namespace:
+def _is_wanted(mark: Mark, row: Row, wanted: Filter) -> bool:
+    if wanted.namespace and row.namespace != wanted.namespace:
         return False
-    if wanted.node and pod.node != wanted.node:
+    if wanted.node and row.cell("Node") != wanted.node:
         return False
-    if wanted.only_unwell and pod.mark is Mark.GOOD:
+    if wanted.only_unwell and mark is Mark.GOOD:
         return False
-    return wanted.text.lower() in f"{pod.namespace}/{pod.name} {pod.state} {pod.node}".lower()
+    if not wanted.text:
+        return True
+    shown = f"{row.namespace}/{row.name} {row.cell('Status')} {row.cell('Node')}"
+    return wanted.text.lower() in shown.lower()
 
 
 # ---- one pod -------------------------------------------------------------------------------------------------
