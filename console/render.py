@@ -48,6 +48,7 @@ def environment() -> Environment:
         "log_line",
         "one_line",
         "person",
+        "command_in",
     ):
         made.filters[name] = getattr(text, name)
     made.filters["visible"] = text.visible

@@ -17,6 +17,8 @@ LONGEST_LINE = 4000
 HIDING = {"Cf", "Cc", "Zl", "Zp", "Cs", "Co"}
 KEPT_CONTROLS = "\t\n"
 SGR = re.compile(r"\x1b\[[0-9;]*m")
+FOR_ROOT = ("caisson", "crictl", "df", "journalctl", "kubeadm", "systemctl")
+FOR_ALL = ("chronyc", "curl", "kubectl", "ssh", "ssh-keygen", "sudo")
 FRACTION = re.compile(r"\.\d+")
 
 
@@ -148,6 +150,22 @@ def person(name: str) -> str:
     if len(parts) != 4 or parts[:2] != ["system", "serviceaccount"]:
         return name
     return parts[3] if parts[2] == "caisson-users" else f"{parts[2]}/{parts[3]}"
+
+
+def command_in(advice: str) -> str:
+    """Return the command that stands quoted in a sentence, or what is a command as a whole; empty where none is.
+
+    >>> command_in("type 'caisson status'"), command_in("kubectl get nodes"), command_in("look at it")
+    ('sudo caisson status', 'kubectl get nodes', '')
+    """
+    quoted = advice.split("'")[1::2]
+    for words in (*quoted, advice):
+        first = words.partition(" ")[0]
+        if first in FOR_ROOT:
+            return f"sudo {words}"
+        if first in FOR_ALL and " " in words:
+            return words
+    return ""
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -16,7 +16,6 @@ from console.views.base import Mark
 from console.views.nodes import Node
 
 LONG_LOG = 8
-ROOTS = ("caisson", "systemctl", "journalctl", "crictl", "kubeadm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,28 +89,12 @@ def _certificates(facts: Facts) -> Iterator[Fault]:
             mark=Mark.BAD if one.mark is Mark.BAD else Mark.WARN,
             what=what,
             why=one.fault or f"{one.file}; renewed by {one.renewed_by or 'nobody known'}",
-            command=_command_in(one.fix) or "sudo caisson check",
+            command=text.command_in(one.fix) or "sudo caisson check",
             source=facts.certificates.source,
             at=facts.certificates.at,
             link="/certificates",
             subjects=(one.file,),
         )
-
-
-def _command_in(fix: str) -> str:
-    """Return a command that stands quoted in a sentence, else what is a command as a whole; else nothing.
-
-    >>> _command_in("type 'caisson status'"), _command_in("kubectl get nodes"), _command_in("look at it")
-    ('sudo caisson status', 'kubectl get nodes', '')
-    """
-    parts = fix.split("'")
-    for words in (parts[1], fix) if len(parts) >= 3 else (fix,):
-        first = words.partition(" ")[0]
-        if first in ROOTS:
-            return f"sudo {words}"
-        if first in ("sudo", "kubectl", "df", "chronyc"):
-            return words
-    return ""
 
 
 def _api(facts: Facts) -> Iterator[Fault]:
@@ -266,7 +249,7 @@ def _media(facts: Facts) -> Iterator[Fault]:
                 mark=Mark.WARN,
                 what=missing[:1].upper() + missing[1:],
                 why=f"{one.get('made_from')} at {one.get('mount_point')}: nodes pull images and packages from it",
-                command=_command_in(fix) or "sudo caisson media list",
+                command=text.command_in(fix) or "sudo caisson media list",
                 source=facts.status.source,
                 at=facts.status.at,
                 link="/media",
@@ -397,7 +380,8 @@ def _others(facts: Facts, found: Sequence[Fault]) -> list[Fault]:
             mark=Mark.BAD,
             what=one[:1].upper() + one[1:],
             why=(fixes[place] if len(fixes) == len(texts) else "; ".join(fixes)) or "no more is known",
-            command=(_command_in(fixes[place]) if len(fixes) == len(texts) else "") or "sudo caisson status",
+            command=(text.command_in(fixes[place]) if len(fixes) == len(texts) else "")
+            or "sudo caisson status",
             source=facts.status.source,
             at=facts.status.at,
         )
