@@ -162,19 +162,18 @@ class Api:
             headers["Content-Type"] = AS_JSON
         self.asked += 1
         try:
-            async with asyncio.timeout(limit_s):
-                response = await self._client.fetch(
-                    self.url + path,
-                    raise_error=False,
-                    method="GET" if body is None else "POST",
-                    headers=headers,
-                    body=body,
-                    ssl_options=self._context,
-                    connect_timeout=limit_s,
-                    request_timeout=limit_s,
-                    follow_redirects=False,
-                    decompress_response=True,
-                )
+            response = await self._client.fetch(
+                self.url + path,
+                raise_error=False,
+                method="GET" if body is None else "POST",
+                headers=headers,
+                body=body,
+                ssl_options=self._context,
+                connect_timeout=limit_s,
+                request_timeout=limit_s,
+                follow_redirects=False,
+                decompress_response=True,
+            )
         except (TimeoutError, HTTPTimeoutError) as exc:
             raise SourceError(f"{self.address}: no answer within {limit_s:g} s") from exc
         except (OSError, HTTPError, ValueError) as exc:

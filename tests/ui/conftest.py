@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.unit.console import world as worlds
 from tests.unit.console.running import Identity, Running, make_identity, running
 from tests.unit.console.world import World
 
-WAIT_MS = 10_000
+WAIT_MS = 60_000
+"""A machine on which other tests run is slow. How often a page asks is told by the page, not by a watch."""
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Eyes:
     def watch(self, page: Page) -> None:
         """Note what goes wrong on a page."""
         page.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
         page.on(
             "console",
             lambda line: self.faults.append(line.text) if line.type in ("error", "warning") else None,
