@@ -150,9 +150,10 @@ class Api:
         token: str = "",
         accept: str = AS_JSON,
         body: str | None = None,
-        limit_s: float = LIMIT_S,
+        limit_s: float | None = None,
         with_faults: bool = False,
     ) -> HTTPResponse:
+        limit_s = LIMIT_S if limit_s is None else limit_s
         headers = {"Accept": accept, "User-Agent": "caisson-console"}
         if token:
             if not TOKEN.fullmatch(token):

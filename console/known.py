@@ -91,11 +91,12 @@ class Cache:
         ask: Callable[[], Awaitable[T]],
         *,
         fresh_s: float,
-        wait_s: float = WAIT_S,
+        wait_s: float | None = None,
     ) -> Known[T]:
         """Return what is known under a key; ask where that is older than ``fresh_s``, and nobody asks already."""
         entry = self._entry(key, source)
         known = entry.known
+        wait_s = WAIT_S if wait_s is None else wait_s
         limit_s = fresh_s if known.fault is None else min(fresh_s, AGAIN_S)
         if entry.task is None and self._now() - entry.asked >= limit_s:
             entry.asked = self._now()

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.unit.console import world as worlds
+from tests.unit.console.conftest import be_patient
 from tests.unit.console.running import Identity, Running, make_identity, running
 from tests.unit.console.world import World
 
@@ -81,6 +82,12 @@ def spki_of(file: Path) -> str:
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the console wait longer for its sources: other tests may run beside."""
+    be_patient(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Return the browser of the system."""
@@ -111,8 +118,8 @@ def look(tmp_path: Path, browser: Browser, identity: Identity) -> Iterator[Look]
     opened: list[Eyes] = []
     with ExitStack() as stack:
 
-        def open_it(world: World, **options: Any) -> Eyes:
-            world.moves = True
+        def open_it(world: World, *, stands_still: bool = False, **options: Any) -> Eyes:
+            world.moves = not stands_still
             console = stack.enter_context(running(world, tmp_path / "console", identity))
             context = browser.new_context(**options)
             stack.callback(context.close)

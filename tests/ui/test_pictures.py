@@ -25,7 +25,7 @@ MOST_BYTES = 200_000
 def test_a_picture_of_the_guide(look: Look, name: str, request: pytest.FixtureRequest) -> None:
     kind, scheme, path = PICTURES[name]
     world = worlds.failed() if kind == "failed" else worlds.full()
-    eyes = look(world, color_scheme=scheme, viewport={"width": 1280, "height": 800})
+    eyes = look(world, stands_still=True, color_scheme=scheme, viewport={"width": 1280, "height": 800})
     eyes.log_in()
     if kind == "down":
         eyes.console.api.stop()

@@ -9,9 +9,38 @@ from pathlib import Path
 
 import pytest
 
+from console import api, joblog, known, sources
 from tests.unit.console import world as worlds
 from tests.unit.console.running import Browser, Running, running
 from tests.unit.console.world import World
+
+IMPATIENT = {
+    "test_a_slow_source_holds_no_page_up",
+    "test_an_api_that_hangs_holds_no_page_up_twice",
+    "test_one_missed_answer_is_no_outage",
+    "test_a_slow_answer_is_there_for_the_next_page",
+}
+"""What tests how long the console waits; everywhere else it waits longer, for other tests may run beside."""
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the console wait ten times as long for its sources."""
+    for module, names in (
+        (api, ("LIMIT_S", "HEALTH_LIMIT_S")),
+        (known, ("WAIT_S",)),
+        (sources, ("HALF_S",)),
+        (joblog, ("WAIT_S",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, 10 * getattr(module, name))
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer, but in tests of waiting."""
+    if request.node.originalname not in IMPATIENT:
+        be_patient(monkeypatch)
+
 
 Start = Callable[[World], Running]
 

@@ -88,7 +88,7 @@ class Browser:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.running.core.settings.api_ca_file)
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.running.port, context=context, timeout=20, source_address=(self.address, 0)
+            "127.0.0.1", self.running.port, context=context, timeout=60, source_address=(self.address, 0)
         )
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -187,7 +187,7 @@ def running(world: World, directory: Path, identity: Identity | None = None) -> 
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(180)
     try:
         yield begun["it"]
     finally:
