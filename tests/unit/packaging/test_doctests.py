@@ -12,8 +12,8 @@ import pytest
 REPOSITORY_DIR = Path(__file__).parents[3]
 MODULES = [
     f"{part}.{file.stem}"
-    for part in ("build", "installer", "lab", "tools")
-    for file in sorted((REPOSITORY_DIR / part).glob("*.py"))
+    for part in ("build", "console", "console.pages", "console.views", "installer", "lab", "tools")
+    for file in sorted((REPOSITORY_DIR / part.replace(".", "/")).glob("*.py"))
     if not file.stem.startswith("__")
 ]
 

@@ -162,7 +162,7 @@ def test_nothing_is_left_to_be_done_in_place(repository_dir: Path) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("program", ["build", "installer"])
+@pytest.mark.parametrize("program", ["build", "console", "installer"])
 def test_every_folder_says_what_it_is_for_and_has_its_place(repository_dir: Path, program: str) -> None:
     """One sentence on the door, and a line in the contract of layers."""
     settings = tomllib.loads((repository_dir / "pyproject.toml").read_text(encoding="utf-8"))

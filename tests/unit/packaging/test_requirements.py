@@ -100,7 +100,7 @@ def _imported(repository_dir: Path, parts: Sequence[str]) -> dict[str, str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             imported.update((name.split(".")[0], str(file.relative_to(repository_dir))) for name in names)
-    ours = {"build", "dodo", "installer", "lab", "tests", "tools"}
+    ours = {"build", "console", "dodo", "installer", "lab", "tests", "tools"}
     return {name: where for name, where in imported.items() if name not in ours | sys.stdlib_module_names}
 
 
@@ -108,6 +108,7 @@ def _imported(repository_dir: Path, parts: Sequence[str]) -> dict[str, str]:
     ("parts", "names"),
     [
         (["build"], LOCKS[:1]),
+        (["console"], ["requirements", "requirements-test"]),
         (["lab"], ["requirements", "requirements-lab"]),
         (["installer", "tests", "tools"], LOCKS),
     ],

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page by axe (WCAG 2.2 A and AA), light and dark, full, empty, failed, without the API; and at every width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.ui.conftest import Eyes, Look
+from tests.unit.console import world as worlds
+from tests.unit.console.test_security import PAGES
+
+RULES: dict[str, Any] = {
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
+    },
+    "resultTypes": ["violations"],
+}
+
+
+def faults_of(eyes: Eyes) -> list[str]:
+    """Return what axe has found on the page."""
+    found = Axe().run(eyes.page, options=RULES).response["violations"]
+    return [
+        f"{one['id']}: {node['target']} {node.get('failureSummary', '')[:200]}"
+        for one in found
+        for node in one["nodes"]
+    ]
+
+
+def world_of(kind: str) -> worlds.World:
+    """Return the world of a kind."""
+    return {"empty": worlds.empty, "failed": worlds.failed}.get(kind, worlds.full)()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["full", "empty", "failed", "down"])
+def test_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
+    # axe is put into the page as a script: the policy is passed by for it here, and here alone.
+    eyes = look(world_of(kind), color_scheme=scheme, bypass_csp=True)
+    eyes.go("/login")
+    found = {"/login": faults_of(eyes)}
+    eyes.log_in()
+    if kind == "down":
+        for path in ("/nodes", "/pods"):
+            eyes.go(path)
+        eyes.console.api.stop()
+        worlds.api_down(eyes.console.world)
+        eyes.console.world.ahead_s += 15
+    for path in PAGES:
+        eyes.page.goto(eyes.base + path)
+        found[path] = faults_of(eyes)
+    eyes.faults[:] = [line for line in eyes.faults if "404" not in line]  # pages of what is not there yet
+    bad = {path: faults for path, faults in found.items() if faults}
+    assert not bad, "\n".join(f"{path}: {fault}" for path, faults in bad.items() for fault in faults)
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280, 3840])
+def test_no_page_is_wider_than_the_screen(look: Look, width: int) -> None:
+    """What is wide scrolls by itself; the page never does. 320 is 1280 at 400 %."""
+    eyes = look(worlds.failed(), viewport={"width": width, "height": 900})
+    eyes.log_in()
+    for path in PAGES:
+        eyes.go(path)
+        assert eyes.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_colour_is_never_all_that_tells(look: Look) -> None:
+    """Each mark has a word, and a shape of its own where colours are forced."""
+    eyes = look(worlds.failed(), forced_colors="active")
+    eyes.log_in()
+    marks = eyes.page.eval_on_selector_all(".mark", "all => all.map(one => one.textContent.trim())")
+    assert marks
+    assert all(marks)
+
+
+def test_the_report_page_prints(look: Look) -> None:
+    eyes = look(worlds.failed())
+    eyes.log_in()
+    eyes.page.emulate_media(media="print")
+    assert not eyes.page.is_visible("nav")
+    assert eyes.page.is_visible(".faults")
