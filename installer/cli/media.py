@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``caisson media``: list the ISOs of this host, verify them, add one beside the one in use, remove it again."""
+"""``caisson media``: list the ISOs of this host, verify them, add one beside the one in use, use it, remove it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ from typing import Any
 from installer.base.errors import InstallerError, MediaError
 from installer.base.paths import Paths
 from installer.base.ui import format_bytes, format_table
+from installer.cli import bootstrap, jobs
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
 from installer.engine import lock as lockfile
+from installer.engine.jobrecord import Request
 from installer.media import product
 from installer.media.product import Product
-from installer.operations import images, installed, media, media_adding, media_certificate, own_state
+from installer.operations import (
+    images,
+    installed,
+    media,
+    media_adding,
+    media_certificate,
+    media_using,
+    own_state,
+)
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
 
@@ -27,7 +37,7 @@ SHOWN_NAMES = 20
 
 def add_commands(commands: Any) -> None:
     """Add ``media`` and what it does."""
-    parser = commands.add_parser("media", help="list, verify, add and remove the ISOs of this host")
+    parser = commands.add_parser("media", help="list, verify, add, use and remove the ISOs of this host")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="list the ISOs, where they are and what is wrong with them")
@@ -51,6 +61,15 @@ def add_commands(commands: Any) -> None:
     add.add_argument("iso", metavar="ISO|DEVICE", help="the ISO's file, which stays where it is, or a drive")
     add_common(add, has_config=False)
     add.set_defaults(handler=_add)
+
+    use = actions.add_parser(
+        "use",
+        help="install from another ISO that was added, if it has the same versions: its states, packages and maps of "
+        "images; a bootstrap of it follows",
+    )
+    use.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
+    add_common(use, has_config=False)
+    use.set_defaults(handler=_use)
 
     remove = actions.add_parser("remove", help="serve an ISO no more and unmount it; its file stays")
     remove.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
@@ -192,6 +211,20 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 def _clash(clash: Clash) -> str:
     return f"{clash.name}: served from {clash.served_from}, not from {clash.hidden_from}"
+
+
+def _use(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  the ISO's own tree counts
+    """Note which ISO is in use, then let a job bootstrap this node from it; either program may be asked, again too."""
+    need_root()
+    own_state.refuse_here(paths, "ISOs are listed, verified, added and removed")
+    with lockfile.hold(paths.lock_file):
+        found = media_using.choose(media.find(str(arguments.build), paths), paths)
+    say(f"{found.full_version} is in use from now on; its bootstrap follows")
+    media_dir = paths.media_dir(found.full_version)
+    words = ["bootstrap", "--config", str(paths.config_file)]
+    words += ["--accept-lab-bundle"] if found.is_lab else []  # the host was installed from one
+    request = Request(bootstrap.NAME, {}, (str(arguments.program), *words))
+    return jobs.ask_and_follow(arguments, request, media_dir, paths)
 
 
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

@@ -431,6 +431,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson media verify": f"{_MEDIA}::test_a_flipped_byte_is_named",
         "caisson media verify VERSION-BUILD": f"{_MEDIA}::test_a_flipped_byte_is_named",
         "caisson media add /dev/disk/by-id/usb-STICK": (f"{_MEDIA}::test_a_drive_is_taken"),
+        "caisson media use VERSION-BUILD": "tests/node/test_media_use.py::test_another_one_is_used_and_both_serve",
         "caisson media remove VERSION-BUILD": f"{_MEDIA}::test_one_is_removed_and_the_other_serves_on",
     },
     "docs/how-to/keep-certificates-good.md": {
