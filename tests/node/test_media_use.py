@@ -98,10 +98,9 @@ def test_a_use_that_is_killed_is_gone_on_with(node: Node, second: SecondIso) -> 
     """Whatever it had done: the program of either ISO takes the command again."""
     own = second.own.full_version
     shell(node, f"(caisson media use {own} >/root/use.log 2>&1 &) ; sleep 6")
-    unit = shell(
-        node, "systemctl list-units --plain --no-legend 'caisson-job@*' 'caisson-job-*' | cut -d ' ' -f 1"
-    ).split()
-    shell(node, f"systemctl kill --signal=KILL {unit[0]}" if unit else "true")
+    listed = "systemctl list-units --plain --no-legend 'caisson-job*' | cut -d ' ' -f 1"
+    for unit in shell(node, listed).split():
+        shell(node, f"systemctl kill --signal=KILL {unit}")
     use(node, own)
     assert set(in_use(node).values()) == {own}
     shell(node, API)

@@ -8,13 +8,14 @@ import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from installer.base.errors import CommandError, HostError, InstallerError, MediaError, UsageError
 from installer.media import rpmkeys
 from installer.media.product import Product
-from installer.operations import media, media_adding, media_maps, media_using
+from installer.operations import images, media, media_adding, media_maps, media_using
 from tests.unit.installer.helpers import make_context, make_tree, write_sums
 from tests.unit.installer.media.test_state import iso_bytes
 from tests.unit.installer.operations.isos import OWN_BUILD, PAUSE, IsoHost
@@ -369,7 +370,7 @@ def test_another_of_the_same_versions_is_used_and_the_first_is_beside_it_then(ho
     ],
 )
 def test_one_of_other_versions_is_an_upgrade_and_refused(
-    host: IsoHost, changes: dict[str, object], line: str
+    host: IsoHost, changes: dict[str, Any], line: str
 ) -> None:
     host.add(host.iso("20261102.bb", {PAUSE: b"in use"}, **changes))
     before = host.paths.installed_file.read_bytes()
@@ -417,7 +418,7 @@ def test_a_bootstrap_lets_nginx_serve_what_is_beside_the_one_in_use(
     host.add(second)
     shutil.rmtree(host.paths.media_maps_dir)
     host.served.clear()
-    monkeypatch.setattr(media_using.images, "site_at", lambda *_: host.site)
+    monkeypatch.setattr(images, "site_at", lambda *_: host.site)
     context = make_context(host.root, product=host.own)
     media_using.serve_added(context)
     assert list(host.served) == [APP]
