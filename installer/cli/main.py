@@ -62,6 +62,7 @@ from installer.operations import (
     node_remove,
     own_state,
     removing,
+    replicating,
     status,
     support,
 )
@@ -101,6 +102,7 @@ WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,  # its own states renew it
     node_add.NAME: _renewing(adding.work),
     node_remove.NAME: _renewing(removing.work),
+    replicating.NAME: _renewing(replicating.work),
 }
 """What each operation does as a job of its own unit."""
 

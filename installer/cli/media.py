@@ -9,12 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import InstallerError, MediaError
+from installer.base.errors import InstallerError, MediaError, UsageError
 from installer.base.paths import Paths
+from installer.base.terminal import Remembering, Terminal
 from installer.base.ui import format_bytes, format_table
-from installer.cli import bootstrap, jobs
+from installer.cli import bootstrap, jobs, nodes
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
+from installer.config import nodes as node_list
 from installer.engine import lock as lockfile
 from installer.engine.jobrecord import Request
 from installer.media import product
@@ -22,11 +24,15 @@ from installer.media.product import Product
 from installer.operations import (
     images,
     installed,
+    leaving,
     media,
     media_adding,
     media_certificate,
     media_using,
     own_state,
+    probe,
+    removing,
+    replicating,
 )
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
@@ -71,6 +77,22 @@ def add_commands(commands: Any) -> None:
     add_common(use, has_config=False)
     use.set_defaults(handler=_use)
 
+    replicate = actions.add_parser(
+        "replicate", help="let further control planes serve packages and images too, over SSH"
+    )
+    replicate.add_argument(
+        "names", metavar="NODE", nargs="*", help="a control plane (default: all further ones)"
+    )
+    replicate.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="where its SSH server listens, of one node (default: the node's address)",
+    )
+    for option, value in nodes.LOGIN_OPTIONS.items():
+        replicate.add_argument(option, metavar=value, help="as with 'node add'")
+    add_common(replicate, has_config=False)
+    replicate.set_defaults(handler=_replicate)
+
     remove = actions.add_parser("remove", help="serve an ISO no more and unmount it; its file stays")
     remove.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
     add_common(remove, has_config=False)
@@ -100,7 +122,7 @@ def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     if not found:
         print("there is no ISO on this host")
         return 0
-    shown = [("BUILD", "PROFILE", "IN USE", "MOUNTED", "SIZE", "SIGNED BY", "FROM")]
+    shown = [("BUILD", "PROFILE", "IN USE", "MOUNTED", "SIZE", "SIGNED BY", "FROM", "ALSO ON")]
     print("\n".join(format_table([*shown, *(_cells(row) for row in found)])))
     for row in found:
         if row.problem:
@@ -122,6 +144,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         format_bytes(row.size_bytes) if row.size_bytes else "not known",
         signed,
         row.made_from or "nowhere",
+        ", ".join(row.served_by) or "-",
     )
 
 
@@ -225,6 +248,36 @@ def _use(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: AR
     words += ["--accept-lab-bundle"] if found.is_lab else []  # the host was installed from one
     request = Request(bootstrap.NAME, {}, (str(arguments.program), *words))
     return jobs.ask_and_follow(arguments, request, media_dir, paths)
+
+
+def _replicate(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    """Ask for the job; who logs in to the hosts is asked before, as for an addition."""
+    _begin(tree_dir, paths)
+    chosen = replicating.choose(arguments.names, paths)
+    if arguments.address and len(chosen) != 1:
+        raise UsageError(
+            "--address is of one node", details=", ".join(chosen), resolution="name the node, or leave it out"
+        )
+    login = nodes.login_of(arguments)
+    loaded = config.load(paths.config_file)
+    entries = [
+        entry
+        for name in chosen
+        for entry in node_list.from_options(
+            {**login, "address": arguments.address or removing.address_of(paths, name), "name": name},
+            config=loaded,
+        ).nodes
+    ]
+    terminal = Remembering(Terminal())
+    say(f"the connections to {', '.join(entry.title for entry in entries)}")
+    with probe.connections(entries, paths=paths, terminal=terminal) as connected:
+        for entry in entries:
+            leaving.refuse_other_host(leaving.Leaving(entry, connected[entry.title]).host, entry.name)
+    words = [str(arguments.program), "media", "replicate", *chosen, *nodes.login_words(arguments)]
+    request = Request(
+        replicating.NAME, {"nodes": [node_list.to_data(entry) for entry in entries]}, tuple(words)
+    )
+    return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
 
 
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

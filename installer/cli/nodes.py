@@ -200,11 +200,8 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     name = str(arguments.name)
     address = arguments.address or removing.address_of(paths, name)
     removing.refuse(paths, name, is_dead=arguments.dead, is_forced=arguments.force)
-    given = {
-        KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
-        for option in LOGIN_OPTIONS
-    }
-    (entry,) = nodes.from_options(_typed({**given, "address": address, "name": name}), config=loaded).nodes
+    given = {**login_of(arguments), "address": address, "name": name}
+    (entry,) = nodes.from_options(given, config=loaded).nodes
     terminal = Remembering(Terminal())
     if not arguments.dead:
         say(f"the connection to {entry.title}")
@@ -228,10 +225,25 @@ def _typed_again(arguments: Arguments) -> tuple[str, ...]:
     words += ["--force"] if arguments.force else []
     if arguments.drain_timeout != leaving.DRAIN_TIMEOUT_S:
         words += ["--drain-timeout", str(arguments.drain_timeout)]
+    return (*words, *login_words(arguments))
+
+
+def login_of(arguments: Arguments) -> dict[str, Any]:
+    """Return how to log in, as it would stand in nodes.yaml."""
+    given = {
+        KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
+        for option in LOGIN_OPTIONS
+    }
+    return _typed(given)
+
+
+def login_words(arguments: Arguments) -> list[str]:
+    """Return what was typed of how to log in, to be typed again."""
+    words = []
     for option in ("--address", *LOGIN_OPTIONS):
         value = getattr(arguments, option.lstrip("-").replace("-", "_"))
         words += [option, _typed_file(option, value)] if value is not None else []
-    return tuple(words)
+    return words
 
 
 def _typed_file(option: str, value: object) -> str:

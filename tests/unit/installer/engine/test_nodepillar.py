@@ -82,6 +82,7 @@ def test_only_what_a_worker_reads_is_told(context: Context, caisson: dict[str, A
         "authorities",
         "built",
         "manifests",
+        "media",
         "nameservers",
         "site_images",
     }
