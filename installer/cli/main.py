@@ -55,7 +55,6 @@ from installer.engine import pillartop
 from installer.engine.jobrun import Task, Work
 from installer.media import product
 from installer.operations import (
-    adding,
     media_certificate,
     node_add,
     node_checks,
@@ -100,7 +99,7 @@ def _renewing(work: Work) -> Work:
 
 WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,  # its own states renew it
-    node_add.NAME: _renewing(adding.work),
+    node_add.NAME: _renewing(replicating.add),
     node_remove.NAME: _renewing(removing.work),
     replicating.NAME: _renewing(replicating.work),
 }

@@ -20,6 +20,7 @@ from installer.base.paths import Paths
 from installer.base.terminal import Told
 from installer.base.ui import Ui
 from installer.config import nodes, x509
+from installer.config.nodes import NodeEntry, Role
 from installer.engine import controlplanes, nodepillar, pillartop, remotecopy, remotefiles, runner
 from installer.engine.context import Context
 from installer.engine.jobrun import Task
@@ -39,6 +40,7 @@ from installer.operations import (
     media_serving,
     node_add,
     node_jobs,
+    other_nodes,
     probe,
     replica_certificate,
     telling,
@@ -62,7 +64,33 @@ def work(task: Task) -> str:
     Raises:
         InstallerError: one could not; with several, an error of the class that weighs most.
     """
-    entries = nodes.from_data(task.job.arguments["nodes"])
+    return replicate(task, nodes.from_data(task.job.arguments["nodes"]))
+
+
+def add(task: Task) -> str:
+    """Add the hosts that the job names, then let their control planes serve, if that is wanted (``--replica``).
+
+    Raises:
+        InstallerError: one could not be added, or could not serve.
+    """
+    said = adding.work(task)
+    if not task.job.arguments.get("replica"):
+        return said
+    names = {address: name for name, address, _ in other_nodes.known(task.paths)}
+    entries = [
+        replace(entry, name=names.get(entry.address, entry.name))
+        for entry in nodes.from_data(task.job.arguments["nodes"])
+        if entry.role is Role.CONTROL_PLANE
+    ]
+    return f"{said}; {replicate(task, entries)}"
+
+
+def replicate(task: Task, entries: Sequence[NodeEntry]) -> str:
+    """Let control planes serve, one after the other; one that fails stops no other.
+
+    Raises:
+        InstallerError: one could not; with several, an error of the class that weighs most.
+    """
     base = adding.context_of(task)
     members = cluster_state.get_members(task.paths.admin_kubeconfig_file)
     material = probe.gather_material(task.tree_dir, base.config, members)

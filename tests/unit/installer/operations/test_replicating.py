@@ -10,12 +10,14 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from installer.base.errors import HostError, MediaError, PreflightError
 from installer.base.run import Completed
+from installer.config import nodes
 from installer.config.facts import Facts
 from installer.config.nodes import NodeEntry, Role
 from installer.config.ports import PORTS_FILE
@@ -23,12 +25,14 @@ from installer.engine import mediaservers, nodepillar, pillartop, remotecopy, re
 from installer.engine.journal import Journal
 from installer.engine.remotefiles import RemoteFile
 from installer.operations import (
+    adding,
     media_serving,
     replica_certificate,
     replicating,
     telling,
 )
 from installer.operations.joining import Joining, NodeContext
+from installer.operations.node_jobs import Detached
 from tests.unit.installer.helpers import make_config, make_context, make_facts
 from tests.unit.installer.operations.isos import OWN_BUILD, PAUSE, IsoHost
 
@@ -104,14 +108,15 @@ class Scene:
         monkeypatch.setattr(remotecopy, "copy", self.copy)
         monkeypatch.setattr(replica_certificate, "send", self.send)
         monkeypatch.setattr(replicating, "_has_certificate", lambda *_: True)
+        monkeypatch.setattr(Detached, "__call__", lambda *_: self.step("serve", says=self.changes.pop()))
         monkeypatch.setattr(
-            replicating.Detached, "__call__", lambda *_: self.step("serve") or self.changes.pop()
+            media_serving, "await_name", lambda *_, **__: self.step("asked", says=self.served)
         )
-        monkeypatch.setattr(media_serving, "await_name", lambda *_, **__: self.step("asked") or self.served)
-        monkeypatch.setattr(telling, "tell", lambda *_, **__: self.step("told") is None)
+        monkeypatch.setattr(telling, "tell", lambda *_, **__: self.step("told", says=True))
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, *, says: bool = False) -> bool:
         self.there.log.append(name)
+        return says
 
     def put(self, _: object, files: Sequence[RemoteFile], **__: Any) -> None:
         self.there.files.update({file.path: file.data for file in files})
@@ -224,3 +229,23 @@ def test_a_worker_is_none_that_serves(scene: Scene) -> None:
     pillartop.write(scene.host.paths, "node1", caisson)
     with pytest.raises(PreflightError, match="no control plane that has joined"):
         scene.run()
+
+
+def test_an_addition_may_be_followed_by_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adding, "work", lambda _: "added")
+    given: list[str] = []
+
+    def replicate(_: object, entries: Sequence[NodeEntry]) -> str:
+        given.extend(entry.name for entry in entries)
+        return "served"
+
+    monkeypatch.setattr(replicating, "replicate", replicate)
+    entries = [
+        nodes.to_data(dataclasses.replace(scene.there.entry, name="")),
+        nodes.to_data(NodeEntry("10.77.1.13")),
+    ]
+    for arguments, said in (({}, "added"), ({"replica": True}, "added; served")):
+        job = SimpleNamespace(arguments={"nodes": entries, **arguments})
+        task: Any = SimpleNamespace(job=job, paths=scene.host.paths)
+        assert replicating.add(task) == said
+    assert given == ["cp2"], "by the name that the node has; a worker serves nothing"
