@@ -50,6 +50,7 @@ LIFECYCLE: Mapping[str, tuple[Sequence[ModuleType], Sequence[ModuleType]]] = {
     "Any of them": ((), (common, cli_nodes, cli_reset, lock, jobrecord)),
     "A node is added": ((adding, node_add, settling), (nodes, remotefiles, saltssh)),
     "A node is removed": ((removing, node_remove), ()),
+    "A control plane is to serve too": ((replicating,), ()),
     "A host is reset": ((reset, reset_plan), ()),
     "A host is reached": ((), (hostkeys, ssh, sshfaults)),
 }

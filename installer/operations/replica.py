@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep copies of the ISOs on a further control plane: what ``caisson media replicate`` starts there.
 
-An ISO is mounted for good only when its sums are those that the bootstrap node verified, and every byte is as they say.
+An ISO is mounted, now and at each boot, only when its sums are those that the bootstrap node verified, and every byte is as they say.
 One that is not, now or later, is a reason to serve nothing: the pod of nginx is taken away.
 """
 
@@ -43,7 +43,7 @@ def kept(paths: Paths) -> list[Kept]:
 
 
 def keep(file: Path, name: str, sums_sha256: str, paths: Paths, *, say: Say) -> bool:
-    """Verify a copy and mount it for good; return whether it was not. ``sums_sha256``: as the bootstrap node has it.
+    """Verify a copy and mount it, now and at each boot; return whether it was not. ``sums_sha256``: as the bootstrap node has it.
 
     Raises:
         MediaError: it is another one, or damaged; then nothing is served here any more.

@@ -200,7 +200,7 @@ def run_copy(context: Context) -> bool:
 
 
 def run_keep(context: Context) -> bool:
-    """Let the host verify each copy, every byte, and mount it for good; what this host has no more it gives up."""
+    """Let the host verify each copy, every byte, and mount it; what this host has no more it gives up."""
     node, changed = joining.of(context), False
     names = []
     for one, _, _ in isos(context):
