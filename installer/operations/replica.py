@@ -43,7 +43,9 @@ def kept(paths: Paths) -> list[Kept]:
 
 
 def keep(file: Path, name: str, sums_sha256: str, paths: Paths, *, say: Say) -> bool:
-    """Verify a copy and mount it, now and at each boot; return whether it was not. ``sums_sha256``: as the bootstrap node has it.
+    """Verify a copy and mount it, now and at each boot; return whether it was not.
+
+    ``sums_sha256`` is the digest of its SHA256SUMS as the bootstrap node verified it.
 
     Raises:
         MediaError: it is another one, or damaged; then nothing is served here any more.
