@@ -44,7 +44,10 @@ def pillar(
     }
     media = f"https://{of_cluster['media_name']}:{media_port}"
     caisson = {
-        **{key: of_cluster[key] for key in ("version", "networks", "versions", "images", "media_name")},
+        **{
+            key: of_cluster[key]
+            for key in ("version", "networks", "versions", "images", "media_name", "containerd")
+        },
         "cluster": {**of_cluster["cluster"], "ca_sha256": cluster_ca_sha256},
         "self_dir": own_dir,
         # The keys of the packages lie there, and Salt's tree; packages and images are asked for by name.

@@ -11,6 +11,7 @@ Write containerd configuration:
     - template: jinja
     - context:
         pause_reference: {{ caisson['images']['pause']['reference'] | json }}
+        discard_unpacked_layers: {{ caisson.get('containerd', {}).get('discard_unpacked_layers', false) | json }}
     - mode: '0644'
     - require:
       - sls: containerd.installed
