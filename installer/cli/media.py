@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from installer.base.errors import InstallerError, MediaError, UsageError
 from installer.base.paths import Paths
 from installer.base.terminal import Remembering, Terminal
-from installer.base.ui import format_bytes, format_table
+from installer.base.ui import format_bytes, format_seconds, format_table
 from installer.cli import bootstrap, jobs, nodes
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
@@ -22,6 +22,7 @@ from installer.engine.jobrecord import Request
 from installer.media import product
 from installer.media.product import Product
 from installer.operations import (
+    following_images,
     images,
     installed,
     leaving,
@@ -34,6 +35,7 @@ from installer.operations import (
     removing,
     replicating,
 )
+from installer.operations.following_images import Followed
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
 
@@ -93,6 +95,13 @@ def add_commands(commands: Any) -> None:
     add_common(replicate, has_config=False)
     replicate.set_defaults(handler=_replicate)
 
+    follow = actions.add_parser(
+        "follow",
+        help="bring the site's images to the control planes that serve too; a timer does that each quarter of an hour",
+    )
+    add_common(follow, has_config=False)
+    follow.set_defaults(handler=_follow)
+
     remove = actions.add_parser("remove", help="serve an ISO no more and unmount it; its file stays")
     remove.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
     add_common(remove, has_config=False)
@@ -116,8 +125,10 @@ def _begin(tree_dir: Path, paths: Paths) -> Product:
 def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     own = _begin(tree_dir, paths)
     found = media.rows(paths, own)
+    followed = list(following_images.known(paths))
     if arguments.json:
-        print(json.dumps({"format": FORMAT, "media": [asdict(row) for row in found]}, indent=1))
+        shown_rows = [asdict(row) for row in found]
+        print(json.dumps({"format": FORMAT, "media": shown_rows, "followed": _followed(followed)}, indent=1))
         return 0
     if not found:
         print("there is no ISO on this host")
@@ -131,6 +142,11 @@ def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         if row.hidden:
             print(f"\n{row.name}: of these names another ISO's image is served:")
             print("\n".join(f"  {line}" for line in _shortened(row.hidden)))
+    for one in followed:
+        when = f"as they were {format_seconds(one.age_s)} ago" if one.at else "not yet"
+        print(f"\n{one.name} has the site's images {when}" + (f" ({one.images})" if one.at else ""))
+        if one.fault:
+            print(f"  -> {one.fault}")
     return 0
 
 
@@ -278,6 +294,28 @@ def _replicate(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         replicating.NAME, {"nodes": [node_list.to_data(entry) for entry in entries]}, tuple(words)
     )
     return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
+
+
+def _follow(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _begin(tree_dir, paths)
+    site = images.find_site(paths, tree_dir)
+    handle_signals()
+    with lockfile.hold(paths.at(following_images.LOCK_FILE)):
+        found = following_images.follow(site, say=say)
+    error = following_images.failure(found)
+    if arguments.json:
+        code = error.exit_code if error else 0
+        print(json.dumps({"format": FORMAT, "followed": _followed(found), "exit_code": code}, indent=1))
+        return code
+    if not found:
+        print("no further control plane serves packages and images")
+    if error is not None:
+        raise error
+    return 0
+
+
+def _followed(found: Iterable[Followed]) -> list[dict[str, Any]]:
+    return [{**asdict(one), "age_s": one.age_s} for one in found]
 
 
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

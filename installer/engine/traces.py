@@ -52,6 +52,8 @@ NGINX_FILES = (
     "/etc/caisson/nginx/own-names.conf",
     "/etc/systemd/system/caisson-renew.service",
     "/etc/systemd/system/caisson-renew.timer",
+    "/etc/systemd/system/caisson-follow.service",
+    "/etc/systemd/system/caisson-follow.timer",
 )
 KEEPALIVED_FILES = (
     "/etc/kubernetes/manifests/keepalived.yaml",
@@ -87,7 +89,12 @@ FILES = (
     *JOIN_FILES,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
-RENEW_UNITS = ("caisson-renew.timer", "caisson-renew.service")
+RENEW_UNITS = (
+    "caisson-renew.timer",
+    "caisson-renew.service",
+    "caisson-follow.timer",
+    "caisson-follow.service",
+)
 GUARD_UNIT = "caisson-guard.service"
 KUBELET_UNIT = "kubelet.service"
 LATER_UNITS = ("salt-minion.service", *HOSTS_UNITS, *RENEW_UNITS, GUARD_UNIT, "containerd.service")

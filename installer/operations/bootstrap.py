@@ -72,7 +72,7 @@ KUBELET_UNDO = (
     "systemctl daemon-reload"
 )
 NGINX_UNDO = (
-    "systemctl disable --now caisson-renew.timer; "
+    "systemctl disable --now caisson-renew.timer caisson-follow.timer; "
     f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
     f"rm -rf {traces.MEDIA_MAPS_DIR}; systemctl daemon-reload"
 )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep copies of the ISOs on a further control plane: what ``caisson media replicate`` starts there.
 
-An ISO is mounted, now and at each boot, only when its sums are those that the bootstrap node verified, and every byte is
-as they say. One that is not, now or later, is a reason to serve nothing: the pod of nginx is taken away.
+An ISO is mounted, now and at each boot, only when its sums are those that the bootstrap node verified, and every byte
+is as they say. One that is not, now or later, is a reason to serve nothing: the pod of nginx is taken away.
 """
 
 from __future__ import annotations

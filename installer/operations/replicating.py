@@ -55,7 +55,7 @@ KEEP_TIMEOUT_S = 3600.0
 LOOK_TIMEOUT_S = 120.0
 SIGN_S = 5.0
 SERVED_S = 60.0
-SERVE = Detached(("firewall.ports", "nginx.running"))
+SERVE = Detached(("firewall.ports", "registry.replica", "nginx.running"))
 
 
 def work(task: Task) -> str:
@@ -220,7 +220,7 @@ def run_certificate(context: Context) -> bool:
 
 
 def run_serve(context: Context) -> bool:
-    """Let nginx there serve the ISOs, and ask it for an image of the one in use until it does."""
+    """Let nginx there serve the ISOs, and a registry what the site pushed; ask for an image of the one in use."""
     node = joining.of(context)
     builds = [one.full_version for one, _, _ in isos(context)]
     node.caisson = {**node.caisson, "node": {**node.caisson["node"], "media": builds}}
@@ -234,14 +234,23 @@ def run_serve(context: Context) -> bool:
         for name in names
         if (maps_dir / name).is_file()
     ]
-    missing = remotefiles.differing(node.host, [*told, *maps])
+    missing = remotefiles.differing(node.host, [*told, *maps, *_logins(context)])
     if missing:
-        remotefiles.put(node.host, missing)
+        remotefiles.put(node.host, missing, is_secret=True)
     changed = SERVE(context)
     if missing or not _has_certificate(context, node) or context.journal.was_cut_since("serve"):
         _reload(node)
     _await_served(context, node)
     return bool(missing) or changed
+
+
+def _logins(context: Context) -> list[RemoteFile]:
+    """Return the registry's users and nginx' own password: those of this host, which pushes there what it is given."""
+    files = (context.paths.htpasswd_file, context.paths.read_login_file)
+    return [
+        RemoteFile("/" + str(file.relative_to(context.paths.root)), file.read_bytes(), 0o600)
+        for file in files
+    ]
 
 
 def run_tell(context: Context) -> bool:

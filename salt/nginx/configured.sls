@@ -4,7 +4,8 @@
 {%- set caisson = pillar['caisson'] %}
 {%- set node = caisson['node'] %}
 {%- set media_dir = '/srv/caisson/' ~ node['media'][0] if node.get('media') else caisson['media_dir'] %}
-{%- set own_names = [node['control_plane_address'], node['name'], caisson['media_name']] | map('replace', '.', '[.]') | join('|') %}
+{%- set names = [node['control_plane_address'], node['name'], caisson['media_name']] + caisson['elsewhere'].get(caisson['media_name'], []) %}
+{%- set own_names = names | map('replace', '.', '[.]') | join('|') %}
 Create nginx directory:
   file.directory:
     - name: /etc/caisson/nginx

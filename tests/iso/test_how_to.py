@@ -439,6 +439,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson media replicate": f"{_REPLICA}::test_it_serves_and_all_ask_it",
         "caisson media replicate NODE --identity FILE": f"{_REPLICA}::test_it_serves_and_all_ask_it",
         "caisson media list": f"{_REPLICA}::test_it_serves_and_all_ask_it",
+        "caisson media follow": f"{_REPLICA}::test_what_the_site_pushed_follows",
         "caisson status": f"{_REPLICA}::test_it_serves_and_all_ask_it",
     },
     "docs/how-to/keep-certificates-good.md": {

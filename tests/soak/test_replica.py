@@ -76,7 +76,7 @@ def test_it_serves_and_all_ask_it(site: Site, record: Record) -> None:
     for name in site.names:
         assert len(hosts_of(site, name)) == 2, name
         assert f"https://{address}:8443" in hosts_of(site, name)
-    rows = json.loads(site.caisson("media", "list", "--json").partition("\n\n")[0])["media"]
+    rows = json.loads(site.caisson("media", "list", "--json"))["media"]
     assert rows[0]["served_by"] == ["node2"]
     assert "packages and images of node2" in site.caisson("status")
 
@@ -102,12 +102,31 @@ def test_a_damaged_copy_refuses_to_serve_and_is_copied_again(site: Site) -> None
     shell(site.worker, f"{CURL} https://{node.control_plane_address}:8443/v2/ --output /dev/null")
 
 
+def test_what_the_site_pushed_follows(site: Site) -> None:
+    """By the command, as the timer gives it; the second time nothing is new."""
+    assert shell(site.driver, "systemctl is-active caisson-follow.timer").strip() == "active"
+    image = fresh_image(site)
+    shell(
+        site.driver,
+        f"crictl pull {image}; caisson images push {image} --as quay.io/vendor/followed:1",
+        timeout_s=300,
+    )
+    assert "1 images of the site, 1 new" in site.caisson("media", "follow")
+    assert "1 images of the site, 0 new" in site.caisson("media", "follow")
+    address = site.nodes["node2"].control_plane_address
+    path = "v2/vendor/followed/manifests/1?ns=quay.io"
+    shell(site.worker, f"{CURL} --head 'https://{address}:8443/{path}' --output /dev/null")
+    (followed,) = json.loads(site.caisson("media", "list", "--json"))["followed"]
+    assert (followed["name"], followed["images"], followed["fault"]) == ("node2", 1, "")
+
+
 def test_the_bootstrap_node_is_off_and_pulls_and_packages_go_on(site: Site, record: Record) -> None:
     image = fresh_image(site)
     usual_s = pull(site, image)
     site.driver.power_off()
     try:
         gone_s = pull(site, image)
+        pull(site, "quay.io/vendor/followed:1")
         asked = "HOME=/etc/caisson/dnf dnf --config /etc/caisson/dnf/dnf.conf --refresh repoquery kubelet"
         assert "kubelet" in shell(site.worker, asked, timeout_s=120)
     finally:
