@@ -149,6 +149,8 @@ CNI_PATTERNS = (
     "/var/lib/cni/networks/k8s-pod-network",
 )
 """What the plugins note of pods, among notes of podman's, say. Source: libcni, api.go; Calico's and go-cni's names."""
+TIMER_STAMP_FILE = "/var/lib/systemd/timers/stamp-caisson-renew.timer"
+"""When the timer has run last, as systemd keeps it of one that catches up after a boot."""
 PROGRAM_FILES = (
     "/etc/cni/net.d/10-calico.conflist",
     "/etc/cni/net.d/calico-kubeconfig",
@@ -156,8 +158,9 @@ PROGRAM_FILES = (
     "/opt/cni/bin/calico-ipam",
     "/run/salt-minion.pid",
     "/run/process_responsibility_salt-minion.pid",
+    TIMER_STAMP_FILE,
 )
-"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008."""
+"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008; systemd.timer(5)."""
 EMPTIED_DIRS = (
     "/var/lib/cni/results",
     "/var/lib/cni/networks",

@@ -74,7 +74,7 @@ KUBELET_UNDO = (
 NGINX_UNDO = (
     "systemctl disable --now caisson-renew.timer caisson-follow.timer; "
     f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
-    f"rm -rf {traces.MEDIA_MAPS_DIR}; systemctl daemon-reload"
+    f"rm -rf {traces.MEDIA_MAPS_DIR} {traces.TIMER_STAMP_FILE}; systemctl daemon-reload"
 )
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
