@@ -160,7 +160,7 @@ PROGRAM_FILES = (
     "/run/process_responsibility_salt-minion.pid",
     TIMER_STAMP_FILE,
 )
-"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008; systemd's timers."""
+"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008; systemd."""
 EMPTIED_DIRS = (
     "/var/lib/cni/results",
     "/var/lib/cni/networks",
