@@ -12,6 +12,7 @@ import pytest
 
 from installer.base.errors import HostError
 from installer.config.nodes import Role
+from installer.engine import mediaservers
 from installer.engine.mediaservers import MediaServer as MediaServerOf
 from installer.operations import following_images
 from installer.operations.following_images import Say
@@ -105,7 +106,7 @@ def test_how_far_it_follows_is_noted_and_one_that_cannot_stops_no_other(
 ) -> None:
     bootstrap.push("quay.io/vendor/noted", "1", b"one")
     servers = (MediaServerOf("cp2", media.NODE), MediaServerOf("cp3", "127.0.0.9"))
-    monkeypatch.setattr(following_images.mediaservers, "known", lambda _: servers)  # type: ignore[attr-defined]
+    monkeypatch.setattr(mediaservers, "known", lambda _: servers)
     monkeypatch.setattr(following_images, "push_all", pushing_to(site_of(server)))
     found = following_images.follow(site_of(bootstrap), say=lambda _: None)
     assert [(one.name, bool(one.fault), one.age_s >= 0) for one in found] == [
