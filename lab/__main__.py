@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import bench, cleanup, demo, kept, upstream
+from lab import bench, cleanup, demo, kept, layers, upstream
 from lab.errors import LabError
 from lab.node import DISK_SIZE_BYTES, Lab, Node, require_iso
 from lab.places import GATEWAY, checked_lab_name
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lab", description="The miniature upstream and the air-gapped nodes."
     )
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    areas = parser.add_subparsers(required=True, metavar="upstream|node|demo|bench|clean")
+    areas = parser.add_subparsers(required=True, metavar="upstream|node|demo|bench|layers|clean")
     areas.add_parser("upstream", help="the miniature upstream: up, down, status", add_help=False)
     nodes = areas.add_parser("node", help="nodes that stay until they are stopped").add_subparsers(
         required=True
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_arguments(areas.add_parser("demo", help="a node, the ISO, a cluster"))
     bench.add_arguments(areas.add_parser("bench", help="the installer beside kubeadm by hand"))
 
+    layers.add_arguments(areas.add_parser("layers", help="containerd's layers, kept or discarded"))
     clean = areas.add_parser("clean", help="remove what dead runs left behind")
     clean.add_argument("--all", action="store_true", help="also the labs that were kept")
     clean.add_argument("--lab", type=checked_lab_name, help="only this lab, even if it was kept")

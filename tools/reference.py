@@ -34,6 +34,7 @@ from installer.operations import (
     node_add,
     node_remove,
     removing,
+    replicating,
     reset,
     reset_plan,
     settling,
@@ -49,6 +50,7 @@ LIFECYCLE: Mapping[str, tuple[Sequence[ModuleType], Sequence[ModuleType]]] = {
     "Any of them": ((), (common, cli_nodes, cli_reset, lock, jobrecord)),
     "A node is added": ((adding, node_add, settling), (nodes, remotefiles, saltssh)),
     "A node is removed": ((removing, node_remove), ()),
+    "A control plane is to serve too": ((replicating,), ()),
     "A host is reset": ((reset, reset_plan), ()),
     "A host is reached": ((), (hostkeys, ssh, sshfaults)),
 }
@@ -368,6 +370,12 @@ All run on the bootstrap node; what they do on the other host they do over SSH o
 They run on the bootstrap node, but `reset-host`, which starts the next list on the other host. NODE is its name.
 
 {_phases_table(node_remove.OPERATION)}
+
+## Of `caisson media replicate`, for each control plane
+
+They run on the bootstrap node; what they do on the other host they do over SSH or by a job there. NODE is its name.
+
+{_phases_table(replicating.OPERATION)}
 
 ## Of `caisson reset`
 

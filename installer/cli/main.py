@@ -57,7 +57,6 @@ from installer.engine import pillartop
 from installer.engine.jobrun import Task, Work
 from installer.media import product
 from installer.operations import (
-    adding,
     media_certificate,
     node_add,
     node_checks,
@@ -65,6 +64,7 @@ from installer.operations import (
     own_state,
     probing,
     removing,
+    replicating,
     reporting,
     status,
     support,
@@ -104,8 +104,9 @@ def _renewing(work: Work) -> Work:
 
 WORKS: dict[str, Work] = {
     bootstrap.NAME: bootstrap.work,  # its own states renew it
-    node_add.NAME: _renewing(adding.work),
+    node_add.NAME: _renewing(replicating.add),
     node_remove.NAME: _renewing(removing.work),
+    replicating.NAME: _renewing(replicating.work),
     probing.NAME: _renewing(probing.work),
     reporting.NAME: reporting.work,
 }

@@ -1,23 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``caisson media``: list the ISOs of this host, verify them, add one beside the one in use, remove it again."""
+"""``caisson media``: list the ISOs of this host, verify them, add one beside the one in use, use it, remove it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from installer.base.errors import InstallerError, MediaError
+from installer.base.errors import InstallerError, MediaError, UsageError
 from installer.base.paths import Paths
-from installer.base.ui import format_bytes, format_table
+from installer.base.terminal import Remembering, Terminal
+from installer.base.ui import format_bytes, format_seconds, format_table
+from installer.cli import bootstrap, jobs, nodes
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
+from installer.config import nodes as node_list
 from installer.engine import lock as lockfile
+from installer.engine.jobrecord import Request
 from installer.media import product
 from installer.media.product import Product
-from installer.operations import images, installed, media, media_adding, media_certificate, own_state
+from installer.operations import (
+    following_images,
+    images,
+    installed,
+    leaving,
+    media,
+    media_adding,
+    media_certificate,
+    media_using,
+    own_state,
+    probe,
+    removing,
+    replicating,
+)
+from installer.operations.following_images import Followed
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
 
@@ -27,7 +45,7 @@ SHOWN_NAMES = 20
 
 def add_commands(commands: Any) -> None:
     """Add ``media`` and what it does."""
-    parser = commands.add_parser("media", help="list, verify, add and remove the ISOs of this host")
+    parser = commands.add_parser("media", help="list, verify, add, use and remove the ISOs of this host")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="list the ISOs, where they are and what is wrong with them")
@@ -52,6 +70,38 @@ def add_commands(commands: Any) -> None:
     add_common(add, has_config=False)
     add.set_defaults(handler=_add)
 
+    use = actions.add_parser(
+        "use",
+        help="install from another ISO that was added, if it has the same versions: its states, packages and maps of "
+        "images; a bootstrap of it follows",
+    )
+    use.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
+    add_common(use, has_config=False)
+    use.set_defaults(handler=_use)
+
+    replicate = actions.add_parser(
+        "replicate", help="let further control planes serve packages and images too, over SSH"
+    )
+    replicate.add_argument(
+        "names", metavar="NODE", nargs="*", help="a control plane (default: all further ones)"
+    )
+    replicate.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="where its SSH server listens, of one node (default: the node's address)",
+    )
+    for option, value in nodes.LOGIN_OPTIONS.items():
+        replicate.add_argument(option, metavar=value, help="as with 'node add'")
+    add_common(replicate, has_config=False)
+    replicate.set_defaults(handler=_replicate)
+
+    follow = actions.add_parser(
+        "follow",
+        help="bring the site's images to the control planes that serve too; a timer does that each quarter of an hour",
+    )
+    add_common(follow, has_config=False)
+    follow.set_defaults(handler=_follow)
+
     remove = actions.add_parser("remove", help="serve an ISO no more and unmount it; its file stays")
     remove.add_argument("build", metavar="BUILD", help="as 'caisson media list' shows it")
     add_common(remove, has_config=False)
@@ -75,13 +125,15 @@ def _begin(tree_dir: Path, paths: Paths) -> Product:
 def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     own = _begin(tree_dir, paths)
     found = media.rows(paths, own)
+    followed = list(following_images.known(paths))
     if arguments.json:
-        print(json.dumps({"format": FORMAT, "media": [asdict(row) for row in found]}, indent=1))
+        shown_rows = [asdict(row) for row in found]
+        print(json.dumps({"format": FORMAT, "media": shown_rows, "followed": _followed(followed)}, indent=1))
         return 0
     if not found:
         print("there is no ISO on this host")
         return 0
-    shown = [("BUILD", "PROFILE", "IN USE", "MOUNTED", "SIZE", "SIGNED BY", "FROM")]
+    shown = [("BUILD", "PROFILE", "IN USE", "MOUNTED", "SIZE", "SIGNED BY", "FROM", "ALSO ON")]
     print("\n".join(format_table([*shown, *(_cells(row) for row in found)])))
     for row in found:
         if row.problem:
@@ -90,6 +142,11 @@ def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         if row.hidden:
             print(f"\n{row.name}: of these names another ISO's image is served:")
             print("\n".join(f"  {line}" for line in _shortened(row.hidden)))
+    for one in followed:
+        when = f"as they were {format_seconds(one.age_s)} ago" if one.at else "not yet"
+        print(f"\n{one.name} has the site's images {when}" + (f" ({one.images})" if one.at else ""))
+        if one.fault:
+            print(f"  -> {one.fault}")
     return 0
 
 
@@ -103,6 +160,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         format_bytes(row.size_bytes) if row.size_bytes else "not known",
         signed,
         row.made_from or "nowhere",
+        ", ".join(row.served_by) or "-",
     )
 
 
@@ -192,6 +250,72 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 def _clash(clash: Clash) -> str:
     return f"{clash.name}: served from {clash.served_from}, not from {clash.hidden_from}"
+
+
+def _use(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  the ISO's own tree counts
+    """Note which ISO is in use, then let a job bootstrap this node from it; either program may be asked, again too."""
+    need_root()
+    own_state.refuse_here(paths, "ISOs are listed, verified, added and removed")
+    with lockfile.hold(paths.lock_file):
+        found = media_using.choose(media.find(str(arguments.build), paths), paths)
+    say(f"{found.full_version} is in use from now on; its bootstrap follows")
+    media_dir = paths.media_dir(found.full_version)
+    words = ["bootstrap", "--config", str(paths.config_file)]
+    words += ["--accept-lab-bundle"] if found.is_lab else []  # the host was installed from one
+    request = Request(bootstrap.NAME, {}, (str(arguments.program), *words))
+    return jobs.ask_and_follow(arguments, request, media_dir, paths)
+
+
+def _replicate(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    """Ask for the job; who logs in to the hosts is asked before, as for an addition."""
+    _begin(tree_dir, paths)
+    chosen = replicating.choose(arguments.names, paths)
+    if arguments.address and len(chosen) != 1:
+        raise UsageError(
+            "--address is of one node", details=", ".join(chosen), resolution="name the node, or leave it out"
+        )
+    login = nodes.login_of(arguments)
+    loaded = config.load(paths.config_file)
+    entries = [
+        entry
+        for name in chosen
+        for entry in node_list.from_options(
+            {**login, "address": arguments.address or removing.address_of(paths, name), "name": name},
+            config=loaded,
+        ).nodes
+    ]
+    terminal = Remembering(Terminal())
+    say(f"the connections to {', '.join(entry.title for entry in entries)}")
+    with probe.connections(entries, paths=paths, terminal=terminal) as connected:
+        for entry in entries:
+            leaving.refuse_other_host(leaving.Leaving(entry, connected[entry.title]).host, entry.name)
+    words = [str(arguments.program), "media", "replicate", *chosen, *nodes.login_words(arguments)]
+    request = Request(
+        replicating.NAME, {"nodes": [node_list.to_data(entry) for entry in entries]}, tuple(words)
+    )
+    return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
+
+
+def _follow(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
+    _begin(tree_dir, paths)
+    site = images.find_site(paths, tree_dir)
+    handle_signals()
+    with lockfile.hold(paths.at(following_images.LOCK_FILE)):
+        found = following_images.follow(site, say=say)
+    error = following_images.failure(found)
+    if arguments.json:
+        code = error.exit_code if error else 0
+        print(json.dumps({"format": FORMAT, "followed": _followed(found), "exit_code": code}, indent=1))
+        return code
+    if not found:
+        print("no further control plane serves packages and images")
+    if error is not None:
+        raise error
+    return 0
+
+
+def _followed(found: Iterable[Followed]) -> list[dict[str, Any]]:
+    return [{**asdict(one), "age_s": one.age_s} for one in found]
 
 
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

@@ -23,7 +23,7 @@ from installer.cli import jobs
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.config import bootstrap as config
 from installer.config import nodes
-from installer.config.nodes import NodeList
+from installer.config.nodes import NodeList, Role
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.engine.jobrecord import Request
 from installer.operations import (
@@ -57,6 +57,11 @@ def add_commands(commands: Any) -> None:
     actions = node.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = actions.add_parser("add", help="make hosts nodes of the cluster, over SSH")
     add_host_options(add)
+    add.add_argument(
+        "--replica",
+        action="store_true",
+        help="control planes among them serve packages and images too, as by 'caisson media replicate'",
+    )
     add_common(add, has_config=False)
     add.set_defaults(handler=_add)
     remove = actions.add_parser("remove", help="take a node out of the cluster, and reset its host over SSH")
@@ -164,6 +169,11 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     members = cluster_state.get_members(paths.admin_kubeconfig_file)
     control_planes = sum(member.is_control_plane for member in members)
     hosts = read_hosts(arguments, loaded=loaded, control_planes=control_planes)
+    if arguments.replica and not any(entry.role is Role.CONTROL_PLANE for entry in hosts.nodes):
+        raise UsageError(
+            "--replica is of control planes, and none is to be added",
+            resolution="give --role control-plane, or leave --replica out",
+        )
     for note in hosts.notes:
         say(f"note: {note}")
     terminal = Remembering(Terminal())
@@ -177,7 +187,8 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         if isinstance(error, LoginError):
             terminal.forget(f" on {title}: ")
     data = [nodes.to_data(entry) for entry in hosts.nodes]
-    request = Request(node_add.NAME, {"nodes": data}, _command(arguments))
+    wanted = {"nodes": data, **({"replica": True} if arguments.replica else {})}
+    request = Request(node_add.NAME, wanted, _command(arguments))
     return jobs.ask_and_follow(arguments, request, tree_dir, paths, secrets=terminal.secrets)
 
 
@@ -200,11 +211,8 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     name = str(arguments.name)
     address = arguments.address or removing.address_of(paths, name)
     removing.refuse(paths, name, is_dead=arguments.dead, is_forced=arguments.force)
-    given = {
-        KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
-        for option in LOGIN_OPTIONS
-    }
-    (entry,) = nodes.from_options(_typed({**given, "address": address, "name": name}), config=loaded).nodes
+    given = {**login_of(arguments), "address": address, "name": name}
+    (entry,) = nodes.from_options(given, config=loaded).nodes
     terminal = Remembering(Terminal())
     if not arguments.dead:
         say(f"the connection to {entry.title}")
@@ -228,10 +236,25 @@ def _typed_again(arguments: Arguments) -> tuple[str, ...]:
     words += ["--force"] if arguments.force else []
     if arguments.drain_timeout != leaving.DRAIN_TIMEOUT_S:
         words += ["--drain-timeout", str(arguments.drain_timeout)]
+    return (*words, *login_words(arguments))
+
+
+def login_of(arguments: Arguments) -> dict[str, Any]:
+    """Return how to log in, as it would stand in nodes.yaml."""
+    given = {
+        KEYS_OF_LOGIN[option]: getattr(arguments, option.lstrip("-").replace("-", "_"))
+        for option in LOGIN_OPTIONS
+    }
+    return _typed(given)
+
+
+def login_words(arguments: Arguments) -> list[str]:
+    """Return what was typed of how to log in, to be typed again."""
+    words = []
     for option in ("--address", *LOGIN_OPTIONS):
         value = getattr(arguments, option.lstrip("-").replace("-", "_"))
         words += [option, _typed_file(option, value)] if value is not None else []
-    return tuple(words)
+    return words
 
 
 def _typed_file(option: str, value: object) -> str:
@@ -247,6 +270,7 @@ def _command(arguments: Arguments) -> tuple[str, ...]:
         value = getattr(arguments, KEYS[key])
         if key != "address" and value is not None:
             words += [option, _typed_file(option, value)]
+    words += ["--replica"] if arguments.replica else []
     return tuple(words)
 
 

@@ -17,7 +17,7 @@ from installer.base.paths import Paths
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.engine import detached, leftovers
 from installer.engine import lock as lockfile
-from installer.operations import settling
+from installer.operations import replica, settling
 
 NAME = "on-node"
 LOCK_PATIENCE_S = 60.0
@@ -36,6 +36,16 @@ def add_command(commands: Any) -> None:
         one.add_argument("sls", nargs=argparse.ONE_OR_MORE)
         add_common(one, has_config=False)
         one.set_defaults(handler=handler)
+    keep = verbs.add_parser("keep-media")
+    keep.add_argument("name")
+    keep.add_argument("file", type=Path)
+    keep.add_argument("sums_sha256")
+    add_common(keep, has_config=False)
+    keep.set_defaults(handler=_keep_media)
+    kept = verbs.add_parser("kept-media")
+    kept.add_argument("names", nargs=argparse.ZERO_OR_MORE)
+    add_common(kept, has_config=False)
+    kept.set_defaults(handler=_kept_media)
     look = verbs.add_parser("look")
     look.add_argument("id")
     add_common(look, has_config=False)
@@ -51,6 +61,28 @@ def _settle(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa:
         leftovers.wait(paths.running_dir, progress=say)
         settled = settling.settle(paths, tree_dir, progress=say, detail=say)
     print(json.dumps(dataclasses.asdict(settled)))
+    return 0
+
+
+def _keep_media(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    need_root()
+    handle_signals()
+    os.umask(0o022)
+    with lockfile.hold(paths.lock_file, patience_s=LOCK_PATIENCE_S):
+        is_new = replica.keep(arguments.file, arguments.name, arguments.sums_sha256, paths, say=say)
+    print(json.dumps(is_new))
+    return 0
+
+
+def _kept_media(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:  # noqa: ARG001  same for all
+    """Say which ISOs are kept; with names, after all others were given up."""
+    need_root()
+    gone = []
+    if arguments.names:
+        with lockfile.hold(paths.lock_file, patience_s=LOCK_PATIENCE_S):
+            gone = replica.forget_others(list(arguments.names), paths)
+    kept = [dataclasses.asdict(one) for one in replica.kept(paths)]
+    print(json.dumps({"kept": kept, "gone": gone}))
     return 0
 
 

@@ -99,6 +99,7 @@ class Config:
     signing_key: str = ""
     images_directory: Path | None = None
     images_iso: Path | None = None
+    discard_unpacked_layers: bool = False
     media_certificate: Leaf | None = None
     services_authority: Authority | None = None
     cluster_authority: Authority | None = None
@@ -487,6 +488,7 @@ def _build(data: Mapping[str, Any], file: Path, text: str) -> Config:
         signing_key=data.get("media", {}).get("signingKey", "").upper(),
         images_directory=_path(data.get("images", {}).get("directory")),
         images_iso=_path(data.get("images", {}).get("iso")),
+        discard_unpacked_layers=bool(data.get("containerd", {}).get("discardUnpackedLayers", False)),
         media_certificate=_leaf(data.get("media", {}).get("certificate")),
         services_authority=_authority(authorities.get("services")),
         cluster_authority=_authority(authorities.get("cluster")),

@@ -56,6 +56,7 @@ FIELDS = (
     Field(
         "authorities.cluster", ("authorities", "cluster"), "every certificate of the cluster comes from it"
     ),
+    Field("containerd.discardUnpackedLayers", ("containerd", "discard_unpacked_layers")),
     Field("images.directory", ("site_images", "directory")),
     Field("images.iso", ("site_images", "iso")),
     Field("overrides.containerd", ("overrides", "containerd")),
@@ -100,6 +101,7 @@ def values(config: Config, facts: Facts) -> dict[str, Any]:
             "vip": str(config.networks.vip) if config.networks.vip else None,
         },
         "api_server": {"extra_sans": list(config.extra_sans)},
+        "containerd": {"discard_unpacked_layers": config.discard_unpacked_layers},
         "site_images": {
             "directory": str(config.images_directory or ""),
             "iso": str(config.images_iso or ""),

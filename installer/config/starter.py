@@ -61,6 +61,9 @@ networks:
 #   certificate:  # of nginx; default: made on this host, and renewed
 #     {{certificateFile: /root/media.crt, keyFile: /root/media.key, authorityFile: /root/site-ca.crt}}
 
+# containerd:
+#   discardUnpackedLayers: false  # true: less disk, and images cannot be saved from a node
+
 # images:  # of the site, pushed to its registry; archives (*.tar) and OCI layouts
 #   directory: /mnt/site-images
 #   iso: /var/lib/caisson-media/site.iso  # the same on an ISO, which is mounted while it is read

@@ -14,7 +14,7 @@ from typing import Any
 
 from installer.config.facts import Facts
 from installer.config.nodes import NodeEntry, Role
-from installer.engine import controlplanes, saltcall
+from installer.engine import controlplanes, mediaservers, pillartop, saltcall
 from installer.engine.context import Context
 from installer.engine.controlplanes import ControlPlane
 from installer.engine.pillartop import canonical, render, top
@@ -46,7 +46,7 @@ def pillar(
     caisson = {
         **{
             key: of_cluster[key]
-            for key in ("version", "product", "networks", "versions", "images", "media_name")
+            for key in ("version", "product", "networks", "versions", "images", "media_name", "containerd")
         },
         "cluster": {**of_cluster["cluster"], "ca_sha256": cluster_ca_sha256},
         "self_dir": own_dir,
@@ -69,6 +69,10 @@ def told_again(context: Context, caisson: Mapping[str, Any], *, serves: bool = F
     name, members, listed = str(node["name"]), known, []
     if node["role"] == controlplanes.ROLE:
         node["serves"] = serves or any(entry.name == name and entry.serves for entry in known)
+        # A control plane to which the ISOs were copied goes on to serve them, also when it is added again.
+        builds = pillartop.read(context.paths, name).get("node", {}).get("media")
+        if builds and "media" not in node:
+            node["media"] = builds
         own = ControlPlane(name, str(node["control_plane_address"]), node["serves"])
         others = (entry for entry in known if entry.name != name)
         members = tuple(sorted((own, *others), key=lambda entry: entry.name))
@@ -79,12 +83,13 @@ def told_again(context: Context, caisson: Mapping[str, Any], *, serves: bool = F
         context.config.endpoint: [str(vip)] if vip else controlplanes.endpoint_addresses(members, name),
         context.config.media_name: [str(context.facts.control_plane_address)],
     }
-    return {**caisson, "node": node, "elsewhere": names, "control_planes": listed}
+    told = {**caisson, "node": node, "elsewhere": names, "control_planes": listed}
+    return mediaservers.told_again(context, told) if "repository" in told else told
 
 
 def digest(caisson: Mapping[str, Any]) -> str:
-    """Return the digest of what of a node's pillar changes with the control planes. Pure."""
-    said = {key: caisson[key] for key in ("control_planes", "elsewhere")}
+    """Return the digest of what of a node's pillar changes with the control planes, and with who serves. Pure."""
+    said = {key: caisson.get(key) for key in ("control_planes", "elsewhere", "media_servers", "repository")}
     return hashlib.sha256(canonical(said).encode()).hexdigest()
 
 

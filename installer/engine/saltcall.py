@@ -21,7 +21,7 @@ from installer.base import files
 from installer.base.errors import CommandError, PackageError, SaltError
 from installer.config import changes
 from installer.config.ports import BOOTSTRAP_ROLE
-from installer.engine import controlplanes, pillartop
+from installer.engine import controlplanes, mediaservers, pillartop
 from installer.engine.context import Context
 from installer.engine.saltworker import LOCAL_DIR
 
@@ -75,7 +75,7 @@ def pillar(context: Context) -> dict[str, Any]:
             for name, image in sorted(product.images.items())
         },
         "manifests": {name: {"path": entry.path} for name, entry in sorted(product.manifests.items())},
-        "media_servers": [{"address": str(facts.control_plane_address)}],
+        "media_servers": mediaservers.addresses(context, facts.node_name),
         "media_name": config.media_name,
         **_control_planes(context),
     }

@@ -52,6 +52,8 @@ NGINX_FILES = (
     "/etc/caisson/nginx/own-names.conf",
     "/etc/systemd/system/caisson-renew.service",
     "/etc/systemd/system/caisson-renew.timer",
+    "/etc/systemd/system/caisson-follow.service",
+    "/etc/systemd/system/caisson-follow.timer",
 )
 KEEPALIVED_FILES = (
     "/etc/kubernetes/manifests/keepalived.yaml",
@@ -103,7 +105,12 @@ FILES = (
     *JOIN_FILES,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
-RENEW_UNITS = ("caisson-renew.timer", "caisson-renew.service")
+RENEW_UNITS = (
+    "caisson-renew.timer",
+    "caisson-renew.service",
+    "caisson-follow.timer",
+    "caisson-follow.service",
+)
 GUARD_UNIT = "caisson-guard.service"
 KUBELET_UNIT = "kubelet.service"
 LATER_UNITS = (
@@ -166,6 +173,8 @@ CNI_PATTERNS = (
     "/var/lib/cni/networks/k8s-pod-network",
 )
 """What the plugins note of pods, among notes of podman's, say. Source: libcni, api.go; Calico's and go-cni's names."""
+TIMER_STAMP_FILE = "/var/lib/systemd/timers/stamp-caisson-renew.timer"
+"""When the timer has run last, as systemd keeps it of one that catches up after a boot."""
 PROGRAM_FILES = (
     "/etc/cni/net.d/10-calico.conflist",
     "/etc/cni/net.d/calico-kubeconfig",
@@ -173,8 +182,9 @@ PROGRAM_FILES = (
     "/opt/cni/bin/calico-ipam",
     "/run/salt-minion.pid",
     "/run/process_responsibility_salt-minion.pid",
+    TIMER_STAMP_FILE,
 )
-"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008."""
+"""What programs write among files of others. Source: Calico 3.31, cni-plugin/pkg/install; Salt 3008; systemd."""
 EMPTIED_DIRS = (
     "/var/lib/cni/results",
     "/var/lib/cni/networks",

@@ -140,7 +140,7 @@ def render_main(paths: Paths) -> str:
 
 @dataclass(frozen=True)
 class Served:
-    """The media as another node serves it: its address, and the server's authority."""
+    """The media as other nodes serve it: the addresses, with blanks between, and the servers' authority."""
 
     url: str
     ca_file: str
@@ -163,8 +163,16 @@ def render_repository(media_dir: Path, product: Product, served: Served | None =
         "skip_if_unavailable": "0",
     }
     if served is not None:
-        options |= {"sslverify": "1", "sslcacert": served.ca_file, "timeout": "10", "retries": "3"}
+        # One that is gone costs the time-out once for each package, where another may be asked.
+        timeout_s = "3" if " " in served.url else "10"
+        options |= {"sslverify": "1", "sslcacert": served.ca_file, "timeout": timeout_s, "retries": "3"}
     return "# Written by Caisson.\n[caisson]\n" + _lines(options)
+
+
+def knows(paths: Paths, media_dir: Path, product: Product, served: Served | None = None) -> bool:
+    """Say whether dnf is told of the repository as it is; a host on which dnf was never used needs not be."""
+    file = paths.dnf_dir / "repos.d/caisson.repo"
+    return not file.exists() or file.read_text("utf-8") == render_repository(media_dir, product, served)
 
 
 def _lines(options: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from installer.operations import (
     handed_over,
     installed,
     media_certificate,
+    media_using,
     report,
     site_images,
     vip_set,
@@ -73,9 +74,9 @@ KUBELET_UNDO = (
     "systemctl daemon-reload"
 )
 NGINX_UNDO = (
-    "systemctl disable --now caisson-renew.timer; "
+    "systemctl disable --now caisson-renew.timer caisson-follow.timer; "
     f"rm {' '.join(traces.NGINX_FILES)}; find {traces.BARRED_NODES_DIR} -delete; "
-    f"rm -rf {traces.MEDIA_MAPS_DIR}; systemctl daemon-reload"
+    f"rm -rf {traces.MEDIA_MAPS_DIR} {traces.TIMER_STAMP_FILE}; systemctl daemon-reload"
 )
 FIREWALL_UNDO = (
     f"systemctl disable --now caisson-guard; rm {' '.join(traces.GUARD_FILES)}; "
@@ -244,6 +245,12 @@ def run_install_minion(context: Context) -> bool:
     return handed_over.keep_off(context.paths, list(handed_over.HANDED_OVER)) or is_changed or is_repaired
 
 
+def await_nginx(context: Context) -> None:
+    """Let nginx read a newer certificate, and the maps of the ISOs beside the one in use."""
+    media_certificate.await_served(context)
+    media_using.serve_added(context)
+
+
 def _repair(context: Context) -> bool:
     return repair.repair(
         paths=context.paths, media_dir=context.media_dir, product=context.product, ui=context.ui
@@ -373,7 +380,7 @@ PHASES: tuple[Phase, ...] = (
         name="nginx",
         title="serve packages and images from the media",
         applies=States(("nginx",), local=True),
-        awaits=media_certificate.await_served,
+        awaits=await_nginx,
         undo=NGINX_UNDO,
         about="Serve packages and images from the media over HTTPS; images are pulled while other phases run.",
     ),

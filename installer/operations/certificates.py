@@ -44,7 +44,10 @@ KUBEADM_FIX = (
     f"crictl stop --timeout 30 $(crictl ps -q {shlex.join(containers.selection(READERS))})"
 )
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
-OWN_FIX = "run 'caisson certificates renew', which says why it was not: a timer does it in the last 90 days"
+OWN_FIX = (
+    "run 'caisson certificates renew', which says why it was not: a timer does it in the last 90 days; of a further "
+    "control plane that serves: 'caisson media replicate' on the bootstrap node"
+)
 SITE_FIX = "put a newer one of the site into the files that media.certificate names, then: caisson certificates renew"
 CONSOLE_FILE = "/etc/caisson/console/tls.crt"
 CONSOLE_FIX = "run 'caisson bootstrap' again: it renews the certificate of the console in the last 90 days"

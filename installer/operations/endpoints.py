@@ -30,6 +30,8 @@ class Endpoint:
     codes: Sequence[int]
     pod: str
     needs_media: bool = False
+    node: str = ""
+    """The further node that answers there; empty for this host."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ def endpoints(address: str, ports: Mapping[str, int]) -> tuple[Endpoint, ...]:
         Endpoint("pushes of images", push + REGISTRY_PATH, REGISTRY_CODES, "nginx"),
         Endpoint("registry", registry + REGISTRY_PATH, REGISTRY_CODES, "registry"),
     )
+
+
+def replica_endpoint(node: str, address: str, ports: Mapping[str, int]) -> Endpoint:
+    """Return what must answer on a further control plane that serves packages and images."""
+    url = f"https://{address}:{ports['media-https']}{PACKAGES_PATH}"
+    return Endpoint(f"packages and images of {node}", url, (200,), "nginx", node=node)
 
 
 def ask(endpoint: Endpoint, ca_file: Path) -> EndpointState:
@@ -81,7 +89,8 @@ def ask(endpoint: Endpoint, ca_file: Path) -> EndpointState:
 
 def failed(endpoint: Endpoint, answer: str) -> EndpointState:
     """Return the state of an endpoint that did not answer as it must."""
-    fix = f"see: {containers.listing(endpoint.pod)}; and: {containers.log(endpoint.pod)}"
+    where = f" on {endpoint.node}" if endpoint.node else ""
+    fix = f"see{where}: {containers.listing(endpoint.pod)}; and: {containers.log(endpoint.pod)}"
     fault = Fault(f"{endpoint.name}: {endpoint.url}: {answer}", fix)
     return EndpointState(endpoint.name, endpoint.url, answer, fault, endpoint.needs_media)
 

@@ -486,10 +486,10 @@ def _collect(say: Say) -> None:
 
 def used_bytes(paths: Paths) -> int:
     """Return what the blobs of the registry take."""
-    return sum(file.stat().st_size for _, file in _blob_files(paths))
+    return sum(file.stat().st_size for _, file in blob_files(paths))
 
 
-def _blob_files(paths: Paths) -> Iterator[tuple[str, Path]]:
+def blob_files(paths: Paths) -> Iterator[tuple[str, Path]]:
     """Yield digest and file of each blob of the registry. Source: distribution 3.1, registry/storage/paths.go."""
     for file in sorted(paths.at(BLOBS_DIR).glob("[0-9a-f][0-9a-f]/*/data")):
         yield f"sha256:{file.parent.name}", file
@@ -524,7 +524,7 @@ def verify(site: Site, *, say: Say) -> Verified:
     """
     bad: dict[str, str] = {}
     sizes: dict[str, int] = {}
-    for digest, file in _blob_files(site.paths):
+    for digest, file in blob_files(site.paths):
         sizes[digest] = file.stat().st_size
         say(f"{digest[:19]}, {format_bytes(sizes[digest])}")
         if _digest_of(file) != digest:

@@ -16,7 +16,8 @@ from typing import Callable
 from installer.base.errors import MediaError, UsageError
 from installer.base.mounts import Mount, is_mounted, read_mounts
 from installer.base.paths import Paths
-from installer.engine import traces
+from installer.engine import mediaservers, traces
+from installer.engine.mediaservers import MediaServer
 from installer.media import mounting, notes, signature, state
 from installer.media import product as products
 from installer.media.mounting import FileFault
@@ -49,7 +50,9 @@ class Media:
 
 @dataclass(frozen=True)
 class Row:
-    """How an ISO is: what is wrong is in ``problem``, empty when nothing is, and how to put it right in ``resolution``.
+    """How an ISO is; ``served_by`` names the control planes that have a copy.
+
+    What is wrong is in ``problem``, empty when nothing is, and how to put it right in ``resolution``.
 
     ``signed_by`` and ``size_bytes`` are None where that is not known.
     """
@@ -66,6 +69,7 @@ class Row:
     signed_by: str | None
     size_bytes: int | None
     hidden: tuple[str, ...]
+    served_by: tuple[str, ...]
     problem: str
     resolution: str
 
@@ -208,11 +212,19 @@ def rows(paths: Paths, own: Product) -> list[Row]:
     mounts = read_mounts()
     hidden = _hidden(there, paths, own)
     unserved = _unserved(there, paths)
-    return [_row(media, paths, hidden.get(media.full_version, ()), mounts, unserved) for media in there]
+    servers = mediaservers.known(paths)
+    return [
+        _row(media, paths, hidden.get(media.full_version, ()), mounts, unserved, servers) for media in there
+    ]
 
 
 def _row(
-    media: Media, paths: Paths, hidden: Sequence[str], mounts: Sequence[Mount], unserved: Container[str]
+    media: Media,
+    paths: Paths,
+    hidden: Sequence[str],
+    mounts: Sequence[Mount],
+    unserved: Container[str],
+    servers: Sequence[MediaServer],
 ) -> Row:
     found = state.media_state(media, paths)
     problem, resolution = _problem(media.full_version, found, unserved)
@@ -233,6 +245,7 @@ def _row(
         signed_by=note.signed_by if note else None,
         size_bytes=size or None,
         hidden=tuple(hidden),
+        served_by=tuple(server.name for server in servers if media.full_version in server.builds),
         problem=problem,
         resolution=resolution,
     )

@@ -273,8 +273,8 @@ def remove(media: Media, site: Site, own: Product, *, say: Say) -> Removed:
         raise HostError(
             f"{media.full_version} is in use: this host is installed from it",
             details="states, packages and images of the cluster come from it",
-            resolution="only 'caisson reset' takes it off this host; an ISO that was lost comes back with "
-            "'caisson media add FILE'",
+            resolution="'caisson media use' of another takes its place, if that has the same versions; an ISO that was "
+            "lost comes back with 'caisson media add FILE'",
         )
     paths = site.paths
     unit_file = paths.units_dir / mounting.unit_name(paths.media_dir(media.full_version))

@@ -103,6 +103,16 @@ def _await_nginx(site: Site, wanted: Mapping[str, str], gone: Mapping[str, str])
         time.sleep(POLL_S)
 
 
+def await_name(site: Site, name: str, digest: str, *, limit_s: float) -> bool:
+    """Ask for a name until it is served with this digest; say whether it was within the limit."""
+    deadline = time.monotonic() + limit_s
+    while not _serves(site, name, digest):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def _serves(site: Site, name: str, digest: str) -> bool:
     """Ask nginx for the manifest of a name, and say whether it has this digest."""
     path, _, tag = name.rpartition(":")

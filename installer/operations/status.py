@@ -23,6 +23,7 @@ from installer.base.paths import Paths
 from installer.base.session import only_looking
 from installer.config import changes, facts
 from installer.config.ports import PORTS_FILE, read_ports
+from installer.engine import mediaservers
 from installer.media import state as media_state
 from installer.media.product import Product
 from installer.media.state import MediaState
@@ -484,8 +485,11 @@ def _ask_pods(paths: Paths) -> tuple[tuple[PodState, ...], tuple[Fault, ...]]:
 
 
 def _ask_endpoints(address: str, ports: Mapping[str, int], paths: Paths) -> tuple[EndpointState, ...]:
-    """Ask all endpoints of this host side by side; none before it has a control plane."""
+    """Ask all endpoints of this host and of control planes that serve too, side by side."""
     wanted = endpoints.endpoints(address, ports) if address else ()
+    wanted += tuple(
+        endpoints.replica_endpoint(server.name, server.address, ports) for server in mediaservers.known(paths)
+    )
     ca_file = paths.at(CA_FILE)
     asked = [Question(one.name, partial(endpoints.ask, one, ca_file)) for one in wanted]
     lost: list[Fault] = []

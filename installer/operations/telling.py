@@ -49,6 +49,11 @@ def run_tell_nodes(context: Context) -> bool:
     if missing:
         remotefiles.put(node.host, missing)
     is_spread = spreading.spread_dns(context)
+    if not node.caisson["node"].get("media"):
+        context.ui.note(
+            f"{node.name} serves no packages and images: 'caisson media replicate {node.name}' lets it, for when this "
+            "node is off"
+        )
     return tell(context, node.name, limit_s=LIMIT_S) or changed or bool(missing) or is_spread
 
 

@@ -29,6 +29,20 @@ def install(names: list[str]) -> None:
     __salt__["caisson_installer.call"](DRIVER, "install", names, media_dir=media_dir, **_where(), **told)
 
 
+def is_told() -> bool:
+    """Say whether dnf asks those who serve packages now."""
+    return bool(__salt__["caisson_installer.call"](DRIVER, "knows", **_told()))
+
+
+def tell() -> None:
+    """Let dnf ask those who serve packages now."""
+    __salt__["caisson_installer.call"](DRIVER, "write_files", **_told())
+
+
+def _told() -> dict[str, Any]:
+    return {**_where(), "media_dir": Path(__pillar__["caisson"]["media_dir"]), "served": _served()}
+
+
 def _served() -> Any:
     """Return by whom the media is served, None where it is mounted."""
     said = __pillar__["caisson"].get("repository")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State: packages are installed from the media."""
+"""States: packages are installed from the media; dnf knows who serves it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def installed(name: str, packages: list[str]) -> dict[str, Any]:
     def act() -> str:
         __salt__["caisson_dnf.install"](packages)
         return f"installed {', '.join(packages)}"
+
+    said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
+    return said
+
+
+def repository_known(name: str) -> dict[str, Any]:
+    """Make sure that Caisson's dnf asks the nodes that serve packages now."""
+
+    def look() -> tuple[dict[str, Any], str]:
+        if __salt__["caisson_dnf.is_told"]():
+            return {}, "dnf knows who serves packages"
+        return {"repository": "written"}, "dnf does not know who serves packages"
+
+    def act() -> str:
+        __salt__["caisson_dnf.tell"]()
+        return "dnf was told who serves packages"
 
     said: dict[str, Any] = __salt__["caisson_result.ensure"](name, look, act, test=__opts__["test"])
     return said

@@ -2,6 +2,7 @@
 {%- set caisson = pillar['caisson'] %}
 include:
   - containerd.installed
+  - containerd.mirrors
 
 Write containerd configuration:
   file.managed:
@@ -10,6 +11,7 @@ Write containerd configuration:
     - template: jinja
     - context:
         pause_reference: {{ caisson['images']['pause']['reference'] | json }}
+        discard_unpacked_layers: {{ caisson.get('containerd', {}).get('discard_unpacked_layers', false) | json }}
     - mode: '0644'
     - require:
       - sls: containerd.installed
@@ -22,18 +24,6 @@ Write containerd overrides of the site:
     # A site's registries and their passwords may be in there.
     - mode: '0600'
     - show_changes: false
-    - require:
-      - sls: containerd.installed
-
-Send every pull to the media servers:
-  file.managed:
-    - name: /etc/containerd/certs.d/_default/hosts.toml
-    - source: salt://containerd/files/hosts.toml.j2
-    - template: jinja
-    - context:
-        media_servers: {{ caisson['media_servers'] | json }}
-    - makedirs: true
-    - mode: '0644'
     - require:
       - sls: containerd.installed
 

@@ -3,7 +3,9 @@
 {%- from 'parameters/ports.jinja' import port %}
 {%- set caisson = pillar['caisson'] %}
 {%- set node = caisson['node'] %}
-{%- set own_names = [node['control_plane_address'], node['name'], caisson['media_name']] | map('replace', '.', '[.]') | join('|') %}
+{%- set media_dir = '/srv/caisson/' ~ node['media'][0] if node.get('media') else caisson['media_dir'] %}
+{%- set names = [node['control_plane_address'], node['name'], caisson['media_name']] + caisson['elsewhere'].get(caisson['media_name'], []) %}
+{%- set own_names = names | map('replace', '.', '[.]') | join('|') %}
 Create nginx directory:
   file.directory:
     - name: /etc/caisson/nginx
@@ -24,7 +26,7 @@ Create directory of further nodes:
 Copy {{ name }}:
   file.managed:
     - name: /etc/caisson/nginx/{{ name }}
-    - source: {{ (caisson['media_dir'] ~ '/nginx/' ~ name) | json }}
+    - source: {{ (media_dir ~ '/nginx/' ~ name) | json }}
     - mode: '0644'
     - require:
       - file: Create nginx directory
@@ -37,7 +39,7 @@ Write nginx configuration:
     - template: jinja
     - context:
         address: {{ node['control_plane_address'] | json }}
-        media_dir: {{ caisson['media_dir'] | json }}
+        media_dir: {{ media_dir | json }}
     - mode: '0644'
     - require:
       - file: Create nginx directory

@@ -3,3 +3,4 @@ include:
   - nginx.configured
   - nginx.running
   - nginx.renewed
+  - nginx.followed

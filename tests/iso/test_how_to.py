@@ -250,6 +250,7 @@ _FIVE = "tests/soak/test_five_nodes.py"
 _PROBE = "tests/node/test_probe.py"
 _REGISTRY = "tests/node/test_registry.py"
 _REGISTRY_AGAIN = "tests/soak/test_registry_again.py"
+_REPLICA = "tests/soak/test_replica.py"
 _MEDIA = "tests/node/test_media.py"
 _KEPT_LAB = "tests/unit/lab/test_cleanup.py::test_a_kept_lab_stays_until_it_is_asked_for"
 _GROW_IT = "tests/soak/test_tutorials.py::test_the_cluster_grows_and_shrinks_as_the_page_says"
@@ -441,7 +442,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "caisson media verify": f"{_MEDIA}::test_a_flipped_byte_is_named",
         "caisson media verify VERSION-BUILD": f"{_MEDIA}::test_a_flipped_byte_is_named",
         "caisson media add /dev/disk/by-id/usb-STICK": (f"{_MEDIA}::test_a_drive_is_taken"),
+        "caisson media use VERSION-BUILD": "tests/node/test_media_use.py::test_another_one_is_used_and_both_serve",
         "caisson media remove VERSION-BUILD": f"{_MEDIA}::test_one_is_removed_and_the_other_serves_on",
+    },
+    "docs/how-to/serve-from-a-second-node.md": {
+        "caisson media replicate": f"{_REPLICA}::test_it_serves_and_all_ask_it",
+        "caisson media replicate NODE --identity FILE": f"{_REPLICA}::test_it_serves_and_all_ask_it",
+        "caisson media list": f"{_REPLICA}::test_it_serves_and_all_ask_it",
+        "caisson media follow": f"{_REPLICA}::test_what_the_site_pushed_follows",
+        "caisson status": f"{_REPLICA}::test_it_serves_and_all_ask_it",
     },
     "docs/how-to/keep-certificates-good.md": {
         "caisson certificates list": "tests/node/test_certificate.py::test_it_is_listed_and_the_timer_runs",

@@ -41,15 +41,18 @@ class SecondIso:
         return self.product.full_version
 
 
-def make(iso: Path, work_dir: Path) -> SecondIso:
-    """Write another ISO into ``work_dir``, with all files of the first and some changed."""
+def make(iso: Path, work_dir: Path, *, has_clash: bool = True) -> SecondIso:
+    """Write another ISO into ``work_dir``, with all files of the first and some changed.
+
+    Without a clash it has all images of the first, and one more: a host may be installed from it.
+    """
     old_dir, new_dir = work_dir / "old", work_dir / "new"
     for name in (SUMS, PRODUCT, INDEX):
         (old_dir / name).parent.mkdir(parents=True, exist_ok=True)
         _xorriso("-osirrox", "on", "-indev", iso, "-extract", f"/{name}", old_dir / name)
     own = parse((old_dir / PRODUCT).read_bytes())
     clash = next(image.reference for image in own.images.values() if "coredns" in image.reference)
-    changed, manifest, layer = _changed(old_dir, clash)
+    changed, manifest, layer = _changed(old_dir, clash, has_clash=has_clash)
     for name, data in changed.items():
         (new_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (new_dir / name).write_bytes(data)
@@ -68,7 +71,7 @@ def make(iso: Path, work_dir: Path) -> SecondIso:
     return SecondIso(target, product, own, manifest, layer, clash, shared)
 
 
-def _changed(old_dir: Path, clash: str) -> tuple[dict[str, bytes], str, str]:
+def _changed(old_dir: Path, clash: str, *, has_clash: bool) -> tuple[dict[str, bytes], str, str]:
     """Return path -> bytes of what is other on the second ISO, and the digests of its image and of its layer."""
     layer = _layer()
     files: dict[str, bytes] = {}
@@ -87,8 +90,9 @@ def _changed(old_dir: Path, clash: str) -> tuple[dict[str, bytes], str, str]:
     }
     entry = _blob(files, json.dumps(manifest).encode(), OCI_MANIFEST)
     index = json.loads((old_dir / INDEX).read_bytes())
-    kept = [one for one in index["manifests"] if clash not in one["annotations"].values()]
-    added = [{**entry, "annotations": dict.fromkeys(NAME_KEYS, name)} for name in (IMAGE, clash)]
+    names = (IMAGE, clash) if has_clash else (IMAGE,)
+    kept = [one for one in index["manifests"] if not set(names) & set(one["annotations"].values())]
+    added = [{**entry, "annotations": dict.fromkeys(NAME_KEYS, name)} for name in names]
     files[INDEX] = json.dumps({**index, "manifests": [*kept, *added]}).encode()
     product = json.loads((old_dir / PRODUCT).read_bytes())
     table = product["images"]

@@ -134,14 +134,19 @@ def _context(name: str, authority_dir: Path, state_dir: Path) -> Context:
 @pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
 def pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the pillar of one configuration."""
+    return pillar_of_bootstrap(request.param, tmp_path_factory)
+
+
+def pillar_of_bootstrap(name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the pillar of the bootstrap node in the cluster of one configuration."""
     authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
-    context = _context(request.param, authority_dir, tmp_path_factory.mktemp("state"))
+    context = _context(name, authority_dir, tmp_path_factory.mktemp("state"))
     # As Salt reads it back: what is no JSON would be found here.
     read_back: dict[str, Any] = json.loads(json.dumps({"caisson": saltcall.pillar(context)}))
     return read_back
 
 
-def _pillar_of(name: str, role: Role, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def pillar_of_node(name: str, role: Role, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the pillar of a further node in the cluster of one configuration."""
     authority_dir = make_authority(tmp_path_factory.mktemp("authority"))[0].parent
     context = _context(name, authority_dir, tmp_path_factory.mktemp("state"))
@@ -155,7 +160,7 @@ def _pillar_of(name: str, role: Role, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
 def worker_pillar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the pillar of a worker."""
-    return _pillar_of(request.param, Role.WORKER, tmp_path_factory)
+    return pillar_of_node(request.param, Role.WORKER, tmp_path_factory)
 
 
 @pytest.fixture(scope="session", params=sorted(CONFIGURATIONS))
@@ -163,4 +168,4 @@ def control_plane_pillar(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """Return the pillar of a further control plane."""
-    return _pillar_of(request.param, Role.CONTROL_PLANE, tmp_path_factory)
+    return pillar_of_node(request.param, Role.CONTROL_PLANE, tmp_path_factory)

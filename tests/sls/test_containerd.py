@@ -15,9 +15,9 @@ import jinja2
 FILE = Path(__file__).parents[2] / "salt/containerd/files/config.toml.j2"
 
 
-def render() -> dict[str, Any]:
+def render(**more: object) -> dict[str, Any]:
     template = jinja2.Template(FILE.read_text(), undefined=jinja2.StrictUndefined)
-    return tomllib.loads(template.render(pause_reference="registry.k8s.io/pause:3.10"))
+    return tomllib.loads(template.render(pause_reference="registry.k8s.io/pause:3.10", **more))
 
 
 def test_every_layer_is_synced_whoever_unpacks_it() -> None:
@@ -30,3 +30,19 @@ def test_the_rest_of_the_images_table_stays() -> None:
     images = render()["plugins"]["io.containerd.cri.v1.images"]
     assert images["pinned_images"] == {"sandbox": "registry.k8s.io/pause:3.10"}
     assert images["registry"] == {"config_path": "/etc/containerd/certs.d"}
+
+
+def test_layers_are_discarded_where_a_site_wants_it() -> None:
+    """Source: containerd 2.3, docs/cri/config.md, ``io.containerd.cri.v1.images``."""
+    for given, expected in (
+        ({"discard_unpacked_layers": True}, True),
+        ({}, None),
+        (
+            {"discard_unpacked_layers": False},
+            None,
+        ),
+    ):
+        images = render(**given)["plugins"]["io.containerd.cri.v1.images"]
+        assert images.get("discard_unpacked_layers") is expected
+        assert images["image_pull_with_sync_fs"] is True
+        assert images["pinned_images"] == {"sandbox": "registry.k8s.io/pause:3.10"}

@@ -11,9 +11,11 @@ import jsonschema
 import pytest
 
 from installer.base.paths import Paths
+from installer.cli import jobs
 from installer.cli.main import main
 from installer.config.ports import PORTS_FILE
 from installer.engine import saltcall
+from installer.engine.jobrecord import Request
 from installer.operations import schemas
 from tests.unit.installer.helpers import CONFIG_TEXT, make_context
 from tests.unit.installer.operations.isos import OWN_BUILD, PAUSE, IsoHost
@@ -126,9 +128,40 @@ def test_one_that_is_away_is_told_and_the_others_are_verified(
     assert (code, "-> systemctl start" in shown) == (6, True)
 
 
+def test_use_notes_it_and_asks_for_a_bootstrap_of_its_own_tree(
+    host: IsoHost, tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iso = host.iso("20261102.bb", {PAUSE: b"in use", APP: b"app"})
+    run(host, tree, capsys, "add", str(iso))
+    asked: list[tuple[Request, Path]] = []
+
+    def ask(_: object, request: Request, tree_dir: Path, *__: object) -> int:
+        asked.append((request, tree_dir))
+        return 0
+
+    monkeypatch.setattr(jobs, "ask_and_follow", ask)
+    for _ in range(2):  # also when the program is that of the ISO of before
+        code, shown = run(host, tree, capsys, "use", SECOND)
+        assert (code, f"{SECOND} is in use from now on" in shown) == (0, True)
+    request, tree_dir = asked[-1]
+    assert tree_dir == host.paths.media_dir(SECOND)
+    assert request.operation == "bootstrap"
+    assert request.command[1:] == (
+        "bootstrap",
+        "--config",
+        str(host.paths.config_file),
+        "--accept-lab-bundle",
+    )
+    code, shown = run(host, tree, capsys, "list")
+    assert (code, "another build of the same version" in shown) == (13, True), (
+        "until its program is installed"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (("use", "x"), 2, "there is no ISO x on this host"),
         (("remove", OWN), 12, "is in use: this host is installed from it"),
         (("remove", "x"), 2, "there is no ISO x on this host"),
         (("verify", "x"), 2, "there is no ISO x on this host"),

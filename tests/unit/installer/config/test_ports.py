@@ -32,7 +32,7 @@ def test_a_bootstrap_node_has_every_port_of_the_product(repository_dir: Path) ->
 
 def test_a_control_plane_has_no_port_of_what_is_there_once(repository_dir: Path) -> None:
     missing = names_of(repository_dir, "bootstrap") - names_of(repository_dir, "control-plane")
-    assert missing == {"salt-publish", "salt-return", "media-https", "registry-push", "registry"}
+    assert missing == {"salt-publish", "salt-return"}
 
 
 def test_a_worker_has_the_ports_of_kubelet_kube_proxy_and_calico(repository_dir: Path) -> None:

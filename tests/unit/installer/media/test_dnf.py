@@ -19,6 +19,24 @@ from tests.conftest import GoldenCheck
 from tests.unit.installer.helpers import make_context, make_product, write_repository
 
 
+def test_of_several_servers_one_that_is_gone_costs_three_seconds(tmp_path: Path) -> None:
+    urls = "https://10.0.0.2:8443/repo/el9 https://media.lab.internal:8443/repo/el9"
+    for url, timeout_s in ((urls, 3), (urls.split(maxsplit=1)[0], 10)):
+        served = dnf.Served(url, "/etc/caisson/ca.crt")
+        text = dnf.render_repository(tmp_path, make_product(), served)
+        assert f"baseurl={url}\n" in text
+        assert f"timeout={timeout_s}\n" in text
+
+
+def test_dnf_is_told_again_when_another_serves(tmp_path: Path) -> None:
+    paths, product = Paths(tmp_path), make_product(rpm_keys=[])
+    one, two = (dnf.Served(f"https://{name}/repo/el9", "/etc/caisson/ca.crt") for name in "ab")
+    assert dnf.knows(paths, tmp_path, product, one), "dnf was never used here"
+    dnf.write_files(paths, tmp_path, product, one)
+    assert dnf.knows(paths, tmp_path, product, one)
+    assert not dnf.knows(paths, tmp_path, product, two)
+
+
 def test_the_configuration(golden: GoldenCheck) -> None:
     golden("dnf.conf", dnf.render_main(Paths()))
     golden("caisson.repo", dnf.render_repository(Path("/srv/caisson/0.1.0"), make_product()))

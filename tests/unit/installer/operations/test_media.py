@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from installer.base.errors import CommandError, HostError, InstallerError, MediaError, UsageError
 from installer.media import rpmkeys
-from installer.operations import media, media_adding, media_maps
-from tests.unit.installer.helpers import make_tree, write_sums
+from installer.media.product import Product
+from installer.operations import images, media, media_adding, media_maps, media_using
+from tests.unit.installer.helpers import make_context, make_tree, write_sums
+from tests.unit.installer.media.test_state import iso_bytes
 from tests.unit.installer.operations.isos import OWN_BUILD, PAUSE, IsoHost
 
 APP = "quay.io/vendor/app:1"
@@ -327,6 +331,100 @@ def test_one_that_is_gone_is_removed_too(host: IsoHost, second: Path) -> None:
     assert "is not there" in media.rows(host.paths, host.own)[1].problem
     host.remove("20261102.bb")
     assert len(media.known(host.paths)) == 1
+
+
+# ---- use -----------------------------------------------------------------------------------------------------
+
+
+def use(host: IsoHost, name: str) -> Product:
+    return media_using.choose(media.find(name, host.paths), host.paths)
+
+
+def test_another_of_the_same_versions_is_used_and_the_first_is_beside_it_then(host: IsoHost) -> None:
+    other = host.iso("20261102.bb", {PAUSE: b"in use", APP: b"app"})
+    host.add(other)
+    assert use(host, "20261102.bb") == host.product(other)
+    rows = media.rows(host.paths, host.product(other))
+    assert [(row.name, row.in_use) for row in rows] == [("0.1.0-20261102.bb", True), (OWN, False)]
+    assert use(host, "20261102.bb") == host.product(other), "twice is once"
+    assert use(host, OWN) == host.own, "and back"
+    with pytest.raises(HostError, match="is in use"):
+        host.remove(OWN)
+    use(host, "20261102.bb")
+    host.own = host.product(other)
+    host.remove(OWN)
+    assert [one.full_version for one in media.known(host.paths)] == ["0.1.0-20261102.bb"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"versions": {"kubernetes": "1.37.0"}}, "kubernetes: 1.36.4, there 1.37.0"),
+        ({"versions": {}}, "kubernetes: 1.36.4, there none"),
+        ({"packages": {"kubelet": "1.36.5-1"}}, "package kubelet: 1.36.4-150500.1.1, there 1.36.5-1"),
+        ({"manifests": {}}, "manifest calico: cc, there none"),
+        (
+            {"images": {"i0": {"reference": "registry.k8s.io/pause:4", "digest": "sha256:aa"}}},
+            f"image i0: {PAUSE}, there registry.k8s.io/pause:4",
+        ),
+    ],
+)
+def test_one_of_other_versions_is_an_upgrade_and_refused(
+    host: IsoHost, changes: dict[str, Any], line: str
+) -> None:
+    host.add(host.iso("20261102.bb", {PAUSE: b"in use"}, **changes))
+    before = host.paths.installed_file.read_bytes()
+    with pytest.raises(HostError, match="is an upgrade from") as caught:
+        use(host, "20261102.bb")
+    assert caught.value.details == line
+    assert host.paths.installed_file.read_bytes() == before
+
+
+def test_caisson_s_own_version_may_differ(host: IsoHost) -> None:
+    versions = {"kubernetes": "1.36.4", "caisson": "0.1.1"}
+    host.add(host.iso("20261102.bb", {PAUSE: b"in use"}, version="0.1.1", versions=versions))
+    assert use(host, "20261102.bb").full_version == "0.1.1-20261102.bb"
+
+
+@pytest.mark.parametrize("spoil", ["not mounted", "not noted", "other file"])
+def test_one_that_is_not_as_it_was_verified_is_not_used(host: IsoHost, spoil: str) -> None:
+    other = host.iso("20261102.bb", {PAUSE: b"in use"})
+    name = host.add(other).name
+    if spoil == "not mounted":
+        host.mounts = [mount for mount in host.mounts if mount.source != str(other)]
+    elif spoil == "not noted":
+        (host.paths.media_notes_dir / f"{name}.json").unlink()
+    else:
+        other.write_bytes(iso_bytes(b"another"))
+    with pytest.raises(MediaError):
+        use(host, name)
+    with pytest.raises(UsageError, match="there is no ISO"):
+        use(host, "20270101.zz")
+
+
+def test_while_the_one_in_use_is_away_the_installer_s_copy_is_compared_with(host: IsoHost) -> None:
+    host.add(host.iso("20261102.bb", {PAUSE: b"in use"}))
+    place = host.paths.media_dir(OWN)
+    copy = host.paths.self_dir(OWN)
+    copy.mkdir(parents=True)
+    (place / "product.json").rename(copy / "product.json")
+    assert use(host, "20261102.bb").build == "20261102.bb"
+    host.paths.media_dir("0.1.0-20261102.bb").joinpath("product.json").rename(place / "product.json")
+
+
+def test_a_bootstrap_lets_nginx_serve_what_is_beside_the_one_in_use(
+    host: IsoHost, second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.add(second)
+    shutil.rmtree(host.paths.media_maps_dir)
+    host.served.clear()
+    monkeypatch.setattr(images, "site_at", lambda *_: host.site)
+    context = make_context(host.root, product=host.own)
+    media_using.serve_added(context)
+    assert list(host.served) == [APP]
+    host.is_stubborn = True
+    host.served.clear()
+    media_using.serve_added(context)
 
 
 # ---- list and verify -----------------------------------------------------------------------------------------

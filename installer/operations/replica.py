@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep copies of the ISOs on a further control plane: what ``caisson media replicate`` starts there.
+
+An ISO is mounted, now and at each boot, only when its sums are those that the bootstrap node verified, and every byte
+is as they say. One that is not, now or later, is a reason to serve nothing: the pod of nginx is taken away.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from installer.base.errors import MediaError
+from installer.base.mounts import is_mounted, read_mounts
+from installer.base.paths import Paths
+from installer.base.run import run
+from installer.media import custody, mounting, notes, scratch, state
+from installer.media import product as products
+
+Say = Callable[[str], None]
+SCRATCH_DIR = "/run/caisson-media"
+INTERVAL_S = 1.5
+MANIFEST_FILE = "/etc/kubernetes/manifests/nginx.yaml"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An ISO that this node has: its build, the digest of its SHA256SUMS, and what is wrong with it, if anything is."""
+
+    name: str
+    sums_sha256: str
+    missing: str
+
+
+def kept(paths: Paths) -> list[Kept]:
+    """Return the ISOs that this node keeps. Raises: HostError when a note cannot be read."""
+    return [
+        Kept(note.full_version, note.sums_sha256, state.media_state(note, paths).missing)
+        for note in notes.read_all(paths.media_notes_dir)
+    ]
+
+
+def keep(file: Path, name: str, sums_sha256: str, paths: Paths, *, say: Say) -> bool:
+    """Verify a copy and mount it, now and at each boot; return whether it was not.
+
+    ``sums_sha256`` is the digest of its SHA256SUMS as the bootstrap node verified it.
+
+    Raises:
+        MediaError: it is another one, or damaged; then nothing is served here any more.
+    """
+    known = next((one for one in kept(paths) if one.name == name), None)
+    if known is not None and known.sums_sha256 == sums_sha256 and not known.missing:
+        return False
+    try:
+        custody.refuse_changeable(file, mounts=read_mounts(), root=paths.root)
+        with scratch.mounted(
+            file, paths.at(SCRATCH_DIR), types="iso9660", resolution="run 'caisson media replicate' again"
+        ) as source_dir:
+            _verify(source_dir, name, sums_sha256, say)
+            found = products.load(source_dir)
+            media_dir = paths.media_dir(name)
+            mounting.keep_mounted(found, source_dir, media_dir, paths.units_dir, note=say)
+            notes.write(notes.make(found, media_dir, file), paths.media_notes_dir)
+    except MediaError:
+        stop_serving(paths)
+        raise
+    return True
+
+
+def _verify(source_dir: Path, name: str, sums_sha256: str, say: Say) -> None:
+    found = products.load(source_dir)
+    if found.full_version != name or notes.sums_digest(source_dir) != sums_sha256:
+        raise MediaError(
+            f"what was copied to {platform.node()} is not {name} as the bootstrap node verified it",
+            details=f"it calls itself {found.full_version}; its SHA256SUMS: sha256:{notes.sums_digest(source_dir)}\n"
+            f"verified there: sha256:{sums_sha256}",
+            resolution="run 'caisson media replicate' again: it copies it once more",
+        )
+    mounting.verify(source_dir, progress=say, interval_s=INTERVAL_S)
+
+
+def forget_others(names: list[str], paths: Paths) -> list[str]:
+    """Unmount the ISOs that the bootstrap node has no more, and delete their copies; return which were."""
+    gone = []
+    for one in kept(paths):
+        if one.name in names:
+            continue
+        media_dir = paths.media_dir(one.name)
+        unit = mounting.unit_name(media_dir)
+        made_from = state.read_made_from(paths.units_dir / unit)
+        run(["systemctl", "disable", "--now", unit], timeout_s=120, check=False)
+        if is_mounted(media_dir, read_mounts()):
+            continue  # something reads from it: the next run
+        (paths.units_dir / unit).unlink(missing_ok=True)
+        notes.forget(one.name, paths.media_notes_dir)
+        copy = Path(made_from)
+        if copy.parent == paths.at(custody.PLACE):
+            copy.unlink(missing_ok=True)
+        gone.append(one.name)
+    return gone
+
+
+def stop_serving(paths: Paths) -> None:
+    """Take the pod of nginx away: who asks here goes on to the next server."""
+    paths.at(MANIFEST_FILE).unlink(missing_ok=True)
