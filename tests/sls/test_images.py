@@ -389,7 +389,7 @@ def test_a_damaged_blob_is_named_with_the_images_that_need_it(
     assert images.verify(site, say=lambda _: None).faults == ()
     layer = json.loads(layout.blobs[entry["digest"]])["layers"][0]["digest"]
     digest = entry["digest"] if what == "manifest" else layer
-    file = dict(images._blob_files(site.paths))[digest]
+    file = dict(images.blob_files(site.paths))[digest]
     whole = file.read_bytes()
     if what == "gone":
         file.unlink()
