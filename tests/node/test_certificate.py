@@ -115,6 +115,7 @@ def test_a_certificate_of_the_site_is_refused_or_served(node: Node, tmp_path: An
     nginx = shell(node, NGINX)
     node.write_file("/root/media.crt", leaf.read_text())
     node.write_file("/root/media.key", key.read_text())
+    shell(node, "chmod 0600 /root/media.key")
     done_words = certificates(node, "renew")["served"]["done"]
     assert done_words == ["the site's was taken from its files", "nginx has read it"]
     assert shell(node, NGINX) == nginx
