@@ -89,6 +89,8 @@ JOIN_FILES = (
     "/etc/kubernetes/patches/kubeletconfiguration0+strategic.json",
     "/var/lib/caisson/told",
 )
+RENEW_STAMP_FILE = "/var/lib/systemd/timers/stamp-caisson-renew.timer"
+"""When that timer ran last, as systemd notes it for one that is Persistent."""
 FILES = (
     *LOCAL_FILES,
     *RUNTIME_FILES,
@@ -103,6 +105,7 @@ FILES = (
     *FIREWALL_FILES,
     *CONSOLE_FILES,
     *JOIN_FILES,
+    RENEW_STAMP_FILE,
 )
 HOSTS_UNITS = ("caisson-hosts.path", "caisson-hosts.service")
 RENEW_UNITS = (
