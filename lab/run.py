@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lab.errors import CommandError
 
@@ -149,23 +149,15 @@ def spawn(
     """
     words = [str(word) for word in args]
     with output_file.open("ab") as output:
-        release = _hold_signals()
-        try:
-            process = subprocess.Popen(
-                words,
-                cwd="/",
-                env=environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_joining(control_groups),  # noqa: PLW1509 - it only opens and writes
-            )
-        except BaseException as exc:
-            release()
-            if isinstance(exc, OSError):
-                raise _cannot_start(words, exc) from exc
-            raise
+        process, release = _begin(
+            words,
+            control_groups,
+            cwd="/",
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         release()
     except BaseException:
@@ -242,23 +234,15 @@ def _started(
     control_groups: Sequence[Path],
     merge: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    release = _hold_signals()
-    try:
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=environment(env),
-            stdin=subprocess.PIPE if takes_input else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=_joining(control_groups),  # noqa: PLW1509 - it only opens and writes
-        )
-    except BaseException as exc:
-        release()
-        if isinstance(exc, OSError):
-            raise _cannot_start(words, exc) from exc
-        raise
+    process, release = _begin(
+        words,
+        control_groups,
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.PIPE if takes_input else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+    )
     try:
         release()
         yield process
@@ -269,6 +253,30 @@ def _started(
                 with contextlib.suppress(OSError):
                     pipe.close()
         process.wait()
+
+
+def _begin(
+    words: Sequence[str], control_groups: Sequence[Path], **options: Any
+) -> tuple[subprocess.Popen[bytes], Callable[[], None]]:
+    """Start a process, in a session of its own; return it, and what lets signals come: they wait until then.
+
+    Raises:
+        CommandError: it could not be started.
+    """
+    release = _hold_signals()
+    try:
+        process = subprocess.Popen(
+            words,
+            start_new_session=True,
+            preexec_fn=_joining(control_groups),  # noqa: PLW1509 - it only opens and writes
+            **options,
+        )
+    except BaseException as exc:
+        release()
+        if isinstance(exc, OSError):
+            raise _cannot_start(words, exc) from exc
+        raise
+    return process, release
 
 
 def _hold_signals() -> Callable[[], None]:

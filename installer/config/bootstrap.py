@@ -361,7 +361,7 @@ def _authority_faults(document: Document) -> Iterator[Fault]:
 
 def _leaf_faults(document: Document) -> Iterator[Fault]:
     given = _leaf(document.get("media", "certificate"))
-    if given is None or (Path(leaves.INSTALLED_FILE).is_file() and not given.certificate_file.exists()):
+    if given is None or leaves.is_taken_off(given, Path(leaves.INSTALLED_FILE)):
         return
     for key, text in leaves.examine(given):
         yield document.fault(("media", "certificate", key), text)

@@ -63,13 +63,18 @@ def examine(leaf: Leaf, names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
                 return
 
 
+def is_taken_off(given: Leaf, installed_file: Path) -> bool:
+    """Tell whether its files were taken off the host after it was installed."""
+    return installed_file.is_file() and not given.certificate_file.exists()
+
+
 def refuse(given: Leaf | None, names: Sequence[str], *, installed_file: Path) -> None:
     """Refuse a certificate that is not for these names; once it is installed, its files may be taken off the host.
 
     Raises:
         ConfigError: it is not, or has other faults; ``details`` has all of them.
     """
-    if given is None or (installed_file.is_file() and not given.certificate_file.exists()):
+    if given is None or is_taken_off(given, installed_file):
         return
     faults = [f"media.certificate.{key}: {text}" for key, text in examine(given, names)]
     if faults:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from installer.base.errors import MediaError
-from installer.base.mounts import Mount, find_mount
+from installer.base.mounts import Mount
 from installer.media import custody, mounting
 
 PUT_RIGHT = "chown root, chmod go-w"
@@ -61,11 +61,11 @@ def find_faults(place: Path, *, mounts: Sequence[Mount], root: Path = Path("/"))
     Nothing in a file system that nobody can write to is a fault by its mode: only what leads there is.
     """
     real = place.resolve()
-    foreign = custody.find_foreign(real, mounts=mounts, root=root)
-    if foreign and not _is_on_iso(real, mounts, root):
+    mount = custody.mount_of(real, mounts, root)
+    foreign = custody.find_foreign(real, mounts, root)
+    if foreign and not (mount is not None and _is_iso(mount)):
         yield f"{place}: {foreign}".replace("\n", "; ")
         return
-    mount = _mount_of(real, mounts, root)
     if mount is not None and mount.mount_point != "/" and _is_frozen(mount):
         yield from custody.find_faults((root / mount.mount_point.lstrip("/")).parent)
         try:
@@ -78,15 +78,8 @@ def find_faults(place: Path, *, mounts: Sequence[Mount], root: Path = Path("/"))
         yield from custody.find_faults_below(real)
 
 
-def _mount_of(real: Path, mounts: Sequence[Mount], root: Path) -> Mount | None:
-    base = root.resolve()
-    inside = Path("/") / real.relative_to(base) if base in real.parents else real
-    return find_mount(inside, mounts)
-
-
-def _is_on_iso(real: Path, mounts: Sequence[Mount], root: Path) -> bool:
-    mount = _mount_of(real, mounts, root)
-    return mount is not None and mount.fstype.rpartition(".")[2] in mounting.ISO_TYPES
+def _is_iso(mount: Mount) -> bool:
+    return mount.fstype.rpartition(".")[2] in mounting.ISO_TYPES
 
 
 def _is_frozen(mount: Mount) -> bool:
@@ -95,6 +88,4 @@ def _is_frozen(mount: Mount) -> bool:
     The options are those of this mount and of the file system: one that is mounted a second time, there for writing,
     has both words.
     """
-    return mount.fstype.rpartition(".")[2] in mounting.ISO_TYPES or (
-        "ro" in mount.options and "rw" not in mount.options
-    )
+    return _is_iso(mount) or ("ro" in mount.options and "rw" not in mount.options)

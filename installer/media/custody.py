@@ -49,14 +49,14 @@ def refuse_changeable(file: Path, *, mounts: Sequence[Mount] = (), root: Path = 
     Raises:
         MediaError: one can; each place that lets them is named.
     """
-    foreign = _find_foreign(file, mounts, root)
+    foreign = find_foreign(file, mounts, root)
     if foreign:
         raise MediaError(
             f"who can change the ISO {file} cannot be told",
             details=foreign,
             resolution=_copy_of(file),
         )
-    faults = [*find_faults(file), *_find_faults_below(file, mounts, root)]
+    faults = [*find_faults(file), *_find_faults_behind(file, mounts, root)]
     if faults:
         raise MediaError(
             f"the ISO {file} can be changed by another user than root",
@@ -110,15 +110,16 @@ def _copy_of(file: Path) -> str:
 # ---- what the file lies on -----------------------------------------------------------------------------------
 
 
-def _mount_of(file: Path, mounts: Sequence[Mount], root: Path) -> Mount | None:
+def mount_of(file: Path, mounts: Sequence[Mount], root: Path) -> Mount | None:
+    """Return the mount that a file lies on, as the host names its places."""
     base = root.resolve()
     inside = Path("/") / file.relative_to(base) if base in file.parents else file
     return find_mount(inside, mounts)
 
 
-def _find_foreign(file: Path, mounts: Sequence[Mount], root: Path) -> str:
+def find_foreign(file: Path, mounts: Sequence[Mount], root: Path) -> str:
     """Say on which file system a file lies whose owners and modes are somebody else's word; empty for a local one."""
-    mount = _mount_of(file, mounts, root)
+    mount = mount_of(file, mounts, root)
     if mount is None or mount.fstype.partition(".")[0] in LOCAL_TYPES:
         return ""
     return (
@@ -127,12 +128,12 @@ def _find_foreign(file: Path, mounts: Sequence[Mount], root: Path) -> str:
     )
 
 
-def _find_faults_below(file: Path, mounts: Sequence[Mount], root: Path) -> Iterator[str]:
+def _find_faults_behind(file: Path, mounts: Sequence[Mount], root: Path) -> Iterator[str]:
     """Name the faults of the files that the file's own file system is made from, by loop devices.
 
     The host's own root is passed over, and a file that is not seen from here (that of a container, of a live image).
     """
-    mount = _mount_of(file, mounts, root)
+    mount = mount_of(file, mounts, root)
     if mount is None or mount.mount_point == "/" or not mount.source.startswith("/dev/"):
         return
     yield from _faults_of_nodes(mount.source, root)
@@ -142,7 +143,7 @@ def _find_faults_below(file: Path, mounts: Sequence[Mount], root: Path) -> Itera
         if behind.endswith(DELETED):
             yield f"{mount.mount_point}: it is made from a file that has no name any more, {behind}"
         elif behind and place.is_file() and place != file:
-            foreign = _find_foreign(place, mounts, root)
+            foreign = find_foreign(place, mounts, root)
             yield from [f"{place}: {foreign}"] if foreign else find_faults(place)
 
 
@@ -192,11 +193,6 @@ def find_faults_below(directory: Path) -> Iterator[str]:
             yield f"{place}: {exc}"
             continue
         yield from (f"{place}: {fault}" for fault in _faults_of(found, None, access))
-
-
-def find_foreign(file: Path, *, mounts: Sequence[Mount] = (), root: Path = Path("/")) -> str:
-    """Say on which file system a file lies whose owners and modes are somebody else's word; empty for a local one."""
-    return _find_foreign(file, mounts, root)
 
 
 def _faults_of(found: os.stat_result, child: os.stat_result | None, access: bytes = b"") -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from installer.base.paths import Paths
-from installer.config import x509
+from installer.config import leaf, x509
 from installer.operations import containers
 from installer.operations.asking import Fault
 
@@ -95,7 +95,7 @@ def certificate_fault(state: CertificateState) -> Fault:
     """Return what is wrong with a certificate, and what to do about it: that depends on who makes it."""
     if "/ca." in state.file or "-ca." in state.file:
         return Fault(state.fault, AUTHORITY_FIX)
-    if state.file == "/etc/caisson/tls/site.crt":
+    if state.file == leaf.INSTALLED_FILE:
         return Fault(state.fault, SITE_FIX)
     if state.file == CONSOLE_FILE:
         return Fault(state.fault, CONSOLE_FIX)
