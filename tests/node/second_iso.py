@@ -7,8 +7,10 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from installer.operations.image_files import NAME_KEYS, OCI_CONFIG, OCI_MANIFEST
 BUILD = "20991231.5ec0nd"
 IMAGE = "quay.io/vendor/second:1"
 SUMS, PRODUCT, INDEX = "SHA256SUMS", "product.json", "oci/index.json"
+MAPS, LOCATIONS = "nginx/oci-maps.conf", "nginx/oci-locations.conf"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 TIMEOUT_S = 600
 
@@ -47,7 +50,7 @@ def make(iso: Path, work_dir: Path, *, has_clash: bool = True) -> SecondIso:
     Without a clash it has all images of the first, and one more: a host may be installed from it.
     """
     old_dir, new_dir = work_dir / "old", work_dir / "new"
-    for name in (SUMS, PRODUCT, INDEX):
+    for name in (SUMS, PRODUCT, INDEX, MAPS, LOCATIONS):
         (old_dir / name).parent.mkdir(parents=True, exist_ok=True)
         _xorriso("-osirrox", "on", "-indev", iso, "-extract", f"/{name}", old_dir / name)
     own = parse((old_dir / PRODUCT).read_bytes())
@@ -98,11 +101,33 @@ def _changed(old_dir: Path, clash: str, *, has_clash: bool) -> tuple[dict[str, b
     table = product["images"]
     table["second"] = {"reference": IMAGE, "digest": entry["digest"], "size_bytes": 1}
     files[PRODUCT] = json.dumps({**product, "build": BUILD, "images": table}).encode()
+    files[MAPS] = _maps((old_dir / MAPS).read_text(encoding="utf-8"), names, entry["digest"]).encode()
+    own, other = (parse(data).full_version for data in ((old_dir / PRODUCT).read_bytes(), files[PRODUCT]))
+    files[LOCATIONS] = (old_dir / LOCATIONS).read_bytes().replace(own.encode(), other.encode())
     pairs = [line.split("  ", 1) for line in (old_dir / SUMS).read_text(encoding="utf-8").splitlines()]
     sums = {name: digest for digest, name in pairs}
     sums.update({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     files[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
     return files, str(entry["digest"]), str(described["digest"])
+
+
+def _maps(text: str, names: Iterable[str], digest: str) -> str:
+    """Return nginx's maps with more names before those that are there: of two patterns the first counts."""
+    hexadecimal = digest.removeprefix("sha256:")
+    tags = "".join(f'    "~^{re.escape(name)}$" {hexadecimal};\n' for name in names)
+    repository, _, tag = IMAGE.rpartition(":")
+    for head, lines in (
+        ('map "$oci_name:$oci_ref" $oci_tag {\n    default "";\n', tags),
+        (
+            "map $oci_hex $oci_location {\n    default @registry;\n",
+            f'    "{hexadecimal}" @caisson_oci_manifest;\n',
+        ),
+        ('map $oci_name $oci_tags {\n    default "";\n', f'    "~^{re.escape(repository)}$" \'"{tag}"\';\n'),
+    ):
+        before, found, after = text.partition(head)
+        assert found, head
+        text = before + head + lines + after
+    return text
 
 
 def _layer() -> bytes:
