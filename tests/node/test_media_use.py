@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another ISO of the same versions is used, and the first again: states, packages, images, program; nothing stops.
+"""Another ISO of the same versions is used: states, packages, images, program; nothing stops.
 
-On a copy of a kept disk, in the order written.
+On a copy of a kept disk, in the order written. One that is killed, and the way back, are in ``tests/soak``.
 """
 
 from __future__ import annotations
@@ -92,24 +92,3 @@ def test_a_second_time_changes_nothing(node: Node, second: SecondIso) -> None:
 def test_one_that_is_in_use_now_is_not_removed(node: Node, second: SecondIso) -> None:
     error = caisson(node, "remove", second.name, code=12)["error"]
     assert "is in use" in error["message"]
-
-
-def test_a_use_that_is_killed_is_gone_on_with(node: Node, second: SecondIso) -> None:
-    """Whatever it had done: the program of either ISO takes the command again."""
-    own = second.own.full_version
-    shell(node, f"(caisson media use {own} >/root/use.log 2>&1 &) ; sleep 6")
-    listed = "systemctl list-units --plain --no-legend 'caisson-job*' | cut -d ' ' -f 1"
-    for unit in shell(node, listed).split():
-        shell(node, f"systemctl kill --signal=KILL {unit}")
-    use(node, own)
-    assert set(in_use(node).values()) == {own}
-    shell(node, API)
-
-
-def test_and_back_and_the_other_is_removed(node: Node, second: SecondIso) -> None:
-    use(node, second.name)
-    removed = caisson(node, "remove", second.own.full_version)
-    assert removed["name"] == second.own.full_version
-    assert [row["name"] for row in caisson(node, "list")["media"]] == [second.name]
-    shell(node, API)
-    assert "0 changes" in use(node, second.name)
