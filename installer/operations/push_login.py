@@ -95,7 +95,7 @@ def check(paths: Paths) -> None:
         raise HostError(
             "the passwords of the registry are not those that it knows",
             details=f"{paths.read_login_file}, {paths.htpasswd_file}",
-            resolution="the phase salt-master makes them",
+            resolution="run 'caisson bootstrap' on the bootstrap node: its phase salt-master makes them",
         )
 
 

@@ -42,6 +42,7 @@ from installer.operations import (
     node_jobs,
     other_nodes,
     probe,
+    push_login,
     replica_certificate,
     telling,
 )
@@ -245,7 +246,12 @@ def run_serve(context: Context) -> bool:
 
 
 def _logins(context: Context) -> list[RemoteFile]:
-    """Return the registry's users and nginx' own password: those of this host, which pushes there what it is given."""
+    """Return the registry's users and nginx' own password: those of this host, which pushes there what it is given.
+
+    Raises:
+        HostError: they are not there, or do not belong together.
+    """
+    push_login.check(context.paths)
     files = (context.paths.htpasswd_file, context.paths.read_login_file)
     return [
         RemoteFile("/" + str(file.relative_to(context.paths.root)), file.read_bytes(), 0o600)
