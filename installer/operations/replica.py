@@ -8,20 +8,26 @@ is as they say. One that is not, now or later, is a reason to serve nothing: the
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
-from installer.base.errors import MediaError
+from installer.base.errors import HostError, MediaError
+from installer.base.files import write_file
 from installer.base.mounts import is_mounted, read_mounts
 from installer.base.paths import Paths
 from installer.base.run import run
+from installer.config import changes, leaf
+from installer.config.leaf import Leaf
 from installer.media import custody, mounting, notes, scratch, state
 from installer.media import product as products
+from installer.operations import media_certificate, media_serving
 
 Say = Callable[[str], None]
 SCRATCH_DIR = "/run/caisson-media"
 INTERVAL_S = 1.5
+OFFERED_FILE = "/run/caisson-replica/offered.crt"
 MANIFEST_FILE = "/etc/kubernetes/manifests/nginx.yaml"
 
 
@@ -100,6 +106,40 @@ def forget_others(names: list[str], paths: Paths) -> list[str]:
             copy.unlink(missing_ok=True)
         gone.append(one.name)
     return gone
+
+
+def take_certificate(text: str, paths: Paths) -> bool:
+    """Let nginx here serve with a certificate that the bootstrap node has signed for the key that is here.
+
+    Raises:
+        HostError: this node serves nothing, or it is not for this node, its key and its authority; nothing is changed.
+    """
+    known = changes.recorded(paths) or {}
+    node: Mapping[str, Any] = known.get("node", {})
+    if not node.get("media"):
+        raise HostError(
+            f"{platform.node()} serves no packages and images",
+            details="a certificate for that was given",
+            resolution="'caisson media replicate' on the bootstrap node lets it",
+        )
+    offered = paths.at(OFFERED_FILE)
+    write_file(offered, text, mode=0o600, dir_mode=0o700)
+    try:
+        key_file = paths.at(media_certificate.OWN_KEY_FILE)
+        given = Leaf(offered, key_file, paths.at(media_certificate.PUBLISHED_FILE))
+        names = (str(node["control_plane_address"]), str(known["media_name"]))
+        faults = [said for _, said in leaf.examine(given, names)]
+    finally:
+        offered.unlink()
+    if faults:
+        raise HostError(
+            f"the certificate that {platform.node()} was given is no good: the one before goes on to be served",
+            details="\n".join(faults),
+            resolution="'caisson media replicate' on the bootstrap node gives a new one with its key",
+        )
+    write_file(paths.at(media_certificate.OWN_FILE), text)
+    run(["crictl", "exec", media_serving.container(), *media_serving.RELOAD], timeout_s=60)
+    return True
 
 
 def stop_serving(paths: Paths) -> None:
