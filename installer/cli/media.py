@@ -39,6 +39,7 @@ from installer.operations import (
 from installer.operations.following_images import Followed
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
+from installer.operations.replicas import Replica
 
 FORMAT = 1
 SHOWN_NAMES = 20
@@ -148,15 +149,22 @@ def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         if row.hidden:
             print(f"\n{row.name}: of these names another ISO's image is served:")
             print("\n".join(f"  {line}" for line in _shortened(row.hidden)))
+    _print_replicas(copies, followed)
+    return 0
+
+
+def _print_replicas(copies: Iterable[Replica], followed: Iterable[Followed]) -> None:
+    """Say what other control planes that serve have not as this host has it, and how to put that right."""
     for copy in copies:
         if copy.missing:
             print(f"\n{copy.name}, which serves too: {copy.missing}\n  -> {copy.resolution}")
     for one in followed:
         when = f"as they were {format_seconds(one.age_s)} ago" if one.at else "not yet"
         print(f"\n{one.name} has the site's images {when}" + (f" ({one.images})" if one.at else ""))
+        if one.to_remove:
+            print(f"  {one.to_remove} removed here and still there\n  -> caisson media follow")
         if one.fault:
             print(f"  -> {one.fault}")
-    return 0
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -83,6 +83,23 @@ def get(paths: Paths) -> str:
     return password
 
 
+def get_reading(paths: Paths) -> str:
+    """Return the password with which nginx reads, which is on each node that serves.
+
+    Raises:
+        HostError: there is none.
+    """
+    password = _read_login(paths.read_login_file)
+    if not password:
+        raise HostError(
+            "there is no password for the registry on this host",
+            details=f"{paths.read_login_file} is not there, or damaged",
+            resolution="run 'caisson bootstrap' on the bootstrap node; for a further node there, then: caisson media "
+            "replicate",
+        )
+    return password
+
+
 def check(paths: Paths) -> None:
     """Look whether the passwords are there and the hashes are theirs.
 

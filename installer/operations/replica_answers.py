@@ -7,12 +7,14 @@ What goes this way is no secret, and needs nobody's SSH login: so a timer may as
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Callable
 
 from installer.base.errors import InstallerError, UsageError, to_json
 from installer.base.paths import Paths
-from installer.operations import replica
+from installer.operations import replica, replica_images
+from installer.operations.image_removals import Removal
 
 
 def take_certificate(given: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
@@ -25,6 +27,19 @@ def _take_certificate(given: Mapping[str, Any], paths: Paths) -> bool:
     if not isinstance(text, str):
         raise UsageError("no certificate was given", resolution="report this")
     return replica.take_certificate(text, paths)
+
+
+def forget_images(given: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
+    """Remove the ``images``: of each ``path``, ``tag`` and ``digest``."""
+    return _answer(partial(_forget_images, given, paths))
+
+
+def _forget_images(given: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
+    try:
+        removals = [Removal(str(one["path"]), str(one["tag"]), str(one["digest"])) for one in given["images"]]
+    except (KeyError, TypeError) as exc:
+        raise UsageError("no images were named", details=str(exc), resolution="report this") from exc
+    return asdict(replica_images.forget(removals, paths))
 
 
 def _answer(act: Callable[[], Any]) -> dict[str, Any]:

@@ -19,6 +19,11 @@ def take_certificate(given: dict[str, Any]) -> dict[str, Any]:
     return _answer("take_certificate", given)
 
 
+def forget_images(given: dict[str, Any]) -> dict[str, Any]:
+    """Remove the ``images`` that are named from the registry here, and the blobs that nothing names then."""
+    return _answer("forget_images", given)
+
+
 def _answer(function: str, given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = __salt__["caisson_installer.call"](ANSWERS, function, given, _paths())
     return found
