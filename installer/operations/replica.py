@@ -8,6 +8,7 @@ is as they say. One that is not, now or later, is a reason to serve nothing: the
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def take_certificate(text: str, paths: Paths) -> bool:
         names = (str(node["control_plane_address"]), str(known["media_name"]))
         faults = [said for _, said in leaf.examine(given, names)]
     finally:
-        offered.unlink()
+        shutil.rmtree(offered.parent, ignore_errors=True)
     if faults:
         raise HostError(
             f"the certificate that {platform.node()} was given is no good: the one before goes on to be served",
