@@ -139,7 +139,7 @@ def choose(names: Sequence[str], paths: Paths) -> list[str]:
             details=f"further control planes: {', '.join(able) or 'none'}",
             resolution="a control plane serves packages and images; 'caisson node add --role control-plane' adds one",
         )
-    return list(names) or able
+    return list(dict.fromkeys(names)) or able
 
 
 # ---- the phases ----------------------------------------------------------------------------------------------

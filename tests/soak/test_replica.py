@@ -171,8 +171,8 @@ def test_the_bootstrap_node_is_off_and_pulls_and_packages_go_on(site: Site, reco
     try:
         gone_s = pull(site, image)
         pull(site, "quay.io/vendor/followed:1")
-        asked = "HOME=/etc/caisson/dnf dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9 --refresh repoquery kubelet"
-        assert "kubelet" in shell(site.worker, asked, timeout_s=120)
+        dnf = "HOME=/etc/caisson/dnf dnf --config /etc/caisson/dnf/dnf.conf --noplugins --releasever=9"
+        assert "kubelet" in shell(site.worker, f"{dnf} --refresh repoquery kubelet", timeout_s=120)
     finally:
         site.driver.boot()
     record("a pull on a worker, the bootstrap node on; off", f"{usual_s:.1f} s; {gone_s:.1f} s")

@@ -231,6 +231,7 @@ def test_another_host_than_the_node_is_refused(scene: Scene) -> None:
 
 def test_a_worker_is_none_that_serves(scene: Scene) -> None:
     assert replicating.choose([], scene.host.paths) == ["cp2"]
+    assert replicating.choose(["cp2", "cp2"], scene.host.paths) == ["cp2"], "once"
     with pytest.raises(PreflightError, match="worker1: is no further control plane"):
         replicating.choose(["cp2", "worker1"], scene.host.paths)
     caisson = pillartop.read(scene.host.paths, "cp2")

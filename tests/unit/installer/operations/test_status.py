@@ -21,7 +21,7 @@ from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.config import facts
 from installer.config.bootstrap import parse as parse_config
-from installer.engine import saltcall
+from installer.engine import mediaservers, saltcall
 from installer.engine.mediaservers import MediaServer
 from installer.media import mounting as media
 from installer.media import state as media_state
@@ -817,7 +817,7 @@ def test_a_control_plane_that_serves_too_with_other_isos_is_told_with_the_comman
         MediaServer("cp2", "10.77.1.12", ("0.0.9-1",)),
         MediaServer("cp3", "10.77.1.13", ("0.1.0", "0.0.9-1")),
     )
-    monkeypatch.setattr(replicas.mediaservers, "known", lambda _: servers)
+    monkeypatch.setattr(mediaservers, "known", lambda _: servers)
     monkeypatch.setattr(status, "_ask_endpoints", lambda *_: ())
     state = state_of(tmp_path)
     error = state.error()
