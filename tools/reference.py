@@ -34,6 +34,8 @@ from installer.operations import (
     node_add,
     node_remove,
     removing,
+    replica_images,
+    replica_renewal,
     replicating,
     reset,
     reset_plan,
@@ -50,7 +52,7 @@ LIFECYCLE: Mapping[str, tuple[Sequence[ModuleType], Sequence[ModuleType]]] = {
     "Any of them": ((), (common, cli_nodes, cli_reset, lock, jobrecord)),
     "A node is added": ((adding, node_add, settling), (nodes, remotefiles, saltssh)),
     "A node is removed": ((removing, node_remove), ()),
-    "A control plane is to serve too": ((replicating,), ()),
+    "A control plane is to serve too": ((replicating,), (replica_renewal, replica_images)),
     "A host is reset": ((reset, reset_plan), ()),
     "A host is reached": ((), (hostkeys, ssh, sshfaults)),
 }

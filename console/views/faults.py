@@ -255,6 +255,20 @@ def _media(facts: Facts) -> Iterator[Fault]:
                 link="/media",
                 subjects=(missing,),
             )
+    for one in api.items(facts.status.value, "replicas"):
+        name, missing = base.words(one.get("name")), base.words(one.get("missing"))
+        if missing:
+            yield Fault(
+                rank=41,
+                mark=Mark.WARN,
+                what=f"{name}, which serves images and packages too, has other ISOs than the bootstrap node",
+                why=f"{missing}: who asks it for that goes on to the next, as long as there is one",
+                command=text.command_in(base.words(one.get("resolution"))) or "sudo caisson media replicate",
+                source=facts.status.source,
+                at=facts.status.at,
+                link="/media",
+                subjects=(name, missing),
+            )
 
 
 def _nodes(facts: Facts) -> Iterator[Fault]:

@@ -26,7 +26,7 @@ code  class                  meaning
 15    HostKeyError           another host showed a key that nobody has confirmed; nothing was sent to it
 16    LoginError             another host refused the login, or to let the user become root
 17    AccessError            the console's user is not known, or may not do what was asked for
-20    DegradedError          ``status``: the media is missing, or will be after a reboot; the cluster is up
+20    DegradedError          ``status``: the media or a copy is missing, or will be after a reboot; the cluster is up
 21    UnhealthyError         ``status``: a service, node or pod is not as it should be
 22    InterruptedJobError    ``job``: its process ended without a result (a kill, a reboot); start it again to resume
 130   StoppedError           stopped by the user or by a signal; run it again to resume
@@ -182,7 +182,7 @@ class AccessError(InstallerError):
 
 
 class DegradedError(InstallerError):
-    """The media is missing, or will be after a reboot; the cluster is up."""
+    """The media or a copy of it is missing, or will be after a reboot; the cluster is up."""
 
     exit_code = 20
 

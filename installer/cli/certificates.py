@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``caisson certificates``: show when the certificates of this host end, and renew that of the media server."""
+"""``caisson certificates``: show when the certificates of this host end, and renew those of the media servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from installer.base.paths import Paths
 from installer.base.ui import format_table
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.engine import lock as lockfile
-from installer.operations import certificates, media_certificate
+from installer.operations import certificates, media_certificate, replica_renewal
 
 FORMAT = 1
 
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
     renew = actions.add_parser(
         "renew",
         help="renew nginx' own certificate where it ends within 90 days, take a site's from its files again, and let "
-        "nginx serve it; a timer does that each day",
+        "nginx serve it; renew those of control planes that serve too; a timer does that each day",
     )
     add_common(renew, has_config=False)
     renew.set_defaults(handler=_renew)
@@ -60,10 +60,21 @@ def _renew(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     handle_signals()
     with lockfile.hold(paths.lock_file):
         found = media_certificate.keep(paths, tree_dir, say=say)
+        others = replica_renewal.keep(paths, tree_dir, say=say)
+    error = replica_renewal.failure(others)
     if arguments.json:
-        print(json.dumps({"format": FORMAT, "served": asdict(found) if found else None}, indent=1))
-    elif found is None:
+        code = error.exit_code if error else 0
+        data = {
+            "served": asdict(found) if found else None,
+            "replicas": [asdict(one) for one in others],
+            "exit_code": code,
+        }
+        print(json.dumps({"format": FORMAT, **data}, indent=1))
+        return code
+    if found is None:
         print("this host serves no packages and images: there is nothing to renew")
     else:
-        print("\n".join(media_certificate.lines(found)))
+        print("\n".join([*media_certificate.lines(found), *replica_renewal.lines(others)]))
+    if error is not None:
+        raise error
     return 0

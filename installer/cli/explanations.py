@@ -168,7 +168,8 @@ WHAT_TO_DO: Mapping[str, str] = {
     "AccessError": "log in to the console again; the message names the rule that is missing, which a cluster "
     "administrator gives with 'caisson console user add NAME --role operator'",
     "DegradedError": "put the ISO back where it was; 'caisson status' names the place. Until then no image and no "
-    "package can be had from it.",
+    "package can be had from it. Where a control plane that serves too has other ISOs than this host, 'caisson media "
+    "replicate' copies them.",
     "UnhealthyError": "begin with the first fault of 'caisson status': those below it often follow from it.",
     "InterruptedJobError": "run the command that 'caisson job ID' shows: it goes on with the same job.",
     "StoppedError": "run the same command again: what is finished is not done twice.",

@@ -33,11 +33,13 @@ from installer.operations import (
     own_state,
     probe,
     removing,
+    replicas,
     replicating,
 )
 from installer.operations.following_images import Followed
 from installer.operations.media import Row, Verified
 from installer.operations.media_maps import Clash
+from installer.operations.replicas import Replica
 
 FORMAT = 1
 SHOWN_NAMES = 20
@@ -125,10 +127,15 @@ def _begin(tree_dir: Path, paths: Paths) -> Product:
 def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     own = _begin(tree_dir, paths)
     found = media.rows(paths, own)
+    copies = replicas.find(paths)
     followed = list(following_images.known(paths))
     if arguments.json:
-        shown_rows = [asdict(row) for row in found]
-        print(json.dumps({"format": FORMAT, "media": shown_rows, "followed": _followed(followed)}, indent=1))
+        data = {
+            "media": [asdict(row) for row in found],
+            "replicas": [asdict(one) for one in copies],
+            "followed": _followed(followed),
+        }
+        print(json.dumps({"format": FORMAT, **data}, indent=1))
         return 0
     if not found:
         print("there is no ISO on this host")
@@ -142,12 +149,22 @@ def _list(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         if row.hidden:
             print(f"\n{row.name}: of these names another ISO's image is served:")
             print("\n".join(f"  {line}" for line in _shortened(row.hidden)))
+    _print_replicas(copies, followed)
+    return 0
+
+
+def _print_replicas(copies: Iterable[Replica], followed: Iterable[Followed]) -> None:
+    """Say what other control planes that serve have not as this host has it, and how to put that right."""
+    for copy in copies:
+        if copy.missing:
+            print(f"\n{copy.name}, which serves too: {copy.missing}\n  -> {copy.resolution}")
     for one in followed:
         when = f"as they were {format_seconds(one.age_s)} ago" if one.at else "not yet"
         print(f"\n{one.name} has the site's images {when}" + (f" ({one.images})" if one.at else ""))
+        if one.to_remove:
+            print(f"  {one.to_remove} removed here and still there\n  -> caisson media follow")
         if one.fault:
             print(f"  -> {one.fault}")
-    return 0
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -230,6 +247,7 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     with lockfile.hold(paths.lock_file):
         media_certificate.keep_quietly(paths, tree_dir, say=say)
         added = media_adding.add(str(arguments.iso), site, own, pinned=pinned, say=say)
+    _say_copies(paths)
     if arguments.json:
         data = {**asdict(added), "clashes": [asdict(clash) for clash in added.clashes]}
         print(json.dumps({"format": FORMAT, **data}, indent=1))
@@ -246,6 +264,13 @@ def _add(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         print("\nThese names stand for different images on two ISOs:")
         print("\n".join(f"  {line}" for line in _shortened([_clash(clash) for clash in added.clashes])))
     return 0
+
+
+def _say_copies(paths: Paths) -> None:
+    """Say which control planes that serve too have other ISOs now, and how they get these."""
+    for copy in replicas.find(paths):
+        if copy.missing:
+            say(f"note: {copy.name} serves too, and {copy.missing}: {copy.resolution}")
 
 
 def _clash(clash: Clash) -> str:
@@ -325,6 +350,7 @@ def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
     with lockfile.hold(paths.lock_file):
         media_certificate.keep_quietly(paths, tree_dir, say=say)
         removed = media_adding.remove(media.find(str(arguments.build), paths), site, own, say=say)
+    _say_copies(paths)
     if arguments.json:
         print(json.dumps({"format": FORMAT, **asdict(removed)}, indent=1))
     else:

@@ -7,6 +7,7 @@ Source: RFC 5280, 4.1 and 4.2; ITU-T X.690, 8.1 (tags and lengths).
 
 from __future__ import annotations
 
+import base64
 import calendar
 import ipaddress
 import re
@@ -83,6 +84,35 @@ def names(file: Path) -> frozenset[str]:
     return frozenset(
         [*addresses, *(content.decode("ascii", "replace") for tag, content in listed if tag == DNS_NAME)]
     )
+
+
+def public_key(file: Path) -> str:
+    """Return the public key of the first certificate of a PEM file, as PEM (SubjectPublicKeyInfo).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is no certificate in it.
+    """
+    try:
+        fields, _ = _parts(read_der(file))
+    except (ValueError, IndexError) as exc:
+        raise ValueError(f"{file} holds no certificate: {exc}") from exc
+    tag, content = fields[5]
+    text = base64.b64encode(bytes([tag]) + _length(len(content)) + content).decode("ascii")
+    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return f"-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n"
+
+
+def _length(count: int) -> bytes:
+    """Return the length of a content as DER writes it.
+
+    >>> _length(89).hex(), _length(294).hex()
+    ('59', '820126')
+    """
+    if count < 0x80:
+        return bytes([count])
+    octets = count.to_bytes((count.bit_length() + 7) // 8, "big")
+    return bytes([0x80 | len(octets)]) + octets
 
 
 def _parts(der: bytes) -> tuple[list[tuple[int, bytes]], dict[bytes, tuple[bool, bytes]]]:

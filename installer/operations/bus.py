@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from installer.base.errors import CommandError, HostError
+from installer.base.errors import CommandError, HostError, elsewhere, from_json
 from installer.base.run import run
 from installer.operations import containers
 from installer.operations.asking import Deadline
@@ -57,8 +57,8 @@ def ask(minion_id: str, function: str, *arguments: str) -> Any:
     return ask_why(minion_id, function, *arguments).value
 
 
-def ask_why(minion_id: str, function: str, *arguments: str) -> Answer:
-    """Return what a function of the minion returned, else why nothing came back.
+def ask_why(minion_id: str, function: str, *arguments: str, limit_s: float = COMMAND_TIMEOUT_S) -> Answer:
+    """Return what a function of the minion returned, else why nothing came back; one that is at work is waited for.
 
     The target is a list of one: a name is never a pattern.
     """
@@ -68,11 +68,37 @@ def ask_why(minion_id: str, function: str, *arguments: str) -> Answer:
         if not container:
             return Answer(NO_ANSWER, NO_MASTER)
         words = ["crictl", "exec", container, "/usr/bin/salt", *options, function, *arguments]
-        said = run(words, timeout_s=COMMAND_TIMEOUT_S, check=False)
+        said = run(words, timeout_s=limit_s, check=False)
     except CommandError as exc:
         return Answer(NO_ANSWER, exc.message)
     value = parse(said.stdout, minion_id)
     return Answer(value, "" if value is not NO_ANSWER else (said.stderr or said.stdout).strip()[-500:])
+
+
+def ask_to_do(
+    minion_id: str, function: str, given: Mapping[str, Any], *, limit_s: float = COMMAND_TIMEOUT_S
+) -> Any:
+    """Let a minion do something; return the ``result`` of what it answers, which has an ``error`` beside it.
+
+    ``given`` goes as JSON, of which Salt's command line makes the same data again, whatever the words in it are.
+
+    Raises:
+        InstallerError: what it failed for there.
+        HostError: it does not answer, or does not know how.
+    """
+    answer = ask_why(minion_id, function, json.dumps(given), limit_s=limit_s)
+    said = answer.value
+    if isinstance(said, dict) and "error" in said:
+        if said["error"] is not None:
+            raise elsewhere(from_json(said["error"]), minion_id)
+        return said.get("result")
+    words = (answer.why if said is NO_ANSWER else str(said)).strip().splitlines()
+    raise HostError(
+        f"{minion_id} does not answer, or does not know how",
+        details=words[-1] if words else "nothing was said",
+        resolution=f"does it run, and its minion? See 'caisson status {minion_id}'; one whose installer is older gets "
+        "this one by 'caisson node add' again",
+    )
 
 
 def ask_all(

@@ -45,8 +45,8 @@ KUBEADM_FIX = (
 )
 KUBELET_FIX = "see 'journalctl -u kubelet -n 50': the kubelet renews it, as soon as it reaches the API"
 OWN_FIX = (
-    "run 'caisson certificates renew', which says why it was not: a timer does it in the last 90 days; of a further "
-    "control plane that serves: 'caisson media replicate' on the bootstrap node"
+    "run 'caisson certificates renew' on the bootstrap node, which says why it was not: a timer does it in the last 90 "
+    "days; of a further control plane that serves, 'caisson media replicate' there gives a new one, too"
 )
 SITE_FIX = "put a newer one of the site into the files that media.certificate names, then: caisson certificates renew"
 CONSOLE_FILE = "/etc/caisson/console/tls.crt"

@@ -109,6 +109,15 @@ def of_path(path: str, tag: str) -> ImageName:
     return ImageName("", path, tag)
 
 
+def is_stored(path: str, tag: str) -> bool:
+    """Say whether a registry can keep an image under this path and tag.
+
+    >>> is_stored("registry.site__5555/app", "1"), is_stored("app/../x", "1"), is_stored("app", "1?a")
+    (True, False, False)
+    """
+    return bool(_REPOSITORY.fullmatch(path)) and len(path) <= MAX_LENGTH and bool(_TAG.fullmatch(tag))
+
+
 def _is_host(part: str) -> bool:
     return "." in part or ":" in part or part == "localhost"
 

@@ -23,9 +23,10 @@ from installer.base.ui import format_bytes
 from installer.config import changes
 from installer.config.ports import PORTS_FILE, read_ports
 from installer.media.product import Product
-from installer.operations import containers, image_names, push_login
+from installer.operations import containers, image_names, image_removals, push_login
 from installer.operations.image_files import INDEX_TYPES, PIECE, Root, Source, open_source
 from installer.operations.image_names import ImageName
+from installer.operations.image_removals import Removal
 from installer.operations.registry import Registry, Reply, refused
 
 Say = Callable[[str], None]
@@ -433,12 +434,28 @@ def remove(site: Site, text: str, *, say: Say) -> Removed:
             )
         digest = reply.headers["Docker-Content-Digest"]
         before = used_bytes(site.paths)
+        image_removals.note(Removal(name.path, name.tag, digest), site.paths)
         with paused(site.paths):
             say(f"{name.said(site.own)}: removed; pushes wait until its blobs are")
-            registry.get("DELETE", path, 202)
-            _forget(registry, name.path, digest, json.loads(reply.body))
-            _collect(say)
+            take_tag(registry, name.path, name.tag, digest)
+            collect(say)
     return Removed(name.said(site.own), digest, max(0, before - used_bytes(site.paths)))
+
+
+def take_tag(registry: Registry, path: str, tag: str, digest: str) -> bool:
+    """Delete a tag, and the manifests that only it led to; return whether it was there. Its blobs: :func:`collect`.
+
+    ``digest`` is what the tag had: its manifest goes, too, where a run that was cut off has deleted the tag alone.
+    """
+    place = f"/v2/{path}/manifests"
+    found = registry.get("HEAD", f"{place}/{tag}", 200, 404)
+    if found.status == 200:
+        registry.get("DELETE", f"{place}/{tag}", 202, 404)
+    for one in dict.fromkeys((found.headers.get("Docker-Content-Digest", digest), digest)):
+        reply = registry.get("GET", f"{place}/{one}", 200, 404)
+        if reply.status == 200:
+            _forget(registry, path, one, json.loads(reply.body))
+    return found.status == 200
 
 
 def _forget(registry: Registry, path: str, digest: str, manifest: Mapping[str, Any]) -> None:
@@ -464,7 +481,7 @@ def paused(paths: Paths) -> Iterator[None]:
         push_login.let_push_again(paths)
 
 
-def _collect(say: Say) -> None:
+def collect(say: Say) -> None:
     """Let the registry remove the blobs that no manifest names.
 
     Source: distribution 3.1, "Garbage collection": nothing may be pushed meanwhile; what is read goes on.

@@ -23,7 +23,7 @@ from installer.config import changes, facts
 from installer.config.hosts import MARK
 from installer.config.ports import BOOTSTRAP_ROLE, PORTS_FILE, read_ports
 from installer.media.product import Product
-from installer.operations import endpoints, etcd_state, host_state, static_pods
+from installer.operations import endpoints, etcd_state, host_state, replica, static_pods
 from installer.operations.asking import COMMAND_LIMIT_S, Fault, Question, distinct_fixes
 from installer.operations.certificates import (
     CertificateState,
@@ -81,6 +81,8 @@ class OwnState:
     master: str
     certificates: tuple[CertificateState, ...]
     lost: tuple[Fault, ...] = ()
+    copies: tuple[Fault, ...] = ()
+    """What is wrong with the ISOs of a control plane that serves too."""
 
     @property
     def all_faults(self) -> tuple[Fault, ...]:
@@ -93,6 +95,7 @@ class OwnState:
         if self.master == NOT_CONNECTED and self.services.states.get("salt-minion") == "active":
             found.append(Fault(f"the salt-minion is {NOT_CONNECTED}: no job can be started here", MASTER_FIX))
         found += [endpoint.fault for endpoint in self.endpoints if endpoint.fault is not None]
+        found += self.copies
         found += [certificate_fault(state) for state in self.certificates if state.fault]
         return tuple(map(_for_a_node, found))
 
@@ -271,6 +274,8 @@ def _gathered(
     master = ask("the salt-master", _ask_master, ports["salt-publish"])
     certificates = ask("the certificates", find_certificates, paths)
     addresses = ask("the addresses", facts.read_addresses)
+    serves = bool(known.get("node", {}).get("media"))
+    copies = ask("the ISOs", replica.faults, paths, identity.name) if serves else None
 
     lost: list[Fault] = []
     own = addresses.answer([], lost)
@@ -287,6 +292,7 @@ def _gathered(
         ),
         master=master.answer("not known", []),
         certificates=certificates.answer((), lost),
+        copies=() if copies is None else copies.answer((), lost),
     )
     return replace(found, lost=tuple(lost))
 

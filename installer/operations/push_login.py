@@ -83,6 +83,23 @@ def get(paths: Paths) -> str:
     return password
 
 
+def get_reading(paths: Paths) -> str:
+    """Return the password with which nginx reads, which is on each node that serves.
+
+    Raises:
+        HostError: there is none.
+    """
+    password = _read_login(paths.read_login_file)
+    if not password:
+        raise HostError(
+            "there is no password for the registry on this host",
+            details=f"{paths.read_login_file} is not there, or damaged",
+            resolution="run 'caisson bootstrap' on the bootstrap node; for a further node there, then: caisson media "
+            "replicate",
+        )
+    return password
+
+
 def check(paths: Paths) -> None:
     """Look whether the passwords are there and the hashes are theirs.
 
@@ -95,7 +112,7 @@ def check(paths: Paths) -> None:
         raise HostError(
             "the passwords of the registry are not those that it knows",
             details=f"{paths.read_login_file}, {paths.htpasswd_file}",
-            resolution="the phase salt-master makes them",
+            resolution="run 'caisson bootstrap' on the bootstrap node: its phase salt-master makes them",
         )
 
 

@@ -7,21 +7,32 @@ is as they say. One that is not, now or later, is a reason to serve nothing: the
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
-from installer.base.errors import MediaError
+from installer.base.errors import HostError, MediaError
+from installer.base.files import write_file
 from installer.base.mounts import is_mounted, read_mounts
 from installer.base.paths import Paths
 from installer.base.run import run
+from installer.config import changes, leaf
+from installer.config.leaf import Leaf
 from installer.media import custody, mounting, notes, scratch, state
 from installer.media import product as products
+from installer.operations import media_certificate, media_serving
+from installer.operations.asking import Fault
 
 Say = Callable[[str], None]
 SCRATCH_DIR = "/run/caisson-media"
 INTERVAL_S = 1.5
+PART = ".iso.part"
+"""What a copy is called that has not arrived yet: Caisson's alone."""
+OFFERED_FILE = "/run/caisson-replica/offered.crt"
 MANIFEST_FILE = "/etc/kubernetes/manifests/nginx.yaml"
 
 
@@ -35,11 +46,21 @@ class Kept:
 
 
 def kept(paths: Paths) -> list[Kept]:
-    """Return the ISOs that this node keeps. Raises: HostError when a note cannot be read."""
-    return [
-        Kept(note.full_version, note.sums_sha256, state.media_state(note, paths).missing)
-        for note in notes.read_all(paths.media_notes_dir)
-    ]
+    """Return the ISOs that this node keeps; one whose note cannot be read is none, and is verified and noted again."""
+    found = []
+    for file in sorted(paths.media_notes_dir.glob("[!.]*.json")):
+        with contextlib.suppress(HostError):
+            note = notes.read(file.stem, paths.media_notes_dir)
+            if note is not None:
+                missing = state.media_state(note, paths).missing
+                found.append(Kept(note.full_version, note.sums_sha256, missing))
+    return found
+
+
+def faults(paths: Paths, name: str) -> tuple[Fault, ...]:
+    """Return what is wrong with the ISOs that this node (``name``) keeps, and how the bootstrap node puts it right."""
+    fix = f"run 'caisson media replicate {name}' on the bootstrap node: it verifies the copy, or copies it again"
+    return tuple(Fault(f"the copy of {one.name}: {one.missing}", fix) for one in kept(paths) if one.missing)
 
 
 def keep(file: Path, name: str, sums_sha256: str, paths: Paths, *, say: Say) -> bool:
@@ -82,7 +103,7 @@ def _verify(source_dir: Path, name: str, sums_sha256: str, say: Say) -> None:
 
 
 def forget_others(names: list[str], paths: Paths) -> list[str]:
-    """Unmount the ISOs that the bootstrap node has no more, and delete their copies; return which were."""
+    """Unmount the ISOs that the bootstrap node has no more, delete their copies, begun ones too; return which were."""
     gone = []
     for one in kept(paths):
         if one.name in names:
@@ -99,7 +120,44 @@ def forget_others(names: list[str], paths: Paths) -> list[str]:
         if copy.parent == paths.at(custody.PLACE):
             copy.unlink(missing_ok=True)
         gone.append(one.name)
+    for part in paths.at(custody.PLACE).glob(f"[!.]*{PART}"):
+        if part.name[: -len(PART)] not in names:  # of a copy that was cut off, and that nobody goes on with
+            part.unlink(missing_ok=True)
     return gone
+
+
+def take_certificate(text: str, paths: Paths) -> bool:
+    """Let nginx here serve with a certificate that the bootstrap node has signed for the key that is here.
+
+    Raises:
+        HostError: this node serves nothing, or it is not for this node, its key and its authority; nothing is changed.
+    """
+    known = changes.recorded(paths) or {}
+    node: Mapping[str, Any] = known.get("node", {})
+    if not node.get("media"):
+        raise HostError(
+            f"{platform.node()} serves no packages and images",
+            details="a certificate for that was given",
+            resolution="'caisson media replicate' on the bootstrap node lets it",
+        )
+    offered = paths.at(OFFERED_FILE)
+    write_file(offered, text, mode=0o600, dir_mode=0o700)
+    try:
+        key_file = paths.at(media_certificate.OWN_KEY_FILE)
+        given = Leaf(offered, key_file, paths.at(media_certificate.PUBLISHED_FILE))
+        names = (str(node["control_plane_address"]), str(known["media_name"]))
+        unfit = [said for _, said in leaf.examine(given, names)]
+    finally:
+        shutil.rmtree(offered.parent, ignore_errors=True)
+    if unfit:
+        raise HostError(
+            f"the certificate that {platform.node()} was given is no good: the one before goes on to be served",
+            details="\n".join(unfit),
+            resolution="'caisson media replicate' on the bootstrap node gives a new one with its key",
+        )
+    write_file(paths.at(media_certificate.OWN_FILE), text)
+    run(["crictl", "exec", media_serving.container(), *media_serving.RELOAD], timeout_s=60)
+    return True
 
 
 def stop_serving(paths: Paths) -> None:

@@ -41,12 +41,11 @@ def send(host: Connection, name: str, address: str, media_name: str, paths: Path
     """
     if _is_good(host, name, {address, media_name}, paths):
         return False
-    known = {"node": {"control_plane_address": address, "name": name}, "media_name": media_name}
     with _scratch(paths) as directory:
         key, certificate = directory / "media.key", directory / "media.crt"
         _single("x509.private_key_managed", {"name": str(key), "algo": "ec", "keysize": 256, "mode": "0600"})
-        wanted = media_certificate.arguments(known)
-        _single("x509.certificate_managed", {**wanted, "name": str(certificate), "private_key": str(key)})
+        wanted = _wanted(name, address, media_name, certificate)
+        _single("x509.certificate_managed", {**wanted, "private_key": str(key)})
         text = certificate.read_bytes()
         files = [
             RemoteFile(media_certificate.OWN_KEY_FILE, key.read_bytes(), 0o600),
@@ -55,6 +54,34 @@ def send(host: Connection, name: str, address: str, media_name: str, paths: Path
         remotefiles.put(host, files, is_secret=True)
     write_file(note_file(paths, name), text)
     return True
+
+
+def sign_again(name: str, address: str, media_name: str, paths: Paths) -> bytes:
+    """Return a new certificate for the key of the one that a replica was given last, which stays where it is.
+
+    Raises:
+        HostError: it cannot be made.
+    """
+    try:
+        public_key = x509.public_key(note_file(paths, name))
+    except (OSError, ValueError) as exc:
+        raise HostError(
+            f"the certificate with which {name} serves is not noted here",
+            details=str(exc),
+            resolution=f"caisson media replicate {name}: it gives a new one",
+        ) from exc
+    with _scratch(paths) as directory:
+        key, certificate = directory / "media.pub", directory / "media.crt"
+        write_file(key, public_key, mode=0o600)
+        wanted = _wanted(name, address, media_name, certificate)
+        del wanted["private_key"]
+        _single("x509.certificate_managed", {**wanted, "public_key": str(key)})
+        return certificate.read_bytes()
+
+
+def _wanted(name: str, address: str, media_name: str, file: Path) -> dict[str, Any]:
+    known = {"node": {"control_plane_address": address, "name": name}, "media_name": media_name}
+    return {**media_certificate.arguments(known), "name": str(file)}
 
 
 def _is_good(host: Connection, name: str, names: set[str], paths: Paths) -> bool:

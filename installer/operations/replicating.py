@@ -42,6 +42,7 @@ from installer.operations import (
     node_jobs,
     other_nodes,
     probe,
+    push_login,
     replica_certificate,
     telling,
 )
@@ -138,7 +139,7 @@ def choose(names: Sequence[str], paths: Paths) -> list[str]:
             details=f"further control planes: {', '.join(able) or 'none'}",
             resolution="a control plane serves packages and images; 'caisson node add --role control-plane' adds one",
         )
-    return list(names) or able
+    return list(dict.fromkeys(names)) or able
 
 
 # ---- the phases ----------------------------------------------------------------------------------------------
@@ -245,7 +246,12 @@ def run_serve(context: Context) -> bool:
 
 
 def _logins(context: Context) -> list[RemoteFile]:
-    """Return the registry's users and nginx' own password: those of this host, which pushes there what it is given."""
+    """Return the registry's users and nginx' own password: those of this host, which pushes there what it is given.
+
+    Raises:
+        HostError: they are not there, or do not belong together.
+    """
+    push_login.check(context.paths)
     files = (context.paths.htpasswd_file, context.paths.read_login_file)
     return [
         RemoteFile("/" + str(file.relative_to(context.paths.root)), file.read_bytes(), 0o600)

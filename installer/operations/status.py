@@ -34,6 +34,7 @@ from installer.operations import (
     host_state,
     other_nodes,
     own_state,
+    replicas,
     salt_state,
     static_pods,
     unfinished,
@@ -59,6 +60,7 @@ from installer.operations.etcd_state import EtcdState
 from installer.operations.host_state import DiskState, FirewallState, ServiceStates
 from installer.operations.media import Beside, beside
 from installer.operations.other_nodes import OtherNode
+from installer.operations.replicas import Replica
 from installer.operations.report import node_rows, pod_rows
 from installer.operations.salt_state import SaltState
 from installer.operations.static_pods import StaticPods
@@ -125,6 +127,7 @@ class State:
     others: tuple[OtherNode, ...] = ()
     vip: VirtualAddress | None = None
     other_media: tuple[Beside, ...] = ()
+    replicas: tuple[Replica, ...] = ()
     lost: tuple[Fault, ...] = ()
 
     @property
@@ -157,12 +160,20 @@ class State:
         """Return the error that this state is, None when everything is up."""
         away = [(self.media.missing, self.media.resolution)] if self.media.missing else []
         away += [(one.missing, one.resolution) for one in self.other_media if one.missing]
+        count_away = len(away)
+        away += [(f"{one.name}: {one.missing}", one.resolution) for one in self.replicas if one.missing]
         fixes = [*distinct_fixes(self.all_faults), *(fix for _, fix in away)]
         if self.all_faults:
             count = len(self.all_faults)
             return UnhealthyError(
                 f"{count} things are not as they should be" if count > 1 else self.faults[0],
                 details="\n".join([*self.faults, *(missing for missing, _ in away)]),
+                resolution="\n".join(fixes),
+            )
+        if away and not count_away:
+            return DegradedError(
+                "a control plane that serves too has other ISOs than this host; the cluster is up",
+                details="\n".join(missing for missing, _ in away),
                 resolution="\n".join(fixes),
             )
         if away:
@@ -182,6 +193,7 @@ class State:
             "product": product.summary,
             "media": asdict(self.media),
             "other_media": [asdict(one) for one in self.other_media],
+            "replicas": [asdict(one) for one in self.replicas],
             "services": dict(self.services.states),
             "firewall": self.firewall.shown,
             "disks": [_without_faults(disk) for disk in self.disks],
@@ -239,6 +251,7 @@ class State:
             (f"media {one.name}", one.missing or f"mounted at {one.mount_point}, from {one.made_from}")
             for one in self.other_media
         ]
+        rows += [(f"copies on {one.name}", one.shown) for one in self.replicas]
         rows += [(name, state) for name, state in self.services.states.items() if name != "firewalld"]
         rows.append(("firewalld", self.firewall.shown))
         down = "NOT RUNNING" if self.static_pods.is_known else "not known"
@@ -286,6 +299,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> 
     disks = Question("the disks", partial(host_state.ask_disks, paths))
     media = Question("the media", partial(media_state.media_state, product, paths))
     added = Question("the ISOs beside the media", partial(beside, paths))
+    copies = Question("the notes of copies of the ISOs", partial(replicas.find, paths))
     pods = Question("containerd", partial(static_pods.ask_static_pods, paths, name))
     etcd = Question("etcd", partial(etcd_state.ask_etcd, paths, ports["etcd-client"]))
     cluster = Question("the Kubernetes API", partial(_ask_cluster, paths, name))
@@ -306,6 +320,7 @@ def _gathered(product: Product, paths: Paths, tree_dir: Path, progress: Say) -> 
     found = State(
         media=media.answer(media_state.unknown(product, paths), lost),
         other_media=added.answer((), lost),
+        replicas=copies.answer((), lost),
         services=services.answer(ServiceStates(host_state.UNKNOWN), lost),
         firewall=firewall.answer(FirewallState("unknown"), lost),
         disks=disks.answer((), lost),

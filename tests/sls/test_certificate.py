@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from installer.operations import media_certificate
-from tests.sls.compiler import Compiler
+from installer.base.paths import Paths
+from installer.config import leaf, x509
+from installer.config.leaf import Leaf
+from installer.operations import media_certificate, replica_certificate
+from tests.authorities import make_authority, make_leaf
+from tests.sls.compiler import GRAINS, Compiler
 from tests.unit.salt.test_kubeadm import STATES_DIR
 from tests.unit.salt.test_modules import load
 
@@ -52,11 +57,41 @@ def test_with_a_certificate_of_the_site_nginx_serves_that_and_its_authority_is_p
         assert chunk["sources"] == sources
 
 
+def test_that_of_a_further_media_server_is_signed_again_for_the_key_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real Salt, given the public key alone; the way of the words: test_replica_renewal.py."""
+    paths = Paths(tmp_path)
+    authority = make_authority(tmp_path / "ca")
+    certificate, key = make_leaf(tmp_path, authority, names=("192.0.2.12",))
+    note = replica_certificate.note_file(paths, "cp2")
+    note.parent.mkdir(parents=True)
+    note.write_bytes(certificate.read_bytes())
+    given: list[dict[str, Any]] = []
+
+    def single(function: str, wanted: dict[str, Any]) -> None:
+        signing = {"signing_private_key": str(authority[1]), "signing_cert": str(authority[0])}
+        given.append({**wanted, **signing})
+        tree_dir = tmp_path / "tree"
+        tree_dir.mkdir()
+        words = [{name: value} for name, value in given[-1].items()]
+        (tree_dir / "one.sls").write_text(json.dumps({"Sign it:": {function: words}}))
+        said = Compiler(tree_dir, tmp_path / "minion", GRAINS).apply("one", {})[0]
+        assert said["result"] is True, said
+
+    monkeypatch.setattr(replica_certificate, "_single", single)
+    text = replica_certificate.sign_again("cp2", "192.0.2.12", "media.lab.internal", paths)
+    (tmp_path / "new.crt").write_bytes(text)
+    assert x509.names(tmp_path / "new.crt") == {"192.0.2.12", "cp2", "media.lab.internal"}
+    found = Leaf(tmp_path / "new.crt", key, authority[0])
+    assert list(leaf.examine(found, ("192.0.2.12", "media.lab.internal"))) == []
+
+
 def test_a_timer_looks_each_day(compiler: Compiler, pillar: dict[str, Any]) -> None:
     compiled = compiler.compile("nginx", pillar)
     assert list(compiled.faults) == []
     units = {chunk["unit"] for chunk in compiled.chunks if chunk["state"] == "caisson_service"}
-    assert units == {"caisson-renew.service", "caisson-renew.timer"}
+    assert units >= {"caisson-renew.service", "caisson-renew.timer"}
 
 
 def test_published_holds_all_and_changes_nothing_twice(tmp_path: Path) -> None:

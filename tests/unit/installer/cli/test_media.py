@@ -14,8 +14,9 @@ from installer.base.paths import Paths
 from installer.cli import jobs
 from installer.cli.main import main
 from installer.config.ports import PORTS_FILE
-from installer.engine import saltcall
+from installer.engine import mediaservers, saltcall
 from installer.engine.jobrecord import Request
+from installer.engine.mediaservers import MediaServer
 from installer.operations import schemas
 from tests.unit.installer.helpers import CONFIG_TEXT, make_context
 from tests.unit.installer.operations.isos import OWN_BUILD, PAUSE, IsoHost
@@ -126,6 +127,27 @@ def test_one_that_is_away_is_told_and_the_others_are_verified(
     assert len(data(host, tree, capsys, "verify")["away"]) == 1
     code, shown = run(host, tree, capsys, "verify", SECOND)
     assert (code, "-> systemctl start" in shown) == (6, True)
+
+
+def test_a_control_plane_that_serves_too_and_lacks_an_iso_is_told(
+    host: IsoHost, tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = (MediaServer("cp2", "10.77.1.12", (OWN,)), MediaServer("cp3", "10.77.1.13", (OWN, SECOND)))
+    monkeypatch.setattr(mediaservers, "known", lambda _: servers[:1])
+    assert data(host, tree, capsys, "list")["replicas"][0]["missing"] == ""
+    _, shown = run(host, tree, capsys, "add", str(host.iso("20261102.bb", {APP: b"app"})))
+    assert f"note: cp2 serves too, and it lacks {SECOND}: caisson media replicate cp2" in shown
+    monkeypatch.setattr(mediaservers, "known", lambda _: servers)
+    _, shown = run(host, tree, capsys, "list")
+    assert f"cp2, which serves too: it lacks {SECOND}\n  -> caisson media replicate cp2" in shown
+    assert "cp3, which serves too" not in shown
+    found = data(host, tree, capsys, "list")["replicas"]
+    assert [(one["name"], one["lacks"]) for one in found] == [("cp2", [SECOND]), ("cp3", [])]
+    _, shown = run(host, tree, capsys, "remove", SECOND)
+    assert (
+        f"note: cp3 serves too, and it still has {SECOND}, removed here: caisson media replicate cp3" in shown
+    )
+    assert data(host, tree, capsys, "list")["replicas"][1]["needless"] == [SECOND]
 
 
 def test_use_notes_it_and_asks_for_a_bootstrap_of_its_own_tree(

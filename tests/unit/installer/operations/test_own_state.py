@@ -16,12 +16,13 @@ from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.config import facts
 from installer.config.facts import Address
-from installer.engine import saltcall
+from installer.engine import pillartop, saltcall
 from installer.operations import (
     cluster_state,
     endpoints,
     host_state,
     own_state,
+    replica,
     schemas,
 )
 from installer.operations.asking import Fault
@@ -67,6 +68,19 @@ def test_all_is_well(host: Host, tmp_path: Path, repository_dir: Path) -> None:
     assert "caisson 0.1.0-b1" in shown
     node = found.to_data()["node"]
     assert (node["addresses"], node["bootstrap_node"]) == (["10.77.1.12"], "10.77.1.11")
+
+
+def test_a_copy_that_a_media_server_lost_is_told(
+    host: Host, tmp_path: Path, repository_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Fault("the copy of 0.1.0-b1: nothing is mounted there", "caisson media replicate node2")
+    monkeypatch.setattr(replica, "faults", lambda _, name: (lost,) if name == "node2" else ())
+    assert look(tmp_path, repository_dir).all_faults == (), "it serves nothing"
+    file = Paths(tmp_path).pillar_dir / "caisson.sls"
+    data = json.loads(file.read_text().partition("\n")[2])
+    data["caisson"]["node"]["media"] = ["0.1.0-b1"]
+    file.write_text(pillartop.render(data))
+    assert look(tmp_path, repository_dir).all_faults == (lost,)
 
 
 def test_what_is_wrong_is_said_with_what_to_do_on_such_a_node(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from installer.base.errors import MediaError
-from installer.media import notes
+from installer.media import custody, notes
 from installer.operations import replica
 from tests.unit.installer.helpers import make_tree
 from tests.unit.installer.operations.isos import PAUSE, IsoHost
@@ -101,3 +101,29 @@ def test_what_the_bootstrap_node_has_no_more_is_given_up_with_its_copy(host: Iso
     assert copy.exists(), "no copy of Caisson's own: it lies elsewhere"
     assert NAME not in [one.name for one in replica.kept(host.paths)]
     assert str(host.paths.media_dir(NAME)) not in [mount.mount_point for mount in host.mounts]
+
+
+def test_a_copy_that_was_begun_and_that_nobody_goes_on_with_is_deleted(host: IsoHost) -> None:
+    place = host.paths.at(custody.PLACE)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in (f"{NAME}.iso.part", "0.1.0-gone.iso.part", "mine.iso"):
+        (place / name).write_text("x")
+    replica.forget_others([host.own.full_version, NAME], host.paths)
+    assert sorted(file.name for file in place.iterdir()) == [f"{NAME}.iso.part", "mine.iso"]
+
+
+def test_one_whose_note_a_power_cut_emptied_is_verified_and_noted_again(host: IsoHost, copy: Path) -> None:
+    keep(host, copy)
+    (host.paths.media_notes_dir / f"{NAME}.json").write_text("")
+    assert NAME not in [one.name for one in replica.kept(host.paths)]
+    assert keep(host, copy)
+    assert NAME in [one.name for one in replica.kept(host.paths)]
+
+
+def test_what_is_wrong_with_a_copy_is_told_with_the_command(host: IsoHost, copy: Path) -> None:
+    keep(host, copy)
+    assert replica.faults(host.paths, "cp2") == ()
+    host.mounts = [mount for mount in host.mounts if NAME not in mount.mount_point]
+    (fault,) = replica.faults(host.paths, "cp2")
+    assert fault.text.startswith(f"the copy of {NAME}: nothing is mounted at ")
+    assert "caisson media replicate cp2" in fault.fix

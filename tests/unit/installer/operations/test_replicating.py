@@ -27,6 +27,7 @@ from installer.engine.remotefiles import RemoteFile
 from installer.operations import (
     adding,
     media_serving,
+    push_login,
     replica_certificate,
     replicating,
     telling,
@@ -97,6 +98,7 @@ class Scene:
         caisson = nodepillar.pillar(base, self.there.entry, facts, media_port=8443, cluster_ca_sha256="ab")
         caisson["node"]["serves"] = True
         pillartop.write(base.paths, "node1", caisson)
+        push_login.ensure(base.paths)
         self.base = NodeContext(
             **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
         )
@@ -214,6 +216,13 @@ def test_an_iso_that_is_not_as_it_should_be_is_not_copied(scene: Scene) -> None:
     assert scene.there.log == []
 
 
+def test_a_host_without_the_registry_s_passwords_says_how_they_are_made(scene: Scene) -> None:
+    scene.host.paths.htpasswd_file.unlink()
+    with pytest.raises(HostError, match="the passwords of the registry are not those that it knows"):
+        scene.run()
+    assert mediaservers.known(scene.host.paths) == ()
+
+
 def test_another_host_than_the_node_is_refused(scene: Scene) -> None:
     scene.there.pillar_name = "cp9"
     with pytest.raises(HostError, match="is cp9, not cp2"):
@@ -222,6 +231,7 @@ def test_another_host_than_the_node_is_refused(scene: Scene) -> None:
 
 def test_a_worker_is_none_that_serves(scene: Scene) -> None:
     assert replicating.choose([], scene.host.paths) == ["cp2"]
+    assert replicating.choose(["cp2", "cp2"], scene.host.paths) == ["cp2"], "once"
     with pytest.raises(PreflightError, match="worker1: is no further control plane"):
         replicating.choose(["cp2", "worker1"], scene.host.paths)
     caisson = pillartop.read(scene.host.paths, "cp2")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -20,7 +21,8 @@ from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.config import facts
 from installer.config.bootstrap import parse as parse_config
-from installer.engine import saltcall
+from installer.engine import mediaservers, saltcall
+from installer.engine.mediaservers import MediaServer
 from installer.media import mounting as media
 from installer.media import state as media_state
 from installer.operations import (
@@ -32,6 +34,7 @@ from installer.operations import (
     host_state,
     installed,
     other_nodes,
+    replicas,
     salt_state,
     static_pods,
     status,
@@ -39,6 +42,7 @@ from installer.operations import (
 from installer.operations.asking import Fault
 from installer.operations.cluster_state import Member, NodeState, PodState
 from installer.operations.etcd_state import EtcdMember, EtcdState
+from installer.operations.media import Media
 from installer.operations.other_nodes import OtherNode
 from installer.operations.salt_state import SaltState
 from tests.unit.installer import workers
@@ -803,6 +807,35 @@ def test_an_iso_beside_the_one_in_use_is_shown_and_missed(host: Host, tmp_path: 
     assert error.resolution.startswith("put the ISO back as /nowhere/b.iso, then: systemctl start")
     shown = dict(row for row in state.tables(make_product())[0][1] if len(row) == 2)
     assert shown["media 0.1.0-20261102.bb"].endswith("/nowhere/b.iso is not there")
+
+
+def test_a_control_plane_that_serves_too_with_other_isos_is_told_with_the_command(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.note(make_product(), Paths(tmp_path))
+    servers = (
+        MediaServer("cp2", "10.77.1.12", ("0.0.9-1",)),
+        MediaServer("cp3", "10.77.1.13", ("0.1.0", "0.0.9-1")),
+    )
+    monkeypatch.setattr(mediaservers, "known", lambda _: servers)
+    monkeypatch.setattr(status, "_ask_endpoints", lambda *_: ())
+    state = state_of(tmp_path)
+    error = state.error()
+    assert isinstance(error, DegradedError)
+    assert error.message.startswith("a control plane that serves too has other ISOs")
+    assert error.details.splitlines()[0] == "cp2: it lacks 0.1.0; it still has 0.0.9-1, removed here"
+    assert error.resolution.splitlines()[0] == "caisson media replicate cp2"
+    shown = dict(row for row in state.tables(make_product())[0][1] if len(row) == 2)
+    assert shown["copies on cp3"] == "it still has 0.0.9-1, removed here"
+
+
+def test_another_iso_in_use_than_that_of_the_copy_is_told() -> None:
+    old, new = (Media(n, n, "", "", "", "", n == "new", None) for n in ("old", "new"))
+    server = MediaServer("cp2", "10.77.1.12", ("old", "new"))
+    (found,) = replicas.compare([server], [new, old])
+    assert found.missing == "its packages are those of old, and new is in use here"
+    (found,) = replicas.compare([dataclasses.replace(server, builds=("new", "old"))], [new, old])
+    assert (found.missing, found.resolution, found.shown) == ("", "", "has new, old")
 
 
 def test_a_mount_unit_that_is_gone_or_not_enabled(host: Host, tmp_path: Path) -> None:
