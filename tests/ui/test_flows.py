@@ -202,7 +202,7 @@ def test_a_session_that_ends_leaves_what_was_typed(look: Look) -> None:
     eyes.page.click("#over a")
     eyes.page.wait_for_url("**/login?*")
     expect(eyes.page.locator("main")).to_contain_text("nothing was done for 30 minutes")
-    eyes.console.world.codes[worlds.CODE] = {"token": ADMIN, "ends": worlds.at(-9 * 3600), "user": "x"}
+    eyes.console.world.codes[worlds.CODE] = worlds.let_in(ADMIN, ends_in_s=9 * 3600)
     eyes.page.fill("#code", worlds.CODE)
     eyes.page.press("#code", "Enter")
     eyes.page.wait_for_url("**/hosts/add")

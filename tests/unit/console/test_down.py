@@ -89,7 +89,7 @@ def test_a_code_lets_in_to_look(start: Start) -> None:
     """What the door gives in place of a token: read, and make a report, and nothing else."""
     world = worlds.full()
     worlds.api_down(world)
-    world.codes[CODE] = {"grant": "grant-0123456789", "ends": at(-3600), "user": "local"}
+    world.codes[CODE] = {"grant": "grant-0123456789", "ends": at(-3600), "user": "local", "role": ""}
     console = start(world)
     console.api.stop()
     browser = console.browser()

@@ -133,7 +133,6 @@ def test_what_the_door_refuses_is_said_with_the_rule(start: Start) -> None:
     world.refuse = lambda request: (
         error(
             403,
-            "CSE018",
             "olga may not create hosts",
             details=('the rule that is missing: apiGroups: ["x"]',),
         )
@@ -145,7 +144,7 @@ def test_what_the_door_refuses_is_said_with_the_rule(start: Start) -> None:
     browser.get("/hosts/add")
     answer = browser.post("/hosts/look", HOST)
     assert answer.status == 403
-    assert "CSE018 olga may not create hosts" in answer.text
+    assert "CSE017 olga may not create hosts" in answer.text
     assert "the rule that is missing: apiGroups: [&#34;x&#34;]" in answer.text
 
 
