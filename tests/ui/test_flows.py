@@ -15,6 +15,7 @@ PAGES = (
     "/",
     "/nodes",
     "/nodes/cp1",
+    "/nodes/w2/remove",
     "/pods",
     "/pods/team/web-0",
     "/events",

@@ -41,6 +41,7 @@ GOLDENS = {
     "overview": "/",
     "nodes": "/nodes",
     "node": "/nodes/cp1",
+    "node-remove": "/nodes/w2/remove",
     "pods": "/pods",
     "pod": "/pods/team/web-0",
     "events": "/events",

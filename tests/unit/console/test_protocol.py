@@ -35,6 +35,9 @@ def use_everything(admin: Browser) -> None:
     for path, values in (("/hosts/look", HOST), ("/hosts/look", typed), ("/hosts/join", typed)):
         admin.get("/hosts/add")
         assert admin.post(path, values).status == 303
+    admin.get("/nodes/w2/remove")
+    leaving = {"confirm": "w2", "dead": "1", "address": "10.77.1.12", "user": "olga", "port": "2222"}
+    assert admin.post("/nodes/w2/remove", leaving).status == 303
     admin.get("/report")
     assert admin.post("/report").status == 303
     admin.get(f"/jobs/{JOB}")

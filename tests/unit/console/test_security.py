@@ -21,6 +21,7 @@ PAGES = (
     "/",
     "/nodes",
     "/nodes/cp1",
+    "/nodes/w2/remove",
     "/pods",
     "/pods/team/web-0",
     "/events",
@@ -38,6 +39,7 @@ PAGES = (
     "/report",
 )
 POSTS = (
+    "/nodes/w2/remove",
     "/logout",
     "/session/renew",
     "/hosts/look",

@@ -476,11 +476,12 @@ def let_in(token: str, *, ends_in_s: float = 8 * 3600, user: str = "root") -> di
 def users() -> dict[str, User]:
     """Return who may log in by a token."""
     account = "system:serviceaccount:caisson-users"
-    create = {"verbs": ["create", "delete"], "apiGroups": [GROUP], "resources": ["hosts", "jobs", "reports"]}
+    create = {"verbs": ["create"], "apiGroups": [GROUP], "resources": ["hosts", "jobs", "reports"]}
+    cancel = {"verbs": ["delete"], "apiGroups": [GROUP], "resources": ["jobs"]}
     return {
         ADMIN: User(f"{account}:root", [ALL], ("system:serviceaccounts", "system:authenticated")),
         VIEWER: User(f"{account}:eve", list(VIEW)),
-        OPERATOR: User(f"{account}:olga", [*VIEW, create]),
+        OPERATOR: User(f"{account}:olga", [*VIEW, create, cancel]),
         ONE_NAMESPACE: User(f"{account}:team", [], namespace="team"),
     }
 
