@@ -38,7 +38,7 @@ def world_of(kind: str) -> worlds.World:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", ["full", "empty", "failed", "down"])
-def test_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
+def test_c10_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
     # axe is put into the page as a script: the policy is passed by for it here, and here alone.
     eyes = look(world_of(kind), color_scheme=scheme, bypass_csp=True)
     eyes.go("/login")
@@ -59,7 +59,7 @@ def test_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280, 3840])
-def test_no_page_is_wider_than_the_screen(look: Look, width: int) -> None:
+def test_c10_no_page_is_wider_than_the_screen(look: Look, width: int) -> None:
     """What is wide scrolls by itself; the page never does. 320 is 1280 at 400 %."""
     eyes = look(worlds.failed(), viewport={"width": width, "height": 900})
     eyes.log_in()

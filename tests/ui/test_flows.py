@@ -35,7 +35,7 @@ PAGES = (
 )
 
 
-def test_every_page_comes_without_a_fault_and_small(look: Look) -> None:
+def test_c04_every_page_comes_without_a_fault_and_small(look: Look) -> None:
     """No breach of the policy, no error, no other origin; the fixture fails when there is one."""
     eyes = look(worlds.full())
     eyes.log_in()
@@ -71,7 +71,7 @@ def press_until(page: Page, text: str, limit: int = 60) -> None:
     raise AssertionError(f"{text!r} is not reached by the tab key")
 
 
-def test_a_host_is_added_by_keyboard_alone(look: Look) -> None:
+def test_c10_a_host_is_added_by_keyboard_alone(look: Look) -> None:
     eyes = look(worlds.full())
     page = eyes.page
     page.goto(f"{eyes.base}/login")
@@ -122,7 +122,7 @@ def test_a_log_goes_on_by_itself_without_a_lost_or_doubled_line(look: Look) -> N
     assert numbers == [str(n) for n in range(1, 101)]
 
 
-def test_a_pod_that_changes_is_seen_without_a_reload(look: Look) -> None:
+def test_c08_a_pod_that_changes_is_seen_without_a_reload(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.go("/pods")
@@ -133,7 +133,7 @@ def test_a_pod_that_changes_is_seen_without_a_reload(look: Look) -> None:
     assert eyes.page.evaluate("window.stays") == 1
 
 
-def test_news_take_neither_focus_nor_what_is_typed(look: Look) -> None:
+def test_c10_news_take_neither_focus_nor_what_is_typed(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.go("/pods")
@@ -158,7 +158,7 @@ def test_what_is_open_stays_open(look: Look) -> None:
     assert eyes.page.locator("details").last.get_attribute("open") is not None
 
 
-def test_a_hidden_page_asks_nothing(look: Look) -> None:
+def test_c08_a_hidden_page_asks_nothing(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.go(f"/jobs/{JOB}")
@@ -175,7 +175,7 @@ def test_a_hidden_page_asks_nothing(look: Look) -> None:
     assert eyes.console.core.streams == 0
 
 
-def test_the_api_goes_and_comes_back_without_a_reload(look: Look) -> None:
+def test_c07_the_api_goes_and_comes_back_without_a_reload(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.console.api.stop()
@@ -190,7 +190,7 @@ def test_the_api_goes_and_comes_back_without_a_reload(look: Look) -> None:
     expect(eyes.page.locator("#banners")).not_to_contain_text("has not answered")
 
 
-def test_a_session_that_ends_leaves_what_was_typed(look: Look) -> None:
+def test_c15_a_session_that_ends_leaves_what_was_typed(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.go("/hosts/add")
@@ -212,7 +212,7 @@ def test_a_session_that_ends_leaves_what_was_typed(look: Look) -> None:
     assert "password" not in kept.replace("secret_", "password")
 
 
-def test_more_time_without_leaving_the_page(look: Look) -> None:
+def test_c05_more_time_without_leaving_the_page(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     eyes.go("/hosts/add")
@@ -238,7 +238,7 @@ def test_the_console_goes_away_and_says_so(look: Look) -> None:
     eyes.faults[:] = [line for line in eyes.faults if "ERR_INTERNET_DISCONNECTED" not in line]
 
 
-def test_eight_tabs_with_live_pages_all_load(look: Look) -> None:
+def test_c13_eight_tabs_with_live_pages_all_load(look: Look) -> None:
     """A browser has six connections for one host; a stream that is not seen is closed."""
     eyes = look(worlds.full())
     eyes.log_in()
@@ -289,7 +289,7 @@ def test_a_host_is_added_without_script(look: Look) -> None:
     expect(page.locator("main")).to_contain_text("You have logged out.")
 
 
-def test_another_site_can_neither_post_nor_frame(look: Look) -> None:
+def test_t06_another_site_can_neither_post_nor_frame(look: Look) -> None:
     eyes = look(worlds.full())
     eyes.log_in()
     evil = eyes.context.new_page()
@@ -303,7 +303,7 @@ def test_another_site_can_neither_post_nor_frame(look: Look) -> None:
     assert not [r for r in eyes.console.world.asked_door if r["verb"] == "start"]
 
 
-def test_hostile_names_stay_text(look: Look) -> None:
+def test_t07_hostile_names_stay_text(look: Look) -> None:
     world = worlds.failed()
     name = "<img src=x onerror=document.title=1>"
     world.pods[0]["words"][2] = name

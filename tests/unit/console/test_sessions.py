@@ -16,7 +16,7 @@ from tests.unit.console.world import ADMIN, CODE, JOB, NIGHT, VIEWER, at
 pytestmark = pytest.mark.loopback
 
 
-def test_a_code_lets_in_once(console: Running) -> None:
+def test_c06_a_code_lets_in_once(console: Running) -> None:
     first, second = console.browser(), console.browser()
     answer = first.post("/login", {"code": CODE, "next": "/nodes"}, fill=False)
     assert (answer.status, answer.location) == (303, "/nodes")
@@ -124,7 +124,7 @@ def test_a_revoked_token_ends_the_session_and_says_so(admin: Browser) -> None:
     assert Ended.REVOKED.value in admin.get(answer.location).text
 
 
-def test_a_stolen_cookie_ends_the_session(admin: Browser) -> None:
+def test_c14_a_stolen_cookie_ends_the_session(admin: Browser) -> None:
     """Cookies are not separated by port: another server of the same address is sent them, too."""
     thief = admin.running.browser("127.0.0.2")
     thief.cookie = admin.cookie
@@ -150,7 +150,7 @@ def test_a_cookie_of_an_earlier_console_is_told_why(console: Running) -> None:
     assert Ended.UNKNOWN.value in browser.get(answer.location).text
 
 
-def test_the_end_is_said_before_it_comes_and_a_word_is_enough(admin: Browser) -> None:
+def test_c05_the_end_is_said_before_it_comes_and_a_word_is_enough(admin: Browser) -> None:
     admin.running.world.ahead_s += 26 * 60
     page = admin.live("/nodes").text
     assert "You will be logged out in" in page

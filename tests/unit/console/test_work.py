@@ -26,7 +26,7 @@ def lines_of(stream: str) -> list[str]:
     return re.findall(r"line (\d+) of", stream)
 
 
-def test_a_job_shows_phase_time_wait_and_log(admin: Browser) -> None:
+def test_c03_a_job_shows_phase_time_wait_and_log(admin: Browser) -> None:
     page = admin.get(f"/jobs/{JOB}").text
     assert "phase 7 of 9, prepare the host" in page
     assert "waits for the image registry.k8s.io/kube-proxy:v1.36.4" in page
@@ -104,7 +104,7 @@ def test_the_log_is_a_file_too(admin: Browser) -> None:
     assert len(page) < 70_000
 
 
-def test_an_interrupted_job_says_so(start: Start) -> None:
+def test_c03_an_interrupted_job_says_so(start: Start) -> None:
     world = worlds.full()
     world.jobs[JOB].about.update(state="interrupted", exit_code=None)
     world.jobs[JOB].phases = worlds.phases(6, "interrupted")
@@ -190,7 +190,7 @@ def test_a_host_is_added_in_three_steps(start: Start) -> None:
     assert not session.kept
 
 
-def test_sent_twice_is_one_job(admin: Browser) -> None:
+def test_c15_sent_twice_is_one_job(admin: Browser) -> None:
     admin.get("/hosts/add")
     first, second = admin.post("/hosts/look", HOST), admin.post("/hosts/look", HOST)
     assert first.location == second.location
@@ -205,7 +205,7 @@ def test_secrets_are_forgotten_after_ten_minutes(admin: Browser) -> None:
     assert "Password for sudo" in admin.get(answer.location).text
 
 
-def test_what_was_typed_outlives_the_session_but_not_the_secrets(admin: Browser) -> None:
+def test_c15_what_was_typed_outlives_the_session_but_not_the_secrets(admin: Browser) -> None:
     admin.get("/hosts/add")
     admin.running.world.ahead_s += 31 * 60
     answer = admin.post("/hosts/look", {**HOST, "secret_password": "hunter2"})

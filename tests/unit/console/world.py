@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,11 @@ class World:
     door_said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     door_told: list[dict[str, Any]] = field(default_factory=list)
     refuse: Callable[[Mapping[str, Any]], dict[str, Any] | None] = lambda _: None
-    slow_s: dict[str, float] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    """Verbs of the door, or "api": what is asked so is not answered before the test ends, or lets it go."""
+    released: threading.Event = field(default_factory=threading.Event)
+    drops: int = 0
+    """So many questions to the API are closed without an answer."""
 
     def now(self) -> float:
         """Return the time that the console believes."""
