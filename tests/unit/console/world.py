@@ -478,6 +478,10 @@ def let_in(token: str, *, ends_in_s: float = 8 * 3600, user: str = "root") -> di
     return {"token": token, "ends": at(-ends_in_s), "user": user, "role": "admin"}
 
 
+Make = Callable[[], World]
+"""What makes a world."""
+
+
 def users() -> dict[str, User]:
     """Return who may log in by a token."""
     account = "system:serviceaccount:caisson-users"
