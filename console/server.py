@@ -12,7 +12,7 @@ from tornado.iostream import IOStream
 from tornado.web import Application, RequestHandler
 
 from console.core import Core
-from console.pages import live, login, look, work
+from console.pages import live, login, look, remove, work
 from console.pages.base import Health, NotFound, Static
 
 CONNECTIONS = 200
@@ -57,6 +57,7 @@ def application(core: Core) -> Application:
         (r"/events", look.Events),
         (r"/control-plane", look.ControlPlane),
         (r"/certificates", look.Certificates),
+        (r"/nodes/([^/]+)/remove", remove.RemoveNode),
         (r"/media", look.Media),
         (r"/journal", look.Journal),
         (r"/access", look.Access),

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from tornado.web import HTTPError
 
-from console import api
+from console import api, rights
 from console.pages.base import Page
 from console.sources import LOG_LINES, LOG_S, NODE_LEASES, NODES_S, PODS_S
 from console.views import (
@@ -116,6 +116,7 @@ class Node(Page):
             events=events.list_view(found_events, namespace="", wanted="", only_warnings=False, now=now),
             jobs=[job for job in jobs.jobs_of(found_jobs) if name in job.about.split(", ")][:10],
             job_source=base.door_source(found_jobs, now),
+            remove=jobs.button(sources, rights.REMOVE_NODE, f"Remove {name}", "remove"),
             **view,
         )
 

@@ -11,6 +11,8 @@ from console.known import Known
 from console.views import base, nodes
 from console.views.base import Mark
 
+ANSWER = re.compile(r"HTTP [1-4][0-9]{2}")
+"""What the door says of an endpoint that is well; of others "HTTP 503 instead of 200", or why there was no answer."""
 CHECK = re.compile(r"^\[(?P<sign>[+-])\](?P<name>\S+) (?P<rest>.*)$")
 
 
@@ -77,12 +79,12 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
 
 
 def has_answered(answer: str) -> bool:
-    """Say whether an endpoint has answered: by a number of HTTP that is no fault of the server.
+    """Say whether an endpoint has answered as it must, by the words of the door.
 
-    >>> has_answered("200"), has_answered("401"), has_answered("503"), has_answered("connection refused")
+    >>> has_answered("HTTP 200"), has_answered("HTTP 401"), has_answered("HTTP 404 instead of 200"), has_answered("")
     (True, True, False, False)
     """
-    return answer.isascii() and answer.isdigit() and int(answer[:6]) < 500
+    return ANSWER.fullmatch(answer) is not None
 
 
 def checks_of(ready: Known[str], now: float) -> list[dict[str, Any]]:
@@ -132,9 +134,14 @@ def _service(data: dict[str, Any], *, is_fresh: bool) -> dict[str, Any]:
         "state": state,
         "detail": base.words(data.get("detail")),
         "restarts": base.whole(data.get("restarts")) or 0,
-        "since": base.words(data.get("since")),
+        "since": _since(data.get("since")),
         "lines": base.texts(data.get("lines")),
     }
+
+
+def _since(found: Any) -> str:
+    moment = text.moment(found)
+    return base.words(found) if moment is None else f"{text.stamp(moment)} UTC"
 
 
 def _facts(host: dict[str, Any]) -> list[tuple[str, str]]:

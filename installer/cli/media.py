@@ -340,7 +340,7 @@ def _follow(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
 
 
 def _followed(found: Iterable[Followed]) -> list[dict[str, Any]]:
-    return [{**asdict(one), "age_s": one.age_s} for one in found]
+    return [one.to_json() for one in found]
 
 
 def _remove(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from installer.base.errors import HostError, InstallerError
 from installer.base.files import write_file
@@ -51,6 +51,10 @@ class Followed:
     def age_s(self) -> int:
         """Seconds since then; -1 where it never was."""
         return max(0, int(time.time()) - self.at) if self.at else -1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data; the schema is media.schema.json."""
+        return {**asdict(self), "age_s": self.age_s}
 
 
 def follow(site: Site, *, say: Say) -> list[Followed]:

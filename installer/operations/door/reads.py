@@ -21,6 +21,7 @@ from installer.engine.jobs import Job
 from installer.media import product
 from installer.operations import (
     certificates,
+    following_images,
     images,
     job_report,
     media,
@@ -126,7 +127,8 @@ def read_media(asked: Asked) -> Mapping[str, Any]:
     """Return the object of ``caisson media list --json``."""
     own_state.refuse_here(asked.paths, "ISOs are listed")
     found = media.rows(asked.paths, product.load(asked.tree_dir))
-    return {"format": 1, "media": [asdict(row) for row in found]}
+    followed = [one.to_json() for one in following_images.known(asked.paths)]
+    return {"format": 1, "media": [asdict(row) for row in found], "followed": followed}
 
 
 def read_images(asked: Asked) -> Mapping[str, Any]:

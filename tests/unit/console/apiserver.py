@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.unit.console.world import NIGHT, User, World, at
 
+HELD_S = 120.0
 NODE_COLUMNS = (
     "Name",
     "Status",
@@ -116,7 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         path = parts.path
         self.world.asked_api.append(f"{self.command} {self.path}")
-        time.sleep(self.world.slow_s.get("api", 0.0))
+        if self.world.drops > 0:
+            self.world.drops -= 1
+            self.close_connection = True
+            return
+        if "api" in self.world.held:
+            self.world.released.wait(HELD_S)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/livez":
             self._send(200, b"ok", "text/plain")

@@ -5,22 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from console import api, joblog, known, sources
 from tests.unit.console import world as worlds
-from tests.unit.console.running import Browser, Running, running
+from tests.unit.console.running import Browser, Identity, Running, make_identity, running
 from tests.unit.console.world import World
-
-IMPATIENT = {
-    "test_a_slow_source_holds_no_page_up",
-    "test_an_api_that_hangs_holds_no_page_up_twice",
-    "test_one_missed_answer_is_no_outage",
-    "test_a_slow_answer_is_there_for_the_next_page",
-}
-"""What tests how long the console waits; everywhere else it waits longer, for other tests may run beside."""
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,20 +29,28 @@ def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait longer, but in tests of waiting."""
-    if request.node.originalname not in IMPATIENT:
-        be_patient(monkeypatch)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer: other tests may run beside. A test of waiting sets its own limit, and holds the answer back."""
+    be_patient(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """Return the certificates of all consoles of this run."""
+    return make_identity(tmp_path_factory.mktemp("identity"))
 
 
 Start = Callable[[World], Running]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return what starts a console in a world."""
+def start(tmp_path: Path, identity: Identity) -> Iterator[Start]:
+    """Return what starts a console in a world; a second one is another console of the same world."""
     with ExitStack() as stack:
-        yield lambda world: stack.enter_context(running(world, tmp_path / "console"))
+        numbers = count(1)
+        yield lambda world: stack.enter_context(
+            running(world, tmp_path / f"console{next(numbers)}", identity)
+        )
 
 
 @pytest.fixture

@@ -7,11 +7,16 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
+import socket
 import ssl
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -26,6 +31,7 @@ from tests.unit.console.apiserver import ApiServer
 from tests.unit.console.doorway import Doorway
 from tests.unit.console.world import World
 
+REPOSITORY_DIR = Path(__file__).parents[3]
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -136,6 +142,77 @@ class Browser:
         return self.post("/login", {"token": token}, fill=False)
 
 
+def cost_s(browser: Browser, path: str) -> float:
+    """Return the least time that three loads have kept a processor busy: what else runs here does not count.
+
+    It is that of the browser, the console, the API server and the door together.
+    """
+    found = []
+    for _ in range(3):
+        begun = time.process_time()
+        browser.get(path)
+        found.append(time.process_time() - begun)
+    return min(found)
+
+
+@dataclass
+class Program:
+    """The real program in a process of its own, and how systemd would hear of it."""
+
+    process: subprocess.Popen[bytes]
+    told: socket.socket
+    console: Running
+    log_file: Path
+
+    def memory_bytes(self, what: str = "VmRSS") -> int:
+        """Return how much memory it has; ``VmHWM`` is the most that it had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(status.partition(f"{what}:")[2].split()[0]) * 1024
+
+
+@contextlib.contextmanager
+def program(console: Running, *, before: str = "") -> Iterator[Program]:
+    """Start the program as sd_listen_fds(3) has it, with the API server and the door of a console that runs.
+
+    ``before`` is Python that is carried out in its process before it begins.
+    """
+    directory = console.directory
+    config = json.loads((directory / "console.json").read_text(encoding="utf-8"))
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
+        (directory / "log").open("wb") as log,
+    ):
+        told.bind(str(directory / "notify"))
+        told.settimeout(120)
+        config["port"] = listening.getsockname()[1]
+        settings = directory / "program.json"
+        settings.write_text(json.dumps(config), encoding="utf-8")
+        code = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+            f"import console.__main__ as it; {before or 'pass'};"
+            "sys.exit(it.main(['--settings', sys.argv[2]]))"
+        )
+        started = subprocess.Popen(
+            [sys.executable, "-B", "-c", code, str(listening.fileno()), str(settings)],
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(REPOSITORY_DIR),
+                "LISTEN_FDS": "1",
+                "NOTIFY_SOCKET": str(directory / "notify"),
+            },
+            pass_fds=[listening.fileno()],
+            cwd="/",
+            stderr=log,
+        )
+        try:
+            assert told.recv(64) == b"READY=1"
+            yield Program(started, told, replace(console, port=config["port"]), directory / "log")
+        finally:
+            started.kill()
+            started.wait(60)
+
+
 Pair = tuple[Path, Path]
 Identity = tuple[Pair, Pair]
 """An authority and a leaf of it for 127.0.0.1: each a certificate and its key."""
@@ -191,6 +268,7 @@ def running(world: World, directory: Path, identity: Identity | None = None) -> 
     try:
         yield begun["it"]
     finally:
+        world.released.set()
         begun["it"].loop.call_soon_threadsafe(stop.set)
         thread.join(10)
         api.stop()

@@ -170,15 +170,15 @@ def test_what_may_not_be_seen_any_more_is_forgotten() -> None:
 
 def test_a_slow_answer_is_there_for_the_next_page() -> None:
     async def run() -> tuple[Any, Any]:
-        cache = Cache()
+        cache, may_answer = Cache(), asyncio.Event()
 
         async def slow() -> int:
-            await asyncio.sleep(0.2)
+            await may_answer.wait()
             return 7
 
         first = await cache.get("k", "s", slow, fresh_s=5, wait_s=0.01)
-        await asyncio.sleep(0.3)
-        return first, await cache.get("k", "s", slow, fresh_s=5, wait_s=0.01)
+        may_answer.set()
+        return first, await cache.get("k", "s", slow, fresh_s=5, wait_s=60.0)
 
     first, second = asyncio.run(run())
     assert first.value is None

@@ -158,7 +158,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("path", [*PAGES, f"/jobs/{worlds.REPORT}", "/pods?text=%3Cscript%3E", "/nodes/w2"])
-def test_hostile_text_stays_text(start: Start, path: str) -> None:
+def test_t07_hostile_text_stays_text(start: Start, path: str) -> None:
     world = worlds.failed()
     poison(world)
     browser = start(world).browser()
@@ -182,7 +182,7 @@ def test_hostile_text_stays_text(start: Start, path: str) -> None:
     assert "\x07" not in answer.text
 
 
-def test_what_hides_in_a_log_is_shown(start: Start) -> None:
+def test_t07_what_hides_in_a_log_is_shown(start: Start) -> None:
     world = worlds.full()
     world.logs["team/web-0"] = (
         f"{worlds.at(5)} \x1b[31mred\x1b[0m \x1b]0;title\x07 \u202etxt.exe\u202c \u2066x\u2069 \x00 {'y' * 1_000_000}\n"
@@ -244,7 +244,7 @@ def test_a_form_that_comes_back_is_escaped(admin: Browser) -> None:
     assert not [r for r in admin.running.world.asked_door if r["verb"] == "start"]
 
 
-def test_a_stream_carries_hostile_lines_as_json(start: Start) -> None:
+def test_t07_a_stream_carries_hostile_lines_as_json(start: Start) -> None:
     world = worlds.failed()
     world.jobs[worlds.JOB].log = (EVIL + "\r\n" + "data: x\n\n").encode()
     browser = start(world).browser()

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -20,9 +16,8 @@ import pytest
 from console import settings
 from console.__main__ import IDLE_S, is_unused
 from console.settings import SettingsError
-from tests.unit.console.running import Running
+from tests.unit.console.running import REPOSITORY_DIR, Running, program
 
-REPOSITORY_DIR = Path(__file__).parents[3]
 GOOD: dict[str, Any] = {
     "listen": ["10.77.1.1"],
     "port": 9443,
@@ -93,48 +88,22 @@ def test_a_wrong_file_ends_the_program_with_one_line(tmp_path: Path) -> None:
 @pytest.mark.subprocess
 @pytest.mark.loopback
 def test_systemd_hands_over_its_socket(console: Running) -> None:
-    """Starts the real program with a socket as sd_listen_fds(3) has it, talks to it, ends it; looks at its memory."""
-    config = json.loads((console.directory / "console.json").read_text(encoding="utf-8"))
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
-    ):
-        told.bind(str(console.directory / "notify"))
-        told.settimeout(30)
-        config["port"] = listening.getsockname()[1]
-        file = write(console.directory, config)
-        code = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
-            "os.execv(sys.executable, [sys.executable, '-B', '-m', 'console', '--settings', sys.argv[2]])"
-        )
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(REPOSITORY_DIR),
-            "LISTEN_FDS": "1",
-            "NOTIFY_SOCKET": str(console.directory / "notify"),
-        }
-        program = subprocess.Popen(
-            [sys.executable, "-c", code, str(listening.fileno()), str(file)],
-            env=environment,
-            pass_fds=[listening.fileno()],
-            cwd="/",
-        )
-        try:
-            assert told.recv(64) == b"READY=1"
-            context = ssl.create_default_context(cafile=str(console.core.settings.api_ca_file))
-            connection = http.client.HTTPSConnection("127.0.0.1", config["port"], context=context, timeout=20)
-            connection.request("GET", "/healthz")
-            assert connection.getresponse().read() == b"ok\n"
-            connection.close()
-            status = Path(f"/proc/{program.pid}/status").read_text(encoding="ascii")
-            kilobytes = int(status.partition("VmRSS:")[2].split()[0])
-            assert kilobytes <= 64 * 1024
-            program.send_signal(signal.SIGTERM)
-            assert program.wait(20) == 0
-            assert told.recv(64) == b"STOPPING=1"
-        finally:
-            program.kill()
-            program.wait(20)
+    """Starts the real program with a socket as sd_listen_fds(3) has it, talks to it, ends it."""
+    with program(console) as it:
+        assert it.console.browser().get("/healthz").body == b"ok\n"
+        it.process.send_signal(signal.SIGTERM)
+        assert it.process.wait(60) == 0
+        assert it.told.recv(64) == b"STOPPING=1"
+
+
+@pytest.mark.subprocess
+@pytest.mark.loopback
+def test_the_program_ends_by_itself(console: Running) -> None:
+    """The real one, that waits a tenth of a second where it waits ten minutes on a host."""
+    assert IDLE_S == 600
+    with program(console, before="it.IDLE_S = it.LOOK_S = 0.1") as it:
+        assert it.process.wait(60) == 0
+        assert it.told.recv(64) == b"STOPPING=1"
 
 
 @pytest.mark.loopback

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import re
-import time
 from html import unescape
 
 import pytest
 
+from console import known
 from console.views.nodes import HEARTBEAT_S
 from tests.conftest import GoldenCheck
 from tests.unit.console import world as worlds
 from tests.unit.console.conftest import Start
-from tests.unit.console.running import Browser, Running
+from tests.unit.console.running import Browser, Running, cost_s
 from tests.unit.console.test_security import PAGES
 from tests.unit.console.world import ADMIN, JOB, NIGHT, ONE_NAMESPACE, VIEWER
 
@@ -41,6 +41,7 @@ GOLDENS = {
     "overview": "/",
     "nodes": "/nodes",
     "node": "/nodes/cp1",
+    "node-remove": "/nodes/w2/remove",
     "pods": "/pods",
     "pod": "/pods/team/web-0",
     "events": "/events",
@@ -84,7 +85,7 @@ def test_nothing_has_happened_yet(start: Start) -> None:
 # ---- never an OK that is not known ---------------------------------------------------------------------------
 
 
-def test_a_kubelet_that_is_not_heard_is_unknown_before_the_api_says_so(start: Start) -> None:
+def test_c02_a_kubelet_that_is_not_heard_is_unknown_before_the_api_says_so(start: Start) -> None:
     world = worlds.full()
     world.leases["w1"] = NIGHT - HEARTBEAT_S - 1
     browser = start(world).browser()
@@ -96,7 +97,7 @@ def test_a_kubelet_that_is_not_heard_is_unknown_before_the_api_says_so(start: St
     assert overview.index("Node w1 is unknown") < overview.index("4 of 5")
 
 
-def test_a_door_that_does_not_open_is_not_well(start: Start) -> None:
+def test_c02_a_door_that_does_not_open_is_not_well(start: Start) -> None:
     console = start(worlds.full())
     console.door.stop()
     browser = console.browser()
@@ -106,15 +107,15 @@ def test_a_door_that_does_not_open_is_not_well(start: Start) -> None:
     assert "Not everything is known: no answer about this host, certificates, jobs" in page
 
 
-def test_a_slow_source_holds_no_page_up(start: Start) -> None:
+def test_a_slow_source_holds_no_page_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door answers nothing until the test is over: a page that waited for it would never come."""
+    monkeypatch.setattr(known, "WAIT_S", 0.1)
     world = worlds.full()
-    world.slow_s = {"status": 30.0}
+    world.held = {"status"}
     browser = start(world).browser()
     browser.login(ADMIN)
-    begun = time.monotonic()
     page = words(browser.get("/").text)
-    assert time.monotonic() - begun < 10.0
-    assert "no answer within 2 s; still waiting" in words(browser.get("/control-plane").text)
+    assert "no answer within 0.1 s; still waiting" in words(browser.get("/control-plane").text)
     assert "All is well" not in page
 
 
@@ -139,7 +140,7 @@ def test_a_cordoned_node_is_no_fault(start: Start) -> None:
 # ---- who may not ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_allowed_is_there_with_the_rule(console: Running) -> None:
+def test_c11_what_is_not_allowed_is_there_with_the_rule(console: Running) -> None:
     browser = console.browser()
     browser.login(VIEWER)
     for path, label in (("/hosts", "Add a host"), ("/report", "Make a report"), (f"/jobs/{JOB}", "Cancel")):
@@ -148,7 +149,7 @@ def test_what_is_not_allowed_is_there_with_the_rule(console: Running) -> None:
         assert "the rule that is missing: apiGroups: [&#34;console.caisson.internal&#34;]" in page
 
 
-def test_somebody_of_one_namespace_sees_it_and_no_error(console: Running) -> None:
+def test_c11_somebody_of_one_namespace_sees_it_and_no_error(console: Running) -> None:
     browser = console.browser()
     browser.login(ONE_NAMESPACE)
     page = words(browser.get("/pods").text)
@@ -196,7 +197,7 @@ def test_access_says_who_and_what_and_why_not(console: Running) -> None:
 # ---- much ----------------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_pods_are_a_small_page(start: Start) -> None:
+def test_c09_ten_thousand_pods_are_a_small_page(start: Start) -> None:
     world = worlds.full()
     world.pods = [worlds.pod(f"ns-{n % 50}", f"app-{n}", f"node{n % 500}") for n in range(10_000)]
     world.pods[9_000] = worlds.pod("ns-1", "broken", "node1", state="CrashLoopBackOff", ready="0/1")
@@ -209,16 +210,11 @@ def test_ten_thousand_pods_are_a_small_page(start: Start) -> None:
     assert "10000 pods, 1 not well" in page
     assert page.index("CrashLoopBackOff") < page.index("app-0\n")
     assert "Page 2 of 50" in words(browser.get("/pods?page=2").text)
-    took = []
-    for _ in range(3):
-        begun = time.monotonic()
-        browser.get("/pods?page=2")
-        took.append(time.monotonic() - begun)
-    assert min(took) < 1.0
+    assert cost_s(browser, "/pods?page=2") < 1.0
     assert "1 of 10000 pods" in words(browser.get("/pods?unwell=1").text)
 
 
-def test_a_page_asks_the_api_seldom(admin: Browser) -> None:
+def test_c08_a_page_asks_the_api_seldom(admin: Browser) -> None:
     """A minute of the overview, which asks by itself each 8 s: at most 30 requests, of the pods each 5 s too."""
     world = admin.running.world
     for path, every in (

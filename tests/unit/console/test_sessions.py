@@ -16,7 +16,7 @@ from tests.unit.console.world import ADMIN, CODE, JOB, NIGHT, VIEWER, at
 pytestmark = pytest.mark.loopback
 
 
-def test_a_code_lets_in_once(console: Running) -> None:
+def test_c06_a_code_lets_in_once(console: Running) -> None:
     first, second = console.browser(), console.browser()
     answer = first.post("/login", {"code": CODE, "next": "/nodes"}, fill=False)
     assert (answer.status, answer.location) == (303, "/nodes")
@@ -124,7 +124,7 @@ def test_a_revoked_token_ends_the_session_and_says_so(admin: Browser) -> None:
     assert Ended.REVOKED.value in admin.get(answer.location).text
 
 
-def test_a_stolen_cookie_ends_the_session(admin: Browser) -> None:
+def test_c14_a_stolen_cookie_ends_the_session(admin: Browser) -> None:
     """Cookies are not separated by port: another server of the same address is sent them, too."""
     thief = admin.running.browser("127.0.0.2")
     thief.cookie = admin.cookie
@@ -150,7 +150,7 @@ def test_a_cookie_of_an_earlier_console_is_told_why(console: Running) -> None:
     assert Ended.UNKNOWN.value in browser.get(answer.location).text
 
 
-def test_the_end_is_said_before_it_comes_and_a_word_is_enough(admin: Browser) -> None:
+def test_c05_the_end_is_said_before_it_comes_and_a_word_is_enough(admin: Browser) -> None:
     admin.running.world.ahead_s += 26 * 60
     page = admin.live("/nodes").text
     assert "You will be logged out in" in page
@@ -162,11 +162,11 @@ def test_the_end_is_said_before_it_comes_and_a_word_is_enough(admin: Browser) ->
 
 
 def test_another_code_renews_a_session_whose_token_ends(console: Running) -> None:
-    console.world.codes = {CODE: {"token": ADMIN, "ends": at(-240), "user": "x"}}
+    console.world.codes = {CODE: worlds.let_in(ADMIN, ends_in_s=240)}
     browser = console.browser()
     browser.post("/login", {"code": CODE}, fill=False)
     assert "A new code" in browser.get("/nodes").text
-    console.world.codes["SECOND-" + CODE] = {"token": ADMIN, "ends": at(-8 * 3600), "user": "x"}
+    console.world.codes["SECOND-" + CODE] = worlds.let_in(ADMIN)
     cookie = browser.cookie
     assert browser.post("/session/renew", {"code": "SECOND-" + CODE, "next": "/nodes"}).status == 303
     assert browser.cookie == cookie
@@ -226,7 +226,7 @@ def test_both_or_neither_is_no_log_in(console: Running) -> None:
 def test_a_refused_code_tells_nothing_of_why(start: Start) -> None:
     world = worlds.full()
     world.refuse = lambda request: (
-        error(403, "CSE020", "this code was used up at 07:00") if request["verb"] == "redeem" else None
+        error(401, "this code was used up at 07:00") if request["verb"] == "redeem" else None
     )
     answer = start(world).browser().post("/login", {"code": CODE}, fill=False)
     assert "used up" not in answer.text

@@ -26,7 +26,7 @@ def lines_of(stream: str) -> list[str]:
     return re.findall(r"line (\d+) of", stream)
 
 
-def test_a_job_shows_phase_time_wait_and_log(admin: Browser) -> None:
+def test_c03_a_job_shows_phase_time_wait_and_log(admin: Browser) -> None:
     page = admin.get(f"/jobs/{JOB}").text
     assert "phase 7 of 9, prepare the host" in page
     assert "waits for the image registry.k8s.io/kube-proxy:v1.36.4" in page
@@ -104,7 +104,7 @@ def test_the_log_is_a_file_too(admin: Browser) -> None:
     assert len(page) < 70_000
 
 
-def test_an_interrupted_job_says_so(start: Start) -> None:
+def test_c03_an_interrupted_job_says_so(start: Start) -> None:
     world = worlds.full()
     world.jobs[JOB].about.update(state="interrupted", exit_code=None)
     world.jobs[JOB].phases = worlds.phases(6, "interrupted")
@@ -133,7 +133,6 @@ def test_what_the_door_refuses_is_said_with_the_rule(start: Start) -> None:
     world.refuse = lambda request: (
         error(
             403,
-            "CSE018",
             "olga may not create hosts",
             details=('the rule that is missing: apiGroups: ["x"]',),
         )
@@ -145,7 +144,7 @@ def test_what_the_door_refuses_is_said_with_the_rule(start: Start) -> None:
     browser.get("/hosts/add")
     answer = browser.post("/hosts/look", HOST)
     assert answer.status == 403
-    assert "CSE018 olga may not create hosts" in answer.text
+    assert "CSE017 olga may not create hosts" in answer.text
     assert "the rule that is missing: apiGroups: [&#34;x&#34;]" in answer.text
 
 
@@ -191,7 +190,7 @@ def test_a_host_is_added_in_three_steps(start: Start) -> None:
     assert not session.kept
 
 
-def test_sent_twice_is_one_job(admin: Browser) -> None:
+def test_c15_sent_twice_is_one_job(admin: Browser) -> None:
     admin.get("/hosts/add")
     first, second = admin.post("/hosts/look", HOST), admin.post("/hosts/look", HOST)
     assert first.location == second.location
@@ -206,7 +205,7 @@ def test_secrets_are_forgotten_after_ten_minutes(admin: Browser) -> None:
     assert "Password for sudo" in admin.get(answer.location).text
 
 
-def test_what_was_typed_outlives_the_session_but_not_the_secrets(admin: Browser) -> None:
+def test_c15_what_was_typed_outlives_the_session_but_not_the_secrets(admin: Browser) -> None:
     admin.get("/hosts/add")
     admin.running.world.ahead_s += 31 * 60
     answer = admin.post("/hosts/look", {**HOST, "secret_password": "hunter2"})
@@ -247,6 +246,62 @@ def test_no_host_is_added_without_its_key(admin: Browser) -> None:
     answer = admin.post("/hosts/join", HOST)
     assert answer.status == 422
     assert "key has to be confirmed first" in answer.text
+
+
+# ---- a node leaves -------------------------------------------------------------------------------------------
+
+
+def test_a_node_is_removed_once_its_name_is_typed(admin: Browser) -> None:
+    assert 'href="/nodes/w2/remove"' in admin.get("/nodes/w2").text
+    page = admin.get("/nodes/w2/remove").text
+    assert 'name="confirm" value=""' in page
+    for typed in ("", "w1", "W2"):
+        answer = admin.post("/nodes/w2/remove", {"confirm": typed, "user": "olga", "force": "1"})
+        assert answer.status == 422
+        assert "Type the name of the node, w2" in answer.text
+        assert 'name="user" value="olga"' in answer.text
+        assert 'name="force" value="1" checked' in answer.text
+    assert not [r for r in admin.running.world.asked_door if r["verb"] == "start"]
+    answer = admin.post("/nodes/w2/remove", {"confirm": "w2", "user": "olga", "secret_password": "hunter2"})
+    assert answer.status == 303
+    assert answer.location.startswith("/jobs/")
+    (asked,) = [r for r in admin.running.world.asked_door if r["verb"] == "start"]
+    assert asked["token"] == ADMIN
+    assert asked["arguments"]["operation"] == "remove-node"
+    assert asked["arguments"]["parameters"] == {"name": "w2", "dead": False, "force": False, "user": "olga"}
+    assert asked["arguments"]["secrets"] == {"password": "hunter2"}
+    assert admin.post("/nodes/w2/remove", {"confirm": "w2"}).location == answer.location
+    assert "Remove a node" in admin.get(answer.location).text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("address", "w2.example"), ("user", "-oProxyCommand=x"), ("port", "0")]
+)
+def test_what_cannot_be_so_of_a_removal_is_said(admin: Browser, field: str, value: str) -> None:
+    admin.get("/nodes/w2/remove")
+    answer = admin.post("/nodes/w2/remove", {"confirm": "w2", field: value})
+    assert answer.status == 422
+    assert f'id="about-{field}"' in answer.text
+    assert answer.text.count('class="fieldfault"') == 1
+    assert not [r for r in admin.running.world.asked_door if r["verb"] == "start"]
+
+
+def test_an_operator_removes_no_node_and_is_told_the_rule(start: Start) -> None:
+    browser = start(worlds.full()).browser()
+    browser.login(OPERATOR)
+    for path in ("/nodes/w2", "/nodes/w2/remove"):
+        page = browser.get(path).text
+        assert '<button type="button" disabled>Remove w2</button>' in page
+        assert "resources: [&#34;hosts&#34;], verbs: [&#34;delete&#34;]" in page
+
+
+def test_a_removal_outlives_the_session_but_neither_name_nor_secret(admin: Browser) -> None:
+    admin.get("/nodes/w2/remove")
+    admin.running.world.ahead_s += 31 * 60
+    typed = {"confirm": "w2", "dead": "1", "user": "olga", "secret_password": "hunter2"}
+    answer = admin.post("/nodes/w2/remove", typed)
+    query = parse_qs(urlsplit(answer.location).query)
+    assert query["next"] == ["/nodes/w2/remove?user=olga&dead=1"]
 
 
 def test_a_report_is_made_and_fetched_whole(admin: Browser) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,8 +91,14 @@ class World:
     codes: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked_api: list[str] = field(default_factory=list)
     asked_door: list[dict[str, Any]] = field(default_factory=list)
+    door_said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    door_told: list[dict[str, Any]] = field(default_factory=list)
     refuse: Callable[[Mapping[str, Any]], dict[str, Any] | None] = lambda _: None
-    slow_s: dict[str, float] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    """Verbs of the door, or "api": what is asked so is not answered before the test ends, or lets it go."""
+    released: threading.Event = field(default_factory=threading.Event)
+    drops: int = 0
+    """So many questions to the API are closed without an answer."""
 
     def now(self) -> float:
         """Return the time that the console believes."""
@@ -247,7 +254,7 @@ def service(name: str, state: str = "active", **more: Any) -> dict[str, Any]:
         "result": "success",
         "exit_code": 0,
         "restarts": 0,
-        "since": "Thu 2026-11-26 06:30:00 UTC",
+        "since": "2026-11-26T06:30:00Z",
         "lines": [],
         **more,
     }
@@ -349,13 +356,17 @@ def status(**more: Any) -> dict[str, Any]:
         "vip": {"address": "10.77.1.100", "held_by": ["cp1"]},
         "pods": {"total": 31, "not_ready": [], "site_not_ready": []},
         "endpoints": [
-            {
-                "name": "Kubernetes API",
-                "url": "https://10.77.1.1:6443/livez",
-                "answer": "200",
-                "needs_media": False,
-            },
-            {"name": "nginx", "url": "https://10.77.1.1:8443/", "answer": "200", "needs_media": True},
+            {"name": name, "url": url, "answer": answer, "needs_media": name == "packages"}
+            for name, url, answer in (
+                ("images", "https://10.77.1.1:8443/v2/", "HTTP 200"),
+                (
+                    "packages",
+                    "https://10.77.1.1:8443/repo/el9/repodata/repomd.xml",
+                    "HTTP 200",
+                ),
+                ("pushes of images", "https://10.77.1.1:8444/v2/", "HTTP 401"),
+                ("registry", "http://127.0.0.1:5000/v2/", "HTTP 200"),
+            )
         ],
         "salt": "the minion answers its master",
         "certificates": [],
@@ -386,7 +397,7 @@ def status(**more: Any) -> dict[str, Any]:
                 )
             ],
             "clock": {"synchronized": True, "service": True, "zone": "UTC"},
-            "api": {"url": "https://10.77.1.1:6443/livez", "answers": True, "answer": "200"},
+            "api": {"url": "https://10.77.1.1:6443/livez", "answers": True, "answer": "HTTP 200"},
             "unknown": [],
         },
         **more,
@@ -443,6 +454,15 @@ def job(job_id: str, operation: str, state: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def journal_of(operation: str, begun: tuple[str, ...]) -> bytes:
+    """Return a journal in which so many phases have begun."""
+    return b"".join(
+        b'{"time": "%s", "run": "r2", "operation": "%s", "phase": "%s", "event": "start"}\n'
+        % (at(300 - 10 * place).encode(), operation.encode(), phase.encode())
+        for place, phase in enumerate(begun)
+    )
+
+
 def log_of(count: int) -> bytes:
     """Return a log of so many lines."""
     return b"".join(
@@ -453,14 +473,24 @@ def log_of(count: int) -> bytes:
 # ---- three worlds --------------------------------------------------------------------------------------------
 
 
+def let_in(token: str, *, ends_in_s: float = 8 * 3600, user: str = "root") -> dict[str, Any]:
+    """Return what a code is redeemed for."""
+    return {"token": token, "ends": at(-ends_in_s), "user": user, "role": "admin"}
+
+
+Make = Callable[[], World]
+"""What makes a world."""
+
+
 def users() -> dict[str, User]:
     """Return who may log in by a token."""
     account = "system:serviceaccount:caisson-users"
-    create = {"verbs": ["create", "delete"], "apiGroups": [GROUP], "resources": ["hosts", "jobs", "reports"]}
+    create = {"verbs": ["create"], "apiGroups": [GROUP], "resources": ["hosts", "jobs", "reports"]}
+    cancel = {"verbs": ["delete"], "apiGroups": [GROUP], "resources": ["jobs"]}
     return {
         ADMIN: User(f"{account}:root", [ALL], ("system:serviceaccounts", "system:authenticated")),
         VIEWER: User(f"{account}:eve", list(VIEW)),
-        OPERATOR: User(f"{account}:olga", [*VIEW, create]),
+        OPERATOR: User(f"{account}:olga", [*VIEW, create, cancel]),
         ONE_NAMESPACE: User(f"{account}:team", [], namespace="team"),
     }
 
@@ -472,7 +502,7 @@ def empty() -> World:
     )
     world.status["host"] = {**world.status["host"], "static_pods": []}
     world.readyz = "[+]ping ok\nreadyz check passed\n"
-    world.codes = {CODE: {"token": ADMIN, "ends": at(-8 * 3600), "user": world.users[ADMIN].name}}
+    world.codes = {CODE: let_in(ADMIN)}
     return world
 
 
@@ -539,6 +569,7 @@ def full() -> World:
             "signed_by": "ABCD1234ABCD1234",
             "size_bytes": 1_900_000_000,
             "hidden": [],
+            "served_by": [],
             "problem": "",
             "resolution": "",
         },
@@ -613,8 +644,8 @@ def full() -> World:
             "uid": 990,
             "verb": "start",
             "arguments": {"operation": "report"},
-            "answer": "refused",
-            "code": "CSE403",
+            "answer": "403",
+            "code": "CSE017",
             "message": "eve may not create reports",
         },
     ]
@@ -664,7 +695,7 @@ def full() -> World:
             ),
             phases=phases(6, "running"),
             log=log_of(60),
-            journal=b'{"phase":"x"}\n' * 3,
+            journal=journal_of("node-add/10.77.1.13", ("connect", "probe", "send")),
         ),
         PROBE: JobFiles(
             job(
@@ -677,6 +708,7 @@ def full() -> World:
                 summary="10.77.1.13 shows its keys",
             ),
             found={
+                "format": 1,
                 "keys": [{"kind": "ssh-ed25519", "fingerprint": FINGERPRINT}],
                 "confirmed": "",
                 "host": None,
@@ -695,6 +727,7 @@ def full() -> World:
                 summary="10.77.1.13: fit to become a worker",
             ),
             found={
+                "format": 1,
                 "keys": [{"kind": "ssh-ed25519", "fingerprint": FINGERPRINT}],
                 "confirmed": FINGERPRINT,
                 "host": {
@@ -753,6 +786,7 @@ def failed() -> World:
     world.status["other_nodes"][3]["unreached"] = "10.77.1.12:10250: no route to host"
     world.status["faults"] = ["node w2 is not Ready", "the site's registry has no password file"]
     world.status["fixes"] = ["caisson status --node w2", "caisson bootstrap"]
+    world.status["exit_code"] = 21
     world.jobs[JOB].about.update(
         state="failed",
         ended=at(60),
@@ -788,7 +822,7 @@ def api_down(world: World) -> None:
     world.status["host"]["api"] = {
         "url": "https://10.77.1.1:6443/livez",
         "answers": False,
-        "answer": "connection refused",
+        "answer": "no answer: [Errno 111] Connection refused",
     }
     lines = [
         '{"level":"fatal","msg":"no database","error":"write /var/lib/etcd/member/wal: no space left on device"}',
@@ -811,7 +845,7 @@ def api_down(world: World) -> None:
             lines=["dial tcp 127.0.0.1:2379: connect: connection refused"],
         ),
     ]
-    world.status["endpoints"][0]["answer"] = "connection refused"
     world.status["etcd"] = None
     world.status["faults"] = ["the Kubernetes API does not answer at https://10.77.1.1:6443/livez"]
     world.status["fixes"] = ["journalctl -u kubelet"]
+    world.status["exit_code"] = 21

@@ -71,7 +71,7 @@ class Doors:
     def connect(self) -> socket.socket:
         """Return a connection to a process of its own."""
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(30)
+        connection.settimeout(120)
         connection.connect(str(self.file))
         return connection
 
@@ -86,7 +86,7 @@ class Doors:
 
     def said(self) -> str:
         """Return what all processes have said on stdout and stderr, once they have ended."""
-        return "".join(part.decode() for process in self.started for part in process.communicate(timeout=30))
+        return "".join(part.decode() for process in self.started for part in process.communicate(timeout=120))
 
     def close(self) -> None:
         """Stop listening, and wait for what was started."""
@@ -94,7 +94,7 @@ class Doors:
         self._listener.close()
         self._thread.join()
         for process in self.started:
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
 
 
 @pytest.fixture

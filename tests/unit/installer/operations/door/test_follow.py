@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from installer.base.errors import ClusterError
@@ -21,12 +20,10 @@ from installer.engine import jobrecord, jobs, jobunit
 from installer.engine.jobrecord import Request
 from installer.engine.jobs import Job
 from installer.engine.journal import Journal
-from installer.operations import schemas
 from installer.operations.door import follow
 from installer.operations.door.follow import Follower, Tail
+from tests.door_shapes import check_event
 
-SCHEMA = schemas.load("door")
-EVENT = jsonschema.Draft7Validator({**SCHEMA["definitions"]["event"], "definitions": SCHEMA["definitions"]})
 REQUEST = Request("node-add", {"nodes": [{"address": "10.0.0.5"}]}, ("caisson", "node", "add", "10.0.0.5"))
 
 
@@ -48,7 +45,7 @@ def told(theirs: socket.socket) -> Iterator[dict[str, Any]]:
     with theirs.makefile("rb") as lines:
         for line in lines:
             event = json.loads(line)
-            EVENT.validate(event)
+            check_event(event)
             yield event
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from installer.base.errors import CommandError
 from installer.base.paths import Paths
 from installer.base.run import Completed
 from installer.operations.door import host
+from tests.door_shapes import validator
 
 POD = """\
 apiVersion: v1
@@ -43,6 +45,13 @@ ExecMainStatus=0
 NRestarts=0
 StateChangeTimestamp=
 """
+
+
+def looked(paths: Paths, *, address: str, api_port: int) -> Any:
+    """Return what is told of the host, after a comparison with the schema."""
+    found = host.gather(paths, address=address, api_port=api_port)
+    validator("door", "this_host").validate(json.loads(json.dumps(found)))
+    return found
 
 
 class Programs:
@@ -90,7 +99,7 @@ def paths(tmp_path: Path) -> Paths:
 
 def test_a_service_that_failed_comes_with_its_last_words(paths: Paths, programs: Programs) -> None:
     del programs
-    kubelet, containerd = host.gather(paths, address="", api_port=6443)["services"]
+    kubelet, containerd = looked(paths, address="", api_port=6443)["services"]
     assert (kubelet["name"], kubelet["state"], kubelet["exit_code"], kubelet["restarts"]) == (
         "kubelet", "failed", 1, 7,
     )  # fmt: skip
@@ -102,7 +111,7 @@ def test_a_service_that_failed_comes_with_its_last_words(paths: Paths, programs:
 
 def test_a_static_pod_comes_with_restarts_its_last_exit_and_its_log(paths: Paths, programs: Programs) -> None:
     del programs
-    (etcd,) = host.gather(paths, address="", api_port=6443)["static_pods"]
+    (etcd,) = looked(paths, address="", api_port=6443)["static_pods"]
     assert (etcd["name"], etcd["running"], etcd["restarts"]) == ("etcd", True, 2)
     assert etcd["last_exit"] == {"code": 137, "reason": "OOMKilled", "time": "2026-11-28T07:59:00Z"}
     assert etcd["lines"][-1] == "3: line 29"
@@ -110,7 +119,7 @@ def test_a_static_pod_comes_with_restarts_its_last_exit_and_its_log(paths: Paths
 
 def test_without_containerd_the_log_still_speaks(paths: Paths, programs: Programs) -> None:
     programs.silent = {"crictl", "systemctl", "timedatectl"}
-    found = host.gather(paths, address="", api_port=6443)
+    found = looked(paths, address="", api_port=6443)
     (etcd,) = found["static_pods"]
     assert (etcd["running"], etcd["restarts"], etcd["last_exit"]) == (None, 3, None)
     assert etcd["lines"]

@@ -25,6 +25,7 @@ from installer.engine.journal import Journal
 from installer.operations import cluster_state, kube_api, node_add, reporting
 from installer.operations.door import acts, audit, codes, phases, reads, service, users
 from installer.operations.job_report import look
+from tests.door_shapes import check_answer
 from tests.unit.installer.helpers import ADDRESSES, CONFIG_TEXT, make_tree, product_bytes
 from tests.unit.installer.operations.door.kubectl import Api
 
@@ -52,6 +53,7 @@ class Host:
             ours.shutdown(socket.SHUT_WR)
             with theirs.makefile("rb") as said:
                 answer: dict[str, Any] = json.loads(said.readline())
+        check_answer(verb, answer)
         return answer
 
     def start(self, token: str | None, operation: str = "add-host", /, **more: Any) -> dict[str, Any]:
