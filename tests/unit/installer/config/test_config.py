@@ -135,7 +135,8 @@ def test_a_known_key_at_another_place() -> None:
     assert faults_of(CONFIG_TEXT + "reason: x\n") == [
         (
             "7: reason: unknown key here; 'reason' belongs elsewhere; known here: "
-            "apiServer, apiVersion, authorities, clusterName, images, kind, media, networks, node, overrides"
+            "apiServer, apiVersion, authorities, clusterName, containerd, images, kind, media, networks, node, "
+            "overrides"
         )
     ]
 
