@@ -12,7 +12,7 @@ from installer.base.paths import Paths
 from installer.base.ui import format_table
 from installer.cli.common import Arguments, add_common, handle_signals, need_root, say
 from installer.engine import lock as lockfile
-from installer.operations import certificates, media_certificate, replica_renewal
+from installer.operations import certificates, media_certificate, own_state, replica_renewal
 
 FORMAT = 1
 
@@ -71,7 +71,9 @@ def _renew(arguments: Arguments, tree_dir: Path, paths: Paths) -> int:
         }
         print(json.dumps({"format": FORMAT, **data}, indent=1))
         return code
-    if found is None:
+    if found is None and own_state.is_further_node(paths):
+        print("the certificates of packages and images are renewed on the bootstrap node: run it there")
+    elif found is None:
         print("this host serves no packages and images: there is nothing to renew")
     else:
         print("\n".join([*media_certificate.lines(found), *replica_renewal.lines(others)]))

