@@ -20,6 +20,7 @@ CAISSON: dict[str, Any] = {
     "product": {"version": "1", "build": "b", "profile": "lab", "lab": True},
 }
 WITH_VIP = {**CAISSON, "networks": {"vip": "10.77.9.9", "control_plane": ["10.77.1.0/24"]}}
+GROUP = "console.caisson.internal"
 ROLES_FILE = Path(__file__).parents[3] / "salt/console/files/roles.yaml"
 
 
@@ -87,8 +88,13 @@ def test_who_looks_sees_no_secret_and_changes_nothing(roles: list[dict[str, Any]
     for rules in (viewer, operator):
         named = {resource for rule in rules for resource in rule.get("resources", [])}
         assert not named & {"secrets", "configmaps", "*", "serviceaccounts/token"}
+    looked_at = {
+        resource for rule in viewer if GROUP in rule.get("apiGroups", []) for resource in rule["resources"]
+    }
+    assert "jobs" in looked_at
+    assert "reports" not in looked_at, "a report has journals and manifests in it"
     own = [rule for rule in operator if set(rule["verbs"]) & {"create", "delete"}]
-    assert all(rule["apiGroups"] == ["console.caisson.internal"] for rule in own)
+    assert all(rule["apiGroups"] == [GROUP] for rule in own)
     assert operator[: len(viewer)] == viewer
 
 
