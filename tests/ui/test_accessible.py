@@ -3,32 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
-from tests.ui.conftest import Eyes, Look
+from tests.browsing import axe_faults
+from tests.ui.conftest import Look
 from tests.unit.console import world as worlds
 from tests.unit.console.test_security import PAGES
-
-RULES: dict[str, Any] = {
-    "runOnly": {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
-    },
-    "resultTypes": ["violations"],
-}
-
-
-def faults_of(eyes: Eyes) -> list[str]:
-    """Return what axe has found on the page."""
-    found = Axe().run(eyes.page, options=RULES).response["violations"]
-    return [
-        f"{one['id']}: {node['target']} {node.get('failureSummary', '')[:200]}"
-        for one in found
-        for node in one["nodes"]
-    ]
 
 
 def world_of(kind: str) -> worlds.World:
@@ -42,7 +22,7 @@ def test_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
     # axe is put into the page as a script: the policy is passed by for it here, and here alone.
     eyes = look(world_of(kind), color_scheme=scheme, bypass_csp=True)
     eyes.go("/login")
-    found = {"/login": faults_of(eyes)}
+    found = {"/login": axe_faults(eyes.page)}
     eyes.log_in()
     if kind == "down":
         for path in ("/nodes", "/pods"):
@@ -52,7 +32,7 @@ def test_axe_finds_nothing(look: Look, kind: str, scheme: str) -> None:
         eyes.console.world.ahead_s += 15
     for path in PAGES:
         eyes.page.goto(eyes.base + path)
-        found[path] = faults_of(eyes)
+        found[path] = axe_faults(eyes.page)
     eyes.faults[:] = [line for line in eyes.faults if "404" not in line]  # pages of what is not there yet
     bad = {path: faults for path, faults in found.items() if faults}
     assert not bad, "\n".join(f"{path}: {fault}" for path, faults in bad.items() for fault in faults)
