@@ -12,6 +12,8 @@ from console.views import base, nodes
 from console.views.base import Mark
 
 CHECK = re.compile(r"^\[(?P<sign>[+-])\](?P<name>\S+) (?P<rest>.*)$")
+ANSWERED = re.compile(r"HTTP [0-9]{3}")
+"""What an endpoint is said to have answered that is well: else there are more words than these."""
 
 
 def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[str, Any]:
@@ -77,12 +79,12 @@ def view(status: Known[dict[str, Any]], ready: Known[str], now: float) -> dict[s
 
 
 def has_answered(answer: str) -> bool:
-    """Say whether an endpoint has answered: by a number of HTTP that is no fault of the server.
+    """Say whether an endpoint has answered as it must, by the words of ``caisson status``.
 
-    >>> has_answered("200"), has_answered("401"), has_answered("503"), has_answered("connection refused")
+    >>> has_answered("HTTP 200"), has_answered("HTTP 401"), has_answered("HTTP 503 instead of 200"), has_answered("")
     (True, True, False, False)
     """
-    return answer.isascii() and answer.isdigit() and int(answer[:6]) < 500
+    return ANSWERED.fullmatch(answer) is not None
 
 
 def checks_of(ready: Known[str], now: float) -> list[dict[str, Any]]:

@@ -292,6 +292,7 @@ def status(**more: Any) -> dict[str, Any]:
             "containerd": "active",
             "salt-minion": "active",
             "firewalld": "active",
+            "console": "listening",
         },
         "firewall": "firewalld is on; the policies caisson-nodes and caisson-services are in it",
         "disks": [
@@ -352,10 +353,16 @@ def status(**more: Any) -> dict[str, Any]:
             {
                 "name": "Kubernetes API",
                 "url": "https://10.77.1.1:6443/livez",
-                "answer": "200",
+                "answer": "HTTP 200",
                 "needs_media": False,
             },
-            {"name": "nginx", "url": "https://10.77.1.1:8443/", "answer": "200", "needs_media": True},
+            {"name": "nginx", "url": "https://10.77.1.1:8443/", "answer": "HTTP 200", "needs_media": True},
+            {
+                "name": "pushes of images",
+                "url": "https://10.77.1.1:8444/v2/",
+                "answer": "HTTP 401",
+                "needs_media": False,
+            },
         ],
         "salt": "the minion answers its master",
         "certificates": [],
@@ -386,7 +393,7 @@ def status(**more: Any) -> dict[str, Any]:
                 )
             ],
             "clock": {"synchronized": True, "service": True, "zone": "UTC"},
-            "api": {"url": "https://10.77.1.1:6443/livez", "answers": True, "answer": "200"},
+            "api": {"url": "https://10.77.1.1:6443/livez", "answers": True, "answer": "HTTP 200"},
             "unknown": [],
         },
         **more,
@@ -788,7 +795,7 @@ def api_down(world: World) -> None:
     world.status["host"]["api"] = {
         "url": "https://10.77.1.1:6443/livez",
         "answers": False,
-        "answer": "connection refused",
+        "answer": "no answer: connection refused",
     }
     lines = [
         '{"level":"fatal","msg":"no database","error":"write /var/lib/etcd/member/wal: no space left on device"}',
@@ -811,7 +818,7 @@ def api_down(world: World) -> None:
             lines=["dial tcp 127.0.0.1:2379: connect: connection refused"],
         ),
     ]
-    world.status["endpoints"][0]["answer"] = "connection refused"
+    world.status["endpoints"][0]["answer"] = "no answer: connection refused"
     world.status["etcd"] = None
     world.status["faults"] = ["the Kubernetes API does not answer at https://10.77.1.1:6443/livez"]
     world.status["fixes"] = ["journalctl -u kubelet"]
