@@ -115,10 +115,10 @@ class Seat:
     def assert_nothing_was_wrong(self) -> None:
         """No breach of the policy, no error in the console, no other origin, no packet to anywhere else."""
         for sight in self.sights:
-            assert sight.faults == []
-            assert sight.elsewhere() == []
+            assert not sight.faults, sight.faults
+            assert not sight.elsewhere(), sight.elsewhere()
         destinations = self.destinations()
-        assert destinations == ""
+        assert destinations == "", destinations
 
     def _pids(self) -> list[str]:
         return self.host.run(["ip", "netns", "pids", self.host.key]).stdout.split()
