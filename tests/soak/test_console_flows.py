@@ -50,7 +50,7 @@ AWAY = "/root/kube-apiserver.yaml"
 API_PAGES = ("/", "/nodes", "/nodes/node1", "/pods", "/events", "/control-plane", "/access", "/hosts/add")
 HOST_PAGES = ("/jobs", "/media", "/certificates", "/journal", "/hosts", "/report")
 #: What a browser's console says of a server that it kills or logs out of.
-LOST = ("Failed to load resource", "net::ERR_")
+LOST = ("Failed to load resource", "net::ERR_", "EventSource's response")
 
 
 @dataclass(frozen=True, kw_only=True)
