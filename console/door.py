@@ -73,16 +73,21 @@ class Door:
             SourceError: the door does not answer, refuses, or has gone in the middle.
         """
         reader, writer = await self._connect()
+        is_over = False
         try:
             await _send(writer, "follow", {"id": job_id, "journal": journal, "log": log}, NOBODY)
             while True:
                 async with asyncio.timeout(BEATLESS_S):
                     line = await reader.readline()
-                if not line:
+                if not line and is_over:
                     return
+                if not line:
+                    raise SourceError("the door has gone in the middle")
                 event = _parse(line)
                 if "error" in event:
                     _result(line)
+                if event.get("event") == "state":
+                    is_over = _state_of(event) != "running"
                 if "event" in event:
                     yield event
         except TimeoutError as exc:
@@ -102,6 +107,11 @@ class Door:
                 f"the door does not open: {self.socket}: {why}",
                 resolution="systemctl status caisson-door.socket",
             ) from exc
+
+
+def _state_of(event: Mapping[str, Any]) -> object:
+    data = event.get("data")
+    return data.get("state") if isinstance(data, dict) else None
 
 
 async def _send(writer: asyncio.StreamWriter, verb: str, arguments: Mapping[str, Any], asker: Asker) -> None:

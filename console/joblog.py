@@ -30,6 +30,10 @@ class Log:
     fault: str = ""
 
 
+UNREAD = Log(lines=(), journal=0, log=0, is_cut=False)
+"""Of a job of which nothing is known yet: all of it comes as a stream."""
+
+
 def sizes_of(answer: Mapping[str, Any]) -> tuple[int, int]:
     """Return how long journal and log were when the door answered."""
     files = api.part(answer, "files")

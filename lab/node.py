@@ -233,7 +233,7 @@ class Node:
     # --- the ISO
 
     def attach_iso(self, iso: Path) -> PurePosixPath:
-        """Let the node see an ISO file, read-only, and return its path there. It stays over reboots.
+        """Let the node have an ISO file, and return its path there. It stays over reboots.
 
         It is a copy of its own, as each host has: a loop device of one file is given to all that mount it, and only
         the first of them could say what is behind it.
@@ -506,7 +506,7 @@ def nspawn_command(places: NodePlaces) -> list[str | Path]:
         "--timezone=off",
         "--bind=/dev/fuse",
         "--bind=/dev/kmsg",
-        f"--bind-ro={places.media_dir}:{MEDIA_DIR}",
+        f"--bind={places.media_dir}:{MEDIA_DIR}",
     ]
     modules_dir = Path("/lib/modules", os.uname().release)
     if modules_dir.is_dir():

@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 
@@ -79,6 +82,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoGroups:
 def repository_dir() -> Path:
     """Return the root of the checkout."""
     return REPOSITORY_DIR
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """Return what drives browsers: of it there can be one in a process."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - most tests drive none
+
+    with sync_playwright() as driver:
+        yield driver
 
 
 @pytest.fixture

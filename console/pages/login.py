@@ -119,7 +119,7 @@ async def by_code(handler: Guarded, code: str) -> Let:
         raise RefusedError(WRONG)
     try:
         found = await handler.core.door.call(
-            "redeem", {"code": code}, asker=Asker(client=handler.client), limit_s=10.0
+            "redeem", {"code": code}, asker=Asker(client=handler.client), limit_s=20.0
         )
     except SourceError as exc:
         if exc.status in (0, 500, 503):

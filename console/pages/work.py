@@ -11,8 +11,8 @@ from urllib.parse import quote
 from tornado.web import HTTPError
 
 from console import rights
-from console.joblog import collect
-from console.known import SourceError
+from console.joblog import UNREAD, collect
+from console.known import Known, SourceError
 from console.pages.base import Page
 from console.views import base, hosts, jobs
 from console.views.hosts import Faults, Typed
@@ -36,6 +36,11 @@ def checked_id(job_id: str) -> str:
     if not JOB_ID.fullmatch(job_id):
         raise HTTPError(404, "%s", "no job can be called so")
     return job_id
+
+
+def is_not_told(known: Known[dict[str, Any]]) -> bool:
+    """Say whether the host has said nothing of a job yet, and may still: not that there is none, or who may see it."""
+    return known.value is None and (known.fault is None or known.fault.status not in (403, 404))
 
 
 class Acting(Page):
@@ -88,20 +93,20 @@ class Job(Page):
         sources = await self.sources()
         known = await sources.job(job_id)
         view = jobs.one_view(known, sources, self.core.now())
-        if not view["is_there"] and known.fault is not None and known.fault.status == 404:
+        if known.value is None and known.fault is not None and known.fault.status == 404:
             self.set_status(404)
-        log = (
-            None
-            if self.is_live or known.value is None
-            else await collect(self.core.door, job_id, known.value)
-        )
+        is_awaited = is_not_told(known)
+        log = UNREAD if is_awaited and not self.is_live else None
+        if known.value is not None and not self.is_live:
+            log = await collect(self.core.door, job_id, known.value)
         is_running = view["job"].state == "running"
         self.show(
             "job.html",
             sources,
             title=f"Job {job_id}",
-            every_s=5 if is_running else 0,
-            reload_s=10 if is_running else 0,
+            every_s=5 if is_running else 2 if is_awaited else 0,
+            reload_s=10 if is_running else 3 if is_awaited else 0,
+            is_awaited=is_awaited,
             job_id=job_id,
             log=log,
             key=new_key(),
@@ -176,6 +181,7 @@ class HostForm(Acting):
             look=None,
             error=None,
             parts_of=[],
+            is_awaited=False,
             job_id="",
             has_secrets=False,
             source=None,
@@ -224,14 +230,16 @@ class HostLooked(HostForm):
         if not typed.address:
             typed = hosts.typed_of(hosts.host_of_job(known.value))
         is_running = view["job"].state == "running"
+        is_awaited = is_not_told(known)
         look = hosts.found_view(view["found"])
         label = "Add this host" if look is not None and look["is_looked_at"] else "Log in and look"
         self.show(
             "host-add.html",
             sources,
             title="Add a host",
-            every_s=2 if is_running else 60,
-            reload_s=3 if is_running else 0,
+            every_s=2 if is_running or is_awaited else 60,
+            reload_s=3 if is_running or is_awaited else 0,
+            is_awaited=is_awaited,
             typed=typed,
             faults={},
             allowed=jobs.button(sources, rights.ADD_HOST, label, "join"),

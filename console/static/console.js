@@ -103,6 +103,7 @@ function show(page) {
   }
   document.title = page.title;
   every = Number(page.body.dataset.every) || 0;
+  openStream();
   if (focused && focused !== document.body && !focused.isConnected) byId("main").focus();
 }
 
@@ -113,8 +114,7 @@ function plan() {
 
 // ---- the log of a job, as it is written ----
 let stream = null;
-let place = "";
-let soon = 0;
+let place = "", soon = 0;
 
 function refreshSoon() {
   if (!soon) soon = setTimeout(() => { soon = 0; refresh(); }, 400);
@@ -135,6 +135,7 @@ function openStream() {
   for (const kind of ["phase", "state"]) {
     stream.addEventListener(kind, (event) => { place = event.lastEventId; refreshSoon(); });
   }
+  stream.onerror = () => { if (stream && stream.readyState === 2) stream = null; }; // refused: with the next news again
   for (const kind of ["end", "over"]) {
     stream.addEventListener(kind, () => { delete log.dataset.stream; closeStream(); refreshSoon(); });
   }

@@ -152,7 +152,7 @@ def _services(facts: Facts) -> Iterator[Fault]:
             subjects=(name,),
         )
     for name, state in sorted(api.part(facts.status.value, "services").items()):
-        if name not in named and state not in ("active", "not installed"):
+        if name not in named and state not in ("active", "listening", "not installed"):
             yield Fault(
                 rank=7,
                 mark=Mark.BAD,

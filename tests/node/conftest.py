@@ -38,6 +38,7 @@ SHARED = {
         "test_like_kubeadm.py",
         "test_when_wrong.py",
         "test_console.py",
+        "test_console_browser.py",
     ),
     "site": ("test_node_add.py", "test_control_planes.py", "test_remove.py"),
 }

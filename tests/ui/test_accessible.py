@@ -3,37 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
+from tests import browsing
 from tests.ui.conftest import Eyes, Look
 from tests.unit.console import world as worlds
 from tests.unit.console.test_security import PAGES
 
-RULES: dict[str, Any] = {
-    "runOnly": {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
-    },
-    "resultTypes": ["violations"],
-}
-
-
-COLOURS: dict[str, Any] = {**RULES, "runOnly": {"type": "rule", "values": ["color-contrast"]}}
-"""All that another scheme can change."""
-
 
 def faults_of(eyes: Eyes, scheme: str = "light") -> list[str]:
-    """Return what axe has found on the page: every rule, or those of colours where it was looked at before."""
+    """Return what axe has found on the page: by every rule, or by those of colours where it was looked at before."""
     eyes.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    found = Axe().run(eyes.page, options=RULES if scheme == "light" else COLOURS).response["violations"]
-    return [
-        f"{scheme}: {one['id']}: {node['target']} {node.get('failureSummary', '')[:200]}"
-        for one in found
-        for node in one["nodes"]
-    ]
+    found = browsing.axe_faults(eyes.page, browsing.RULES if scheme == "light" else browsing.COLOURS)
+    return [f"{scheme}: {fault}" for fault in found]
 
 
 def world_of(kind: str) -> worlds.World:

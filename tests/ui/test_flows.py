@@ -6,8 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from console import known
 from tests.ui.conftest import Eyes, Look
 from tests.unit.console import world as worlds
 from tests.unit.console.world import ADMIN, FINGERPRINT, JOB, REPORT
@@ -147,6 +149,22 @@ def test_a_log_goes_on_by_itself_without_a_lost_or_doubled_line(look: Look) -> N
     lines = eyes.page.inner_text("#joblog").splitlines()
     numbers = [line.split("line ")[1].split(" ")[0] for line in lines if "line " in line]
     assert numbers == [str(n) for n in range(1, 101)]
+
+
+def test_a_job_of_which_nothing_was_known_fills_its_page_by_itself(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "WAIT_S", 0.1)
+    eyes = look(worlds.full())
+    eyes.log_in()
+    eyes.console.world.held.add("job")
+    eyes.go(f"/jobs/{JOB}")
+    expect(eyes.page.locator("main")).to_contain_text("Nothing is known of this job yet")
+    eyes.console.world.released.set()
+    expect(eyes.page.locator("p.verdict")).to_contain_text("running")
+    expect(eyes.page.locator("#joblog")).to_contain_text("line 60 of")
+    numbers = [line.split("line ")[1].split(" ")[0] for line in eyes.page.inner_text("#joblog").splitlines()]
+    assert numbers == [str(n) for n in range(1, 61)]
 
 
 def test_c08_a_pod_that_changes_is_seen_without_a_reload(look: Look) -> None:

@@ -102,6 +102,19 @@ def test_no_door_says_what_to_look_at(tmp_path: Path) -> None:
     assert caught.value.resolution == "systemctl status caisson-door.socket"
 
 
+@pytest.mark.parametrize(
+    "last", [b"", b'{"event": "state", "data": {"state": "running"}}\n', b'{"event": "beat"}\n']
+)
+def test_a_door_that_goes_in_the_middle_is_no_end_of_a_job(answering: Answering, last: bytes) -> None:
+    async def follow(door: Door) -> None:
+        async for _ in door.follow("an-id", journal=0, log=0):
+            pass
+
+    with pytest.raises(SourceError, match="in the middle"):
+        asyncio.run(follow(answering(last)))
+    asyncio.run(follow(answering(last + b'{"event": "state", "data": {"state": "interrupted"}}\n')))
+
+
 def test_a_token_and_a_grant_are_not_printed() -> None:
     asker = Asker(client="192.0.2.1", token="secret-token", grant="secret-grant")
     assert "secret" not in repr(asker)

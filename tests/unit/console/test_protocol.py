@@ -71,7 +71,8 @@ def test_every_answer_of_the_fake_door_is_one_that_the_real_door_may_give(
         check_event(event)
     answered = {verb for verb, _ in console.world.door_said} | {"follow"}
     assert answered == set(schemas.load("door")["definitions"]["verbs"])
-    assert {event["event"] for event in console.world.door_told} == {"phase", "log", "state", "beat"}
+    events = {event["event"] for event in console.world.door_told}
+    assert events - {"beat"} == {"phase", "log", "state"}, "a short stream may end before it beats"
 
 
 def test_every_question_is_one_that_the_door_knows(admin: Browser) -> None:

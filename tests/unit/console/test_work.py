@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from console import known
 from tests.unit.console import world as worlds
 from tests.unit.console.conftest import Start
 from tests.unit.console.doorway import error
@@ -115,6 +116,23 @@ def test_c03_an_interrupted_job_says_so(start: Start) -> None:
     assert "Start again" in page
     assert "Give up" in page
     assert "was interrupted" in browser.get("/").text
+
+
+def test_a_job_that_the_host_is_slow_to_tell_of_is_asked_for_again(
+    admin: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is not known yet nothing is said but that, the page goes on asking, and its log comes from the start."""
+    monkeypatch.setattr(known, "WAIT_S", 0.1)
+    admin.running.world.held.add("job")
+    page = admin.get(f"/jobs/{JOB}").text
+    assert "Nothing is known of this job yet" in page
+    assert f'data-stream="/jobs/{JOB}/stream?from=0.0"' in page
+    assert 'data-every="2"' in page
+    page = admin.get(f"/hosts/add/{LOOK}").text
+    assert "is not known yet" in page
+    assert "The look is over" not in page
+    assert 'action="/hosts/look"' not in page
+    assert 'data-every="2"' in page
 
 
 def test_a_job_is_cancelled_and_started_again(admin: Browser) -> None:

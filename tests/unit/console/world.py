@@ -299,6 +299,7 @@ def status(**more: Any) -> dict[str, Any]:
             "containerd": "active",
             "salt-minion": "active",
             "firewalld": "active",
+            "console": "listening",
         },
         "firewall": "firewalld is on; the policies caisson-nodes and caisson-services are in it",
         "disks": [
