@@ -14,7 +14,7 @@ from installer.base.errors import ConfigError, MediaError
 from installer.base.run import Completed
 from installer.engine import runner, saltcall
 from installer.engine.phase import States
-from installer.media import dnf, repair, rpmkeys
+from installer.media import dnf, notes, repair, rpmkeys
 from installer.operations import OPERATIONS, bootstrap, cluster, handed_over
 from installer.operations.bootstrap import PHASES
 from tests.conftest import GoldenCheck
@@ -83,6 +83,27 @@ def test_verify_media_checks_the_packages_signatures_too(
     keys, packages = asked
     assert [file.name for file in keys] == [Path(name).name for name in context.product.rpm_keys]
     assert [file.name for file in packages] == ["a-1.rpm"]
+
+
+@pytest.mark.parametrize("noted", ["nothing", "the same", "other sums", "torn"])
+def test_signatures_are_checked_once_of_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: str
+) -> None:
+    context = make_context(tmp_path)
+    make_tree(context.source_dir, {**media_files(), "repo/el9/Packages/a-1.rpm": "x"})
+    digest = notes.sums_digest(context.source_dir)
+    if noted != "nothing":
+        values = dict.fromkeys((field.name for field in dataclasses.fields(notes.Note)), "x")
+        values.update(
+            full_version=context.product.full_version, sums_sha256=digest if noted == "the same" else "0"
+        )
+        notes.write(notes.Note(**{**values, "size_bytes": 1}), context.paths.media_notes_dir)  # type: ignore[arg-type]
+    if noted == "torn":
+        (context.paths.media_notes_dir / f"{context.product.full_version}.json").write_text("")
+    asked: list[object] = []
+    monkeypatch.setattr(rpmkeys, "check_signatures", lambda *arguments, **_: asked.append(arguments))
+    bootstrap.run_verify_media(context)
+    assert len(asked) == (0 if noted == "the same" else 1)
 
 
 def test_install_self(tmp_path: Path, golden: GoldenCheck) -> None:
