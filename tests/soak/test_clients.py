@@ -28,6 +28,8 @@ pytestmark = pytest.mark.lab
 
 TIMEOUT_S = 600.0
 LARGE_BYTES = 1 << 30
+#: The goal is 0.8, on a calm machine; other labs run beside this one.
+ISO_RATE = 0.4
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -191,7 +193,7 @@ def test_a_layer_of_a_gigabyte_and_parts_of_it(client: Client, node: Node, recor
         assert head["content-range"] == f"bytes {first}-{last}/{layer['size']}"
     _, head = client.ask(READ, path, "--range", f"{layer['size'] + 1}-")
     assert head["status"] == "416"
-    rate = rate_beside_dd(node, f"https://{READ}{path}", layer["digest"])
+    rate = rate_beside_dd(node, f"https://{READ}{path}", registry_file(layer["digest"]))
     pulled = shell(
         node, f"crictl pull quay.io/{name} >/dev/null; crictl inspecti quay.io/{name}", timeout_s=TIMEOUT_S
     )
@@ -232,13 +234,28 @@ def test_an_artifact_that_is_about_an_image(client: Client, node: Node) -> None:
     assert found == text, "who removes an image removes that image"
 
 
-def rate_beside_dd(node: Node, url: str, digest: str) -> float:
-    """Return how fast a blob of the registry comes through nginx and TLS, as a part of what dd reads of its file.
+def test_the_largest_blob_of_the_iso_comes_as_fast_as_its_file_is_read(node: Node, record: Record) -> None:
+    listed = shell(node, "ls -S /srv/caisson/*/oci/blobs/sha256/* | head -1").strip()
+    rate = rate_beside_dd(node, f"https://{READ}/v2/a/b/blobs/sha256:{Path(listed).name}", listed)
+    size = int(shell(node, f"stat --format=%s {listed}"))
+    record(
+        f"the ISO's largest blob ({size >> 20} MiB) through nginx, beside dd of its file",
+        f"{rate:.2f} of that rate",
+    )
+    assert rate > ISO_RATE
+
+
+def registry_file(digest: str) -> str:
+    """Return where the registry keeps a blob."""
+    hexadecimal = digest.partition(":")[2]
+    return f"/var/lib/caisson/registry/docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
+
+
+def rate_beside_dd(node: Node, url: str, file: str) -> float:
+    """Return how fast a blob comes through nginx and TLS, as a part of what dd reads of its file.
 
     In turns, on the node, the best of five each; the file is not in the page cache of the node when it is begun.
     """
-    hexadecimal = digest.partition(":")[2]
-    file = f"/var/lib/caisson/registry/docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
     ways = {
         "dd": f"dd if={file} of=/dev/null bs=1M status=none",
         "nginx": f"curl --silent --fail --cacert /etc/caisson/ca.crt --output /dev/null {url}",
