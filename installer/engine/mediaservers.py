@@ -72,8 +72,8 @@ def addresses(context: Context, node_name: str) -> list[dict[str, str]]:
 def repository_urls(servers: Sequence[Mapping[str, str]], port: int) -> str:
     """Return the addresses of the packages, as dnf takes several. Pure. Source: dnf.conf(5), ``baseurl``.
 
-    >>> repository_urls([{"address": "a"}, {"address": "b"}], 8443)
-    'https://a:8443/repo/el9 https://b:8443/repo/el9'
+    >>> repository_urls([{"address": "a"}, {"address": "b"}], 443)
+    'https://a:443/repo/el9 https://b:443/repo/el9'
     """
     return " ".join(f"https://{server['address']}:{port}/{repository.REPOSITORY}" for server in servers)
 

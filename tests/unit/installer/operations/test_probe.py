@@ -319,7 +319,7 @@ def test_a_tree_without_what_is_asked_with(tmp_path: Path, material: probe.Mater
         (
             "control-plane",
             "control-plane",
-            ["kube-apiserver", "etcd-client", "etcd-peer", "kubelet", "calico-vxlan"],
+            ["kube-apiserver", "etcd-client", "etcd-peer", "kubelet", "calico-vxlan", "media-https"],
         ),
     ],
 )
