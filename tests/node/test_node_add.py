@@ -142,7 +142,10 @@ def test_all_nodes_are_shown_and_each_is_asked(site: Site) -> None:
     assert [other["name"] for other in shown["other_nodes"]] == list(site.names[1:])
     for other in shown["other_nodes"]:
         assert (other["unreached"], other["key_accepted"], other["minion"]) == ("", True, "answers"), other
-        assert set(other["own"]["services"].values()) == {"active"}, other
+        services = dict(other["own"]["services"])
+        # systemd listens for the console, which runs only while somebody looks.
+        assert services.pop("console", "listening") in ("listening", "active"), other
+        assert set(services.values()) == {"active"}, other
         assert {one["answer"] for one in other["own"]["endpoints"]} == {"HTTP 200"}, other
         assert other["own"]["certificates"]
     one = json.loads(told_at_last(site.driver, "caisson", "status", "--node", site.worker_name, "--json"))
