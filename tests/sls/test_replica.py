@@ -346,7 +346,7 @@ def test_every_pull_goes_to_each_of_them_in_turn(compiler: Compiler, worker_pill
     (chunk,) = compiler.compile("containerd.mirrors", changed).chunks
     said = tomllib.loads(compiler.render(chunk["source"], chunk["context"], changed))
     assert list(said["host"]) == ["https://10.0.0.2:8443", "https://media.lab.internal:8443"]
-    assert {host["dial_timeout"] for host in said["host"].values()} == {"1s"}
+    assert {host["dial_timeout"] for host in said["host"].values()} == {"500ms"}
     assert said["server"] in said["host"]
 
 
