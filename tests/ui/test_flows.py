@@ -11,31 +11,11 @@ from playwright.sync_api import Page, expect
 
 from console import known
 from tests.ui.conftest import Eyes, Look
+from tests.unit.console import test_security as security
 from tests.unit.console import world as worlds
 from tests.unit.console.world import ADMIN, FINGERPRINT, JOB, REPORT
 
-PAGES = (
-    "/",
-    "/nodes",
-    "/nodes/cp1",
-    "/nodes/w2/remove",
-    "/pods",
-    "/pods/team/web-0",
-    "/events",
-    "/control-plane",
-    "/certificates",
-    "/media",
-    "/journal",
-    "/access",
-    "/hosts",
-    "/hosts/add",
-    f"/hosts/add/{worlds.PROBE}",
-    f"/hosts/add/{worlds.LOOK}",
-    "/jobs",
-    f"/jobs/{JOB}",
-    f"/jobs/{REPORT}",
-    "/report",
-)
+PAGES = (*security.PAGES, f"/jobs/{REPORT}")
 
 
 def test_c04_every_page_comes_without_a_fault_and_small(look: Look) -> None:
